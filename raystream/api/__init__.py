@@ -1,0 +1,1 @@
+"""What users call: builds the logical plan and hands it to a runtime."""

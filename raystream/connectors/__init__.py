@@ -1,0 +1,1 @@
+"""One module per system to read from or write to."""

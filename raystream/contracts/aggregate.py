@@ -1,0 +1,195 @@
+"""Aggregates as users write them: ``rs.sum("price")``, ``rs.max_by("item", "price")``, their own."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeAlias
+
+import narwhals.stable.v2 as nw
+import pyarrow as pa
+
+from raystream.errors import PlanError
+
+Column: TypeAlias = str | nw.Expr | Callable[[Any], Any]
+"""A column's name, an expression, or, on an object stream, a function of the row."""
+
+
+class AggregateFunction(abc.ABC):
+    """A user's own aggregate; ``type`` is the Arrow type of its result."""
+
+    type: ClassVar[pa.DataType]
+
+    @abc.abstractmethod
+    def create(self) -> Any:
+        """Make an empty accumulator."""
+
+    @abc.abstractmethod
+    def add(self, acc: Any, row: Any) -> Any:
+        """Give the accumulator with one more row."""
+
+    @abc.abstractmethod
+    def merge(self, a: Any, b: Any) -> Any:
+        """Give the accumulator of both; ``a`` is of the earlier rows where there is an order."""
+
+    @abc.abstractmethod
+    def result(self, acc: Any) -> Any:
+        """Give the value that goes out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aggregate:
+    """One aggregate, before it is bound to a stream.
+
+    ``kind`` names the rule; ``column`` is what is aggregated (None: whole rows), ``by`` what
+    ``min_by`` and ``max_by`` compare, ``q`` the quantile, ``condition`` what ``where`` asked for.
+    """
+
+    kind: str
+    column: Column | None = None
+    by: Column | None = None
+    q: float | None = None
+    function: AggregateFunction | None = None
+    condition: Column | None = None
+
+    def where(self, condition: Column) -> Aggregate:
+        """Aggregate only the rows for which ``condition`` is true."""
+        if self.condition is not None:
+            raise PlanError("where() is already set on this aggregate", hint="join them with &")
+        return replace(self, condition=condition)
+
+
+def count(column: Column | None = None) -> Aggregate:
+    """Count rows, or the values of a column that are not null; int64."""
+    return Aggregate("count", column)
+
+
+def sum(column: Column) -> Aggregate:
+    """Add up a column: int64, uint64, float64 or decimal(38, s); an overflow fails."""
+    return Aggregate("sum", column)
+
+
+def mean(column: Column) -> Aggregate:
+    """Average a column; float64."""
+    return Aggregate("mean", column)
+
+
+def min(column: Column) -> Aggregate:
+    """Keep the least value, in the column's type."""
+    return Aggregate("min", column)
+
+
+def max(column: Column) -> Aggregate:
+    """Keep the greatest value, in the column's type."""
+    return Aggregate("max", column)
+
+
+def stddev(column: Column) -> Aggregate:
+    """Sample standard deviation; float64; null for fewer than two values."""
+    return Aggregate("stddev", column)
+
+
+def variance(column: Column) -> Aggregate:
+    """Sample variance; float64; null for fewer than two values."""
+    return Aggregate("variance", column)
+
+
+def first(column: Column) -> Aggregate:
+    """Keep the value of the earliest row by event time; of equals, the one that came first."""
+    return Aggregate("first", column)
+
+
+def last(column: Column) -> Aggregate:
+    """Keep the value of the latest row by event time; of equals, the one that came first."""
+    return Aggregate("last", column)
+
+
+def min_by(column: Column, by: Column) -> Aggregate:
+    """Keep the value of ``column`` where ``by`` is least; of equals, the one that came first."""
+    return Aggregate("min_by", column, by)
+
+
+def max_by(column: Column, by: Column) -> Aggregate:
+    """Keep the value of ``column`` where ``by`` is greatest; of equals, the one that came first."""
+    return Aggregate("max_by", column, by)
+
+
+def count_distinct(column: Column) -> Aggregate:
+    """Count different values exactly; int64."""
+    return Aggregate("count_distinct", column)
+
+
+def approx_count_distinct(column: Column) -> Aggregate:
+    """Count different values to about 2 %, in bounded memory; int64."""
+    return Aggregate("approx_count_distinct", column)
+
+
+def quantile(column: Column, q: float) -> Aggregate:
+    """Give the exact q-quantile, interpolated between neighbours; float64."""
+    if not 0.0 <= q <= 1.0:
+        raise PlanError(f"a quantile lies between 0 and 1, got {q!r}")
+    return Aggregate("quantile", column, q=q)
+
+
+def collect(column: Column) -> Aggregate:
+    """Collect the values that are not null into a list, in order of arrival."""
+    return Aggregate("collect", column)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bound:
+    """An aggregate bound to a columnar stream: plain columns of its input, types known.
+
+    ``value`` and ``by`` name columns that hold null where ``where`` was false; ``value`` None counts
+    rows. ``function`` sees rows of the columns ``row_columns`` for which ``condition`` (a boolean
+    column) is true.
+    """
+
+    name: str
+    kind: str
+    output: pa.DataType
+    value: str | None = None
+    value_type: pa.DataType | None = None
+    by: str | None = None
+    by_type: pa.DataType | None = None
+    q: float | None = None
+    function: AggregateFunction | None = None
+    row_columns: tuple[str, ...] = ()
+    condition: str | None = None
+
+
+def result_type(aggregate: Aggregate, value: pa.DataType | None) -> pa.DataType:
+    """Give the Arrow type of an aggregate over values of a type.
+
+    Raises: PlanError where the aggregate is not defined for that type.
+    """
+    kind = aggregate.kind
+    if kind in ("count", "count_distinct", "approx_count_distinct"):
+        return pa.int64()
+    if kind == "function":
+        assert aggregate.function is not None
+        return aggregate.function.type
+    assert value is not None, f"{kind} has a column"
+    if kind in ("mean", "stddev", "variance", "quantile"):
+        _numeric(kind, value)
+        return pa.float64()
+    if kind == "sum":
+        _numeric(kind, value)
+        return _sum_type(value)
+    return pa.list_(value) if kind == "collect" else value
+
+
+def _numeric(kind: str, value: pa.DataType) -> None:
+    types = pa.types
+    numeric = types.is_integer(value) or types.is_floating(value) or types.is_decimal(value)
+    if not (numeric or types.is_boolean(value) or types.is_null(value)):
+        raise PlanError(f"{kind}() takes numbers, not {value}", hint="cast the column first")
+
+
+def _sum_type(value: pa.DataType) -> pa.DataType:
+    if pa.types.is_floating(value):
+        return pa.float64()
+    if pa.types.is_decimal(value):
+        return pa.decimal128(38, value.scale)
+    return pa.uint64() if pa.types.is_unsigned_integer(value) else pa.int64()

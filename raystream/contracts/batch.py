@@ -1,0 +1,62 @@
+"""The batch that readers give and writers get: rows, their event times, their change kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raystream.flow.batch import Int64s
+
+
+class Batch:
+    """Rows of one stream, as an Arrow RecordBatch or as a list of objects.
+
+    ``rows`` is a ``pa.RecordBatch`` on a columnar stream and a ``list`` on an object stream;
+    ``timestamps`` are event times in microseconds since the epoch, one a row, or None. Iterating
+    gives Python rows: dicts on a columnar stream.
+    """
+
+    __slots__ = ("ops", "rows", "timestamps")
+
+    def __init__(
+        self,
+        rows: pa.RecordBatch | list[Any],
+        timestamps: Int64s | Sequence[int] | None = None,
+        ops: Sequence[str] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.timestamps: Int64s | None = (
+            None if timestamps is None else np.asarray(timestamps, dtype=np.int64)
+        )
+        self.ops = ops
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.to_pylist())
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.rows)
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The columns, or None on an object stream."""
+        return None if isinstance(self.rows, list) else self.rows.schema
+
+    def to_pylist(self) -> list[Any]:
+        """Give the rows as Python values: dicts on a columnar stream."""
+        if isinstance(self.rows, list):
+            return self.rows
+        rows: list[Any] = self.rows.to_pylist()
+        return rows
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """Give the rows as columns; an object stream must hold dicts."""
+        if isinstance(self.rows, list):
+            return pa.RecordBatch.from_pylist(self.rows)
+        return self.rows

@@ -1,0 +1,35 @@
+"""What an operator, a function, a reader or a writer is told about where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from raystream.clock import Clock, SystemClock
+from raystream.config import Limits
+from raystream.contracts.batch import Batch
+from raystream.contracts.metrics import Metrics
+
+
+def nowhere(batch: Batch) -> None:
+    """Refuse rows for the driver where no driver listens."""
+    raise AssertionError(f"no driver to take {len(batch)} rows")
+
+
+@dataclass(frozen=True)
+class OpenContext:
+    """Given to ``open(ctx)``; the same for all keys of a subtask.
+
+    ``deliver`` hands a batch to the sink object in the process that started the job, in order,
+    and waits while that process is behind.
+    """
+
+    operator: str = "operator"
+    where: str = ""
+    subtask_index: int = 0
+    parallelism: int = 1
+    max_parallelism: int = 128
+    metrics: Metrics = field(default_factory=Metrics)
+    clock: Clock = field(default_factory=SystemClock)
+    limits: Limits = field(default_factory=Limits)
+    deliver: Callable[[Batch], None] = nowhere

@@ -1,0 +1,94 @@
+"""What a source is: splits that are read apart, each from a position, in batches."""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+
+from raystream.contracts.batch import Batch
+
+
+class _End(enum.Enum):
+    END = "end"
+
+    def __repr__(self) -> str:
+        return "END"
+
+
+END: Final = _End.END
+"""What ``Reader.poll`` returns when its split has no more rows, ever."""
+
+Polled = Batch | pa.RecordBatch | list[Any] | _End | None
+"""Rows; None when there is nothing now; END."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A part of a source that one reader reads.
+
+    ``id`` is unique in its source and the same in every run. ``earliest`` gives, by column, a lower
+    bound of the values in the split, where that is known without reading it: timestamps in
+    microseconds, integers as they are. The watermark then need not wait for the first row.
+    """
+
+    id: str
+    payload: Any = None
+    earliest: Mapping[str, int] = field(default_factory=dict)
+
+
+class Reader(abc.ABC):
+    """Reads one split, in the thread that reads, never from two at once."""
+
+    @abc.abstractmethod
+    def poll(self, max_rows: int) -> Polled:
+        """Give at most ``max_rows`` rows, None if there are none now, or END; soon, not at once.
+
+        May wait up to about 10 ms for rows to come: other splits are waiting for their turn.
+        """
+
+    @abc.abstractmethod
+    def position(self) -> Any:
+        """Where the next row is: what ``open`` gets to go on from here; picklable."""
+
+    def checkpointed(self, position: Any) -> None:
+        """Learn that everything before ``position`` will never be read again."""
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+
+class Source(abc.ABC):
+    """Where rows come from. ``schema`` None makes an object stream.
+
+    A bounded source ends: each of its readers gives END. ``splits`` lists what is there when the
+    job starts, ``discover`` what has come since (all of it or only the new; ids decide).
+    """
+
+    schema: pa.Schema | None = None
+    bounded: bool = True
+    discover_every_us: int | None = None
+
+    @abc.abstractmethod
+    def splits(self) -> Sequence[Split]:
+        """List the splits; called once, where the job is coordinated."""
+
+    def discover(self) -> Sequence[Split]:
+        """List splits that may be new; called every ``discover_every_us`` if that is set."""
+        return ()
+
+    @abc.abstractmethod
+    def open(self, split: Split, position: Any) -> Reader:
+        """Start reading a split at a position; None is its beginning."""
+
+    def project(self, columns: Sequence[str]) -> Source:
+        """Give a source that reads only these columns; itself where that saves nothing."""
+        return self
+
+    def describe(self) -> str:
+        """Say in a few words what is read, for ``explain``."""
+        return type(self).__name__

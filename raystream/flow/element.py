@@ -1,0 +1,48 @@
+"""What moves through a channel: a closed union of immutable elements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from raystream.flow.batch import Batch, Columns, Objects
+
+MIN_TIME = -(2**63)
+"""Before every event: the watermark of a stream that has said nothing."""
+
+MAX_TIME = 2**63 - 1
+"""After every event: the watermark that ends bounded input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """A promise: no more rows with event time at or before ``time_us``."""
+
+    time_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Whether a channel has nothing to say for now and must not hold back the watermark."""
+
+    idle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfInput:
+    """No more rows will come on this channel; MAX has been sent before it."""
+
+
+Element: TypeAlias = Batch | Watermark | Status | EndOfInput
+
+__all__ = [
+    "MAX_TIME",
+    "MIN_TIME",
+    "Batch",
+    "Columns",
+    "Element",
+    "EndOfInput",
+    "Objects",
+    "Status",
+    "Watermark",
+]

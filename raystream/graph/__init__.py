@@ -1,0 +1,1 @@
+"""The plan: logical nodes, rules, physical chains, explain."""

@@ -1,0 +1,1 @@
+"""Operating a job: the command line and what it shows."""

@@ -1,0 +1,1 @@
+"""The shells that execute the machines' effects: one process, or Ray actors."""

@@ -1,0 +1,1 @@
+"""The Ray shell: the only importers of ray."""
