@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from raystream.errors import ConfigError
 
@@ -71,7 +72,7 @@ class Limits:
     """Batches that a subtask holds for the driver before it waits."""
 
 
-def limits_from(settings: Mapping[str, int] | Limits | None) -> Limits:
+def limits_from(settings: Mapping[str, Any] | Limits | None) -> Limits:
     """Read the limits that a job sets by name.
 
     Raises: ConfigError for a name that is none, with the close match, or a value that is no

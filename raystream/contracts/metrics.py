@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 
-_BOUNDS = tuple(base * 10**power for power in range(-3, 7) for base in (1.0, 2.0, 5.0))
+_BOUNDS: tuple[float, ...] = tuple(
+    base * 10.0**power for power in range(-3, 7) for base in (1.0, 2.0, 5.0)
+)
 
 
 class Counter:

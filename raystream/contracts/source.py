@@ -6,24 +6,26 @@ import abc
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
 from raystream.contracts.batch import Batch
 
 
-class _End(enum.Enum):
+class End(enum.Enum):
+    """The type of ``END``."""
+
     END = "end"
 
     def __repr__(self) -> str:
         return "END"
 
 
-END: Final = _End.END
+END: Final = End.END
 """What ``Reader.poll`` returns when its split has no more rows, ever."""
 
-Polled = Batch | pa.RecordBatch | list[Any] | _End | None
+Polled: TypeAlias = Batch | pa.RecordBatch | list[Any] | End | None
 """Rows; None when there is nothing now; END."""
 
 

@@ -27,7 +27,7 @@ EVENT_TIME_FIELD = pa.field(EVENT_TIME, pa.int64(), nullable=False)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """Rows as one Arrow RecordBatch; its last column is ``__ts`` where the stream has event time."""
+    """Rows as one Arrow RecordBatch; its last column is ``__ts`` if the stream has event time."""
 
     record: pa.RecordBatch
 
