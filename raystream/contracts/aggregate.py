@@ -1,4 +1,4 @@
-"""Aggregates as users write them: ``rs.sum("price")``, ``rs.max_by("item", "price")``, their own."""
+"""Aggregates as users write them: ``rs.sum("price")``, ``rs.max_by("item", "price")``."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def collect(column: Column) -> Aggregate:
 class Bound:
     """An aggregate bound to a columnar stream: plain columns of its input, types known.
 
-    ``value`` and ``by`` name columns that hold null where ``where`` was false; ``value`` None counts
+    ``value`` and ``by`` name columns, null where ``where`` was false; ``value`` None counts
     rows. ``function`` sees rows of the columns ``row_columns`` for which ``condition`` (a boolean
     column) is true.
     """
