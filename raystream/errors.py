@@ -10,6 +10,7 @@ RaystreamError(message, *, hint, where)
 │  └─ ClusterError      Ray cannot be reached
 ├─ SubtaskLost          an actor or its node died
 ├─ JobFailed            the job ended without its result; the reason is the ``__cause__``
+│  └─ JobTimeout        it took longer than it was allowed to
 └─ InternalError        a bug of ours
    └─ ProtocolError     a machine met an event that its state does not allow
 """
@@ -120,6 +121,10 @@ class JobFailed(RaystreamError):  # noqa: N818  the name is the API's
     def __str__(self) -> str:
         story = super().__str__()
         return f"{self.user_traceback.rstrip()}\n\n{story}" if self.user_traceback else story
+
+
+class JobTimeout(JobFailed, TimeoutError):  # noqa: N818  a TimeoutError as well
+    """The job took longer than ``run(timeout=…)`` allowed, and was canceled."""
 
 
 class InternalError(RaystreamError):

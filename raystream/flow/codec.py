@@ -1,0 +1,133 @@
+"""Envelopes: a few elements of one channel as one ``bytes`` argument of one actor call.
+
+A frame is a header of 64 bytes, then the elements, each behind a small head of its own and padded
+to 64 bytes so that Arrow reads columns in place. Columns travel as Arrow IPC without their schema,
+which both ends know from the plan; objects are pickled whole, once a batch.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+import pyarrow as pa
+from typing_extensions import assert_never
+
+from raystream.errors import ProtocolError
+from raystream.flow.batch import Columns, Objects
+from raystream.flow.element import Element, EndOfInput, Status, Watermark
+from raystream.flow.ids import ChannelId
+
+_HEADER = struct.Struct("<4sIIIIQI")
+_HEAD = struct.Struct("<BxxxI")
+_INT64 = struct.Struct("<q")
+_MAGIC = b"RSE1"
+_ALIGN = 64
+
+_COLUMNS, _OBJECTS, _WATERMARK, _ACTIVE, _IDLE, _END = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Who sent a frame, as which one of its channel, in which attempt."""
+
+    attempt: int
+    channel: ChannelId
+    sequence: int
+    elements: int
+
+
+def encode(header: Header, elements: Sequence[Element]) -> bytes:
+    """Write elements into one frame."""
+    channel = header.channel
+    head = _HEADER.pack(
+        _MAGIC,
+        header.attempt,
+        channel.edge,
+        channel.upstream,
+        channel.downstream,
+        header.sequence,
+        len(elements),
+    )
+    parts: list[Any] = [head, bytes(_ALIGN - len(head))]
+    for element in elements:
+        kind, body = _body(element)
+        parts += [_HEAD.pack(kind, len(body)), bytes(_ALIGN - _HEAD.size), body]
+        parts.append(bytes(-len(body) % _ALIGN))
+    return b"".join(parts)
+
+
+def read_header(frame: bytes) -> Header:
+    """Read the header of a frame.
+
+    Raises: ProtocolError if this is no frame of ours.
+    """
+    if len(frame) < _ALIGN or frame[:4] != _MAGIC:
+        raise ProtocolError(f"{len(frame)} bytes that are no envelope")
+    _, attempt, edge, upstream, downstream, sequence, count = _HEADER.unpack_from(frame)
+    return Header(attempt, ChannelId(edge, upstream, downstream), sequence, count)
+
+
+def decode(frame: bytes, schema: pa.Schema | None) -> Iterator[Element]:
+    """Read the elements of a frame, in order; columns are views of the frame.
+
+    Raises: ProtocolError if the frame is cut short.
+    """
+    count = read_header(frame).elements
+    view = pa.py_buffer(frame)
+    start = _ALIGN
+    for _ in range(count):
+        if start + _ALIGN > len(frame):
+            raise ProtocolError(f"an envelope is cut short at byte {start}")
+        kind, size = _HEAD.unpack_from(frame, start)
+        body = start + _ALIGN
+        if body + size > len(frame):
+            raise ProtocolError(f"an envelope is cut short: element of {size} bytes at {body}")
+        yield _element(kind, view, body, size, schema)
+        start = body + size + (-size % _ALIGN)
+
+
+def _body(element: Element) -> tuple[int, Any]:
+    match element:
+        case Columns(record):
+            return _COLUMNS, record.serialize()
+        case Objects(values, timestamps, keys):
+            return _OBJECTS, _pickled((values, timestamps, keys))
+        case Watermark(time_us):
+            return _WATERMARK, _INT64.pack(time_us)
+        case Status(idle):
+            return (_IDLE if idle else _ACTIVE), b""
+        case EndOfInput():
+            return _END, b""
+        case _:
+            assert_never(element)
+
+
+def _pickled(value: object) -> bytes:
+    # Classes of the job's script live in ``__main__``, which pickle cannot name elsewhere.
+    try:
+        return pickle.dumps(value, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        pickled: bytes = cloudpickle.dumps(value)
+        return pickled
+
+
+def _element(
+    kind: int, view: pa.Buffer, start: int, size: int, schema: pa.Schema | None
+) -> Element:
+    if kind == _COLUMNS:
+        assert schema is not None, "columns on an object stream"
+        return Columns(pa.ipc.read_record_batch(view.slice(start, size), schema))
+    if kind == _OBJECTS:
+        return Objects(*pickle.loads(view.slice(start, size)))
+    if kind == _WATERMARK:
+        return Watermark(_INT64.unpack(view.slice(start, size).to_pybytes())[0])
+    if kind in (_ACTIVE, _IDLE):
+        return Status(idle=kind == _IDLE)
+    if kind == _END:
+        return EndOfInput()
+    raise ProtocolError(f"an envelope holds an element of unknown kind {kind}")

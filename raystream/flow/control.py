@@ -1,0 +1,80 @@
+"""Figures and results: what subtasks tell their coordinator, and a runtime its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raystream.flow.ids import SubtaskId
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a job ended.
+
+    ``records_in`` counts the rows that its sources gave, ``records_out`` those that its sinks took;
+    ``metrics`` are the last figures of each operator, by name.
+    """
+
+    status: str
+    duration_s: float
+    records_in: int = 0
+    records_out: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    checkpoints: tuple[Any, ...] = ()
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorStatus:
+    """One operator now, all its subtasks together.
+
+    Rows are counted since the job started, ``late_rows`` those that came too late for their window.
+    ``watermark_us`` is the least of its subtasks', None before the first. ``busy``, ``idle`` and
+    ``backpressured`` are shares of the last second between 0 and 1, of the subtask that is
+    busiest; an operator that shares its subtask with others shares its figures.
+    """
+
+    name: str
+    parallelism: int
+    rows_in: int = 0
+    rows_out: int = 0
+    watermark_us: int | None = None
+    busy: float = 0.0
+    idle: float = 0.0
+    backpressured: float = 0.0
+    late_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A running job now: what its progress shows, about once a second."""
+
+    job: str
+    state: str
+    uptime_s: float
+    operators: tuple[OperatorStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorFigures:
+    """What passed one operator in one subtask so far."""
+
+    name: str
+    rows_in: int
+    rows_out: int
+    late_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskFigures:
+    """What a subtask has done so far: times in microseconds since it started."""
+
+    subtask: SubtaskId
+    operators: tuple[OperatorFigures, ...]
+    watermark_us: int | None
+    busy_us: int
+    backpressured_us: int
+    idle_us: int
+    queued_bytes: int = 0

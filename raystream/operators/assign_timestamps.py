@@ -1,0 +1,72 @@
+"""Give rows an event time in the middle of a stream, and make watermarks from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from raystream.contracts.context import OpenContext
+from raystream.contracts.watermark import WatermarkStrategy
+from raystream.flow.batch import Batch, Columns, Objects, with_times
+from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
+from raystream.operators.timestamps import TimestampReader
+
+
+@dataclass(frozen=True)
+class AssignTimestampsSpec:
+    """Replace the event time of a stream; upstream's watermarks end here."""
+
+    watermark: WatermarkStrategy
+    output: pa.Schema | None
+    operator: str
+    where: str
+
+    @property
+    def verb(self) -> str:
+        return "assign_timestamps"
+
+    def describe(self) -> str:
+        timestamp = self.watermark.timestamp
+        named = timestamp if isinstance(timestamp, str) else getattr(timestamp, "__name__", "expr")
+        return f"by {named}, up to {self.watermark.out_of_orderness} late"
+
+    def build(self) -> AssignTimestamps:
+        return AssignTimestamps(self)
+
+
+class AssignTimestamps:
+    """Reads event times and follows each batch with the watermark it allows."""
+
+    def __init__(self, spec: AssignTimestampsSpec) -> None:
+        self._reader = TimestampReader(spec.watermark, spec.operator, spec.where)
+        self._lateness_us = spec.watermark.out_of_orderness_us
+        self._watermark_us = MIN_TIME
+
+    def open(self, ctx: OpenContext) -> None:
+        """Nothing to get ready."""
+
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
+        times = self._reader.read(batch)
+        if isinstance(batch, Columns):
+            yield with_times(batch.visible, times)
+        else:
+            yield Objects(batch.values, times, batch.keys)
+        if len(times):
+            allowed = int(times.max()) - self._lateness_us - 1
+            if allowed > self._watermark_us:
+                self._watermark_us = allowed
+                yield Watermark(allowed)
+
+    def on_watermark(self, time_us: int) -> Iterator[Batch]:
+        return iter(())
+
+    def output_watermark(self, time_us: int) -> int | None:
+        return time_us if time_us == MAX_TIME else None
+
+    def on_end(self) -> Iterator[Batch]:
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,105 @@
+"""The end of a chain that writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from raystream.contracts.batch import Batch as Rows
+from raystream.contracts.context import OpenContext
+from raystream.contracts.sink import Sink, Writer, commits
+from raystream.errors import RaystreamError, SinkError
+from raystream.flow.batch import Batch, Columns
+from raystream.flow.element import Watermark
+
+
+@dataclass(frozen=True)
+class SinkSpec:
+    """Write a stream to a sink."""
+
+    sink: Sink
+    name: str
+    where: str
+
+    @property
+    def verb(self) -> str:
+        return "sink"
+
+    def describe(self) -> str:
+        guarantee = "exactly once" if commits(self.sink) else "at least once"
+        return f"{self.sink.describe()}, {guarantee}"
+
+    def build(self) -> SinkOperator:
+        return SinkOperator(self)
+
+
+class SinkOperator:
+    """Gives rows to the writer of this subtask."""
+
+    def __init__(self, spec: SinkSpec) -> None:
+        self._spec = spec
+        self._writer: Writer | None = None
+
+    def open(self, ctx: OpenContext) -> None:
+        with _translated(self._spec):
+            self._writer = self._spec.sink.open(ctx)
+
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
+        assert self._writer is not None, "a sink is opened before it is written"
+        rows = batch.visible if isinstance(batch, Columns) else batch.values
+        with _translated(self._spec):
+            self._writer.write(Rows(rows, batch.timestamps))
+        return iter(())
+
+    def on_watermark(self, time_us: int) -> Iterator[Batch]:
+        return iter(())
+
+    def output_watermark(self, time_us: int) -> int | None:
+        return None
+
+    def on_end(self) -> Iterator[Batch]:
+        return iter(())
+
+    def prepare_commit(self, checkpoint_id: int) -> list[Any]:
+        """Finish what was written; give what makes it visible."""
+        assert self._writer is not None, "a sink is opened before it commits"
+        with _translated(self._spec):
+            return self._writer.prepare_commit(checkpoint_id)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            with _translated(self._spec):
+                writer.close()
+
+
+class _translated:  # noqa: N801  reads as a word of the with statement
+    """Turn what a sink raises into a SinkError that names it."""
+
+    def __init__(self, spec: SinkSpec) -> None:
+        self._spec = spec
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, Exception) or isinstance(error, RaystreamError):
+            return
+        raise SinkError(
+            f'sink "{self._spec.name}" ({self._spec.sink.describe()}) failed: '
+            f"{type(error).__name__}: {error}",
+            where=self._spec.where,
+        ) from error
+
+
+def commit(spec: SinkSpec, checkpoint_id: int, committables: list[Any]) -> None:
+    """Make prepared rows visible."""
+    with _translated(spec):
+        spec.sink.commit(checkpoint_id, committables)
+
+
+def abort(spec: SinkSpec, committables: list[Any]) -> None:
+    """Throw prepared rows away."""
+    with _translated(spec):
+        spec.sink.abort(committables)

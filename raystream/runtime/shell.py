@@ -1,0 +1,122 @@
+"""What every shell does the same way: read splits, list them, and make operators' contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from raystream.clock import Clock
+from raystream.contracts.batch import Batch
+from raystream.contracts.context import OpenContext
+from raystream.contracts.source import END, Reader, Source, Split
+from raystream.errors import PlanError, RaystreamError, SourceError
+from raystream.flow.ids import SubtaskId
+from raystream.graph.physical import Chain, ChainNode, PhysicalPlan
+from raystream.operators.sink import SinkSpec
+from raystream.operators.source import SourceSpec
+from raystream.subtask.events import Poll, Polled
+
+
+class Readers:
+    """The open readers of one subtask; a split is opened when it is first asked."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self._spec = spec
+        self._open: dict[str, Reader] = {}
+        self._ended: set[str] = set()
+
+    def poll(self, poll: Poll) -> Polled:
+        """Ask the reader of a split for rows.
+
+        Raises: SourceError naming the source, whatever its reader raised.
+        """
+        split = poll.split
+        if split.id in self._ended:  # asked again before its end was known
+            return Polled(split.id, END)
+        reader = self._open.get(split.id)
+        try:
+            if reader is None:
+                reader = self._open[split.id] = self._spec.source.open(split, None)
+            rows = reader.poll(poll.max_rows)
+            if rows is END:
+                self._ended.add(split.id)
+                self._open.pop(split.id).close()
+        except RaystreamError:
+            raise
+        except Exception as error:
+            raise source_error(self._spec, error, split) from error
+        return Polled(split.id, rows)
+
+    def close(self) -> None:
+        """Close every reader that is open."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+def source_error(spec: SourceSpec, error: Exception, split: Split | None = None) -> SourceError:
+    """Name the source whose code raised."""
+    place = "" if split is None else f", split {split.id}"
+    return SourceError(
+        f'source "{spec.name}" ({spec.source.describe()}{place}) failed: '
+        f"{type(error).__name__}: {error}",
+        where=spec.where,
+    )
+
+
+def list_splits(spec: SourceSpec, *, again: bool) -> tuple[Split, ...]:
+    """List the splits of a source, all or, ``again``, those that may be new.
+
+    Raises: SourceError naming the source; PlanError where two splits have one id.
+    """
+    source: Source = spec.source
+    try:
+        splits = tuple(source.discover() if again else source.splits())
+    except RaystreamError:
+        raise
+    except Exception as error:
+        raise source_error(spec, error) from error
+    ids = [split.id for split in splits]
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise PlanError(f'source "{spec.name}" has two splits "{twice}"', where=spec.where)
+    return splits
+
+
+def source_spec(chain: Chain) -> SourceSpec | None:
+    """Give the source at the head of a chain, if it reads."""
+    spec: Any = chain.nodes[0].spec
+    return spec if isinstance(spec, SourceSpec) else None
+
+
+def contexts(
+    plan: PhysicalPlan,
+    subtask: SubtaskId,
+    clock: Clock,
+    deliver: Callable[[ChainNode, Batch], None],
+) -> Callable[[ChainNode], OpenContext]:
+    """Make what opens each operator of a subtask."""
+
+    def context(node: ChainNode) -> OpenContext:
+        return OpenContext(
+            operator=node.name,
+            where=node.where,
+            subtask_index=subtask.index,
+            parallelism=subtask.parallelism,
+            max_parallelism=plan.max_parallelism,
+            clock=clock,
+            limits=plan.limits,
+            deliver=lambda batch: deliver(node, batch),
+        )
+
+    return context
+
+
+def sink_specs(plan: PhysicalPlan) -> dict[str, SinkSpec]:
+    """Give every sink of a plan by its operator's name."""
+    found: dict[str, SinkSpec] = {}
+    for chain in plan.chains:
+        for node in chain.nodes:
+            spec: Any = node.spec
+            if isinstance(spec, SinkSpec):
+                found[node.name] = spec
+    return found

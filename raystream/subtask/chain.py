@@ -1,0 +1,140 @@
+"""The operators of one subtask as one generator: a tree, pulled from its head.
+
+Each method yields what leaves the chain, and between any two batches at least once with no edges
+at all: there the subtask may stop, look at its credit and its control messages, and go on later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from raystream.contracts.context import OpenContext
+from raystream.errors import ProtocolError
+from raystream.flow.batch import Batch
+from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
+from raystream.graph.physical import Chain, ChainNode
+from raystream.operators.operator import Operator
+from raystream.operators.sink import SinkOperator
+from raystream.operators.source import SourceOperator
+
+Emitted = tuple[tuple[int, ...], Batch | Watermark]
+"""Edges on which an element leaves; none is a place to pause."""
+
+
+class RunningChain:
+    """Built and opened operators, and what passed each of them."""
+
+    def __init__(self, chain: Chain, context: Callable[[ChainNode], OpenContext]) -> None:
+        self.nodes = chain.nodes
+        self.contexts = [context(node) for node in chain.nodes]
+        self.operators: list[Operator] = []
+        self.rows_in = [0] * len(chain.nodes)
+        self.rows_out = [0] * len(chain.nodes)
+        self._watermarks = [MIN_TIME] * len(chain.nodes)
+        self._opened = len(chain.nodes)
+        self._closed = False
+
+    def open(self) -> None:
+        """Build and open the operators, sinks first: whoever is written to is there."""
+        self.operators = [node.spec.build() for node in self.nodes]
+        for index in reversed(range(len(self.operators))):
+            self._opened = index
+            self.operators[index].open(self.contexts[index])
+
+    def close(self) -> None:
+        """Close every operator, also when closing one of them fails; the first error counts."""
+        if not self._closed:
+            self._closed = True
+            self._close_from(self._opened)
+
+    def _close_from(self, index: int) -> None:
+        if index == len(self.operators):
+            return
+        try:
+            self.operators[index].close()
+        finally:
+            self._close_from(index + 1)
+
+    @property
+    def source(self) -> SourceOperator | None:
+        """The head, if it reads."""
+        head: Any = self.operators[0]
+        return head if isinstance(head, SourceOperator) else None
+
+    def sinks(self) -> Iterator[tuple[ChainNode, SinkOperator]]:
+        """Give the operators that write."""
+        for node, operator in zip(self.nodes, self.operators, strict=True):
+            writer: Any = operator
+            if isinstance(writer, SinkOperator):
+                yield node, writer
+
+    def read(self, batch: Batch) -> Iterator[Emitted]:
+        """Let the rows that the source read leave its head."""
+        self.rows_in[0] += batch.num_rows
+        return self._out(0, batch)
+
+    def batch(self, port: int, batch: Batch) -> Iterator[Emitted]:
+        """Give rows to the head."""
+        return self._batch(0, port, batch)
+
+    def watermark(self, time_us: int) -> Iterator[Emitted]:
+        """Give a watermark to the head: all that it causes leaves before it does."""
+        if self.source is not None:
+            return self._out(0, Watermark(time_us))
+        return self._watermark(0, time_us)
+
+    def end(self) -> Iterator[Emitted]:
+        """End the input: each operator sees MAX, gives its rest, and then the next one ends."""
+        return self._end(0)
+
+    def _batch(self, index: int, port: int, batch: Batch) -> Iterator[Emitted]:
+        if not batch.num_rows:
+            return
+        self.rows_in[index] += batch.num_rows
+        for out in self.operators[index].on_batch(port, batch):
+            yield from self._out(index, out)
+
+    def _watermark(self, index: int, time_us: int) -> Iterator[Emitted]:
+        operator = self.operators[index]
+        for out in operator.on_watermark(time_us):
+            yield from self._out(index, out)
+        forwarded = operator.output_watermark(time_us)
+        if forwarded is not None:
+            yield from self._out(index, Watermark(forwarded))
+
+    def _end(self, index: int) -> Iterator[Emitted]:
+        operator = self.operators[index]
+        if not (index == 0 and self.source is not None):
+            for out in operator.on_watermark(MAX_TIME):
+                yield from self._out(index, out)
+            for out in operator.on_end():
+                yield from self._out(index, out)
+        for child in self.nodes[index].children:
+            yield from self._end(child)
+
+    def _out(self, index: int, element: Batch | Watermark) -> Iterator[Emitted]:
+        node = self.nodes[index]
+        if isinstance(element, Watermark):
+            if element.time_us <= self._watermarks[index]:
+                return
+            self._watermarks[index] = element.time_us
+            yield node.outputs, element
+            for child in node.children:
+                yield from self._watermark(child, element.time_us)
+            return
+        if not element.num_rows:
+            return
+        self._check(node, element)
+        self.rows_out[index] += element.num_rows
+        yield node.outputs, element
+        for child in node.children:
+            yield from self._batch(child, 0, element)
+
+    def _check(self, node: ChainNode, batch: Batch) -> None:
+        record = getattr(batch, "record", None)
+        if (record is None) is not (node.schema is None):
+            kind = "objects" if record is None else "columns"
+            raise ProtocolError(f"{node.name} gave {kind}, the plan says otherwise")
+        if record is not None and not record.schema.equals(cast("Any", node.schema)):
+            raise ProtocolError(f"{node.name} gave {record.schema}, the plan says {node.schema}")

@@ -1,0 +1,119 @@
+"""The receiving side of channels: frames in order of arrival, and the credit given for more."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from raystream.config import Limits
+from raystream.errors import ProtocolError
+from raystream.flow.codec import read_header
+from raystream.flow.ids import ChannelId
+from raystream.subtask.events import CreditCame, GrantCredit
+from raystream.subtask.wiring import Link
+
+_RATE_SPAN_US = 20_000
+_LATE_GRANT_US = 10_000
+
+
+@dataclass(slots=True)
+class Incoming:
+    """One channel: what has come and gone, and how fast it is consumed."""
+
+    link: Link
+    window_bytes: int
+    sequence: int = 0
+    consumed_bytes: int = 0
+    granted_bytes: int = 0
+    queued_bytes: int = 0
+    rate_from_us: int = 0
+    rate_bytes: int = 0
+    finished: bool = False
+
+    @property
+    def owed_bytes(self) -> int:
+        """What is consumed and not yet granted again."""
+        return self.consumed_bytes - self.granted_bytes
+
+
+class Inbox:
+    """Bounded by the credit that it grants: what it holds was allowed to come."""
+
+    def __init__(self, links: list[Link], attempt: int, limits: Limits) -> None:
+        self._attempt = attempt
+        self._limits = limits
+        self._share_bytes = limits.input_bytes_max // max(1, len(links))
+        start = limits.channel_bytes_min
+        self.channels = {link.channel: Incoming(link, start) for link in links}
+        self._frames: deque[tuple[Incoming, bytes]] = deque(maxlen=None)  # bounded by credit
+        self._granted_us = 0
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def receive(self, frame: bytes) -> None:
+        """Take a frame; one of an older attempt is dropped.
+
+        Raises: ProtocolError if it is out of sequence, or of a later attempt than ours.
+        """
+        header = read_header(frame)
+        if header.attempt < self._attempt:
+            return
+        if header.attempt > self._attempt:
+            raise ProtocolError(f"a frame of attempt {header.attempt} in {self._attempt}")
+        channel = self.channels.get(header.channel)
+        if channel is None:
+            raise ProtocolError(f"a frame on {header.channel}, which does not end here")
+        if header.sequence != channel.sequence:
+            raise ProtocolError(
+                f"{header.channel} brought frame {header.sequence}, expected {channel.sequence}"
+            )
+        channel.sequence += 1
+        channel.queued_bytes += len(frame)
+        self._frames.append((channel, frame))
+
+    def next(self) -> tuple[Incoming, bytes]:
+        """Take the frame that came first."""
+        return self._frames.popleft()
+
+    def consumed(self, channel: Incoming, size_bytes: int, now_us: int) -> None:
+        """Note that a frame is done with, and learn how fast the channel is consumed."""
+        channel.consumed_bytes += size_bytes
+        channel.queued_bytes -= size_bytes
+        channel.rate_bytes += size_bytes
+        passed_us = now_us - channel.rate_from_us
+        if passed_us >= _RATE_SPAN_US:
+            horizon = channel.rate_bytes * self._limits.credit_horizon_us // passed_us
+            least = min(self._limits.channel_bytes_min, self._share_bytes)
+            wanted = max(least, min(horizon, self._share_bytes))
+            # Growing at once and shrinking slowly: a pause is no reason to starve the channel.
+            channel.window_bytes = max(wanted, channel.window_bytes * 7 // 8, least)
+            channel.window_bytes = min(channel.window_bytes, max(self._share_bytes, least))
+            channel.rate_from_us, channel.rate_bytes = now_us, 0
+
+    def grants(self, now_us: int) -> list[GrantCredit]:
+        """Give the credit that is due: a quarter of a window, or all when nothing is left to do."""
+        due = []
+        late = now_us - self._granted_us >= _LATE_GRANT_US
+        for channel in self.channels.values():
+            owed = channel.owed_bytes
+            if not owed or channel.finished:
+                continue
+            starved = not self._frames and (late or owed >= channel.window_bytes // 16)
+            if owed >= channel.window_bytes // 4 or starved:
+                channel.granted_bytes = channel.consumed_bytes
+                credit = CreditCame(
+                    channel.link.channel, channel.consumed_bytes, channel.window_bytes
+                )
+                due.append(GrantCredit(channel.link.peer, credit))
+                self._granted_us = now_us
+        return due
+
+    def next_grant_us(self) -> int | None:
+        """Tell when credit that is owed will be due, if nothing happens before."""
+        owed = any(c.owed_bytes and not c.finished for c in self.channels.values())
+        return self._granted_us + _LATE_GRANT_US if owed else None
+
+    def finish(self, channel: ChannelId) -> None:
+        """Note that nothing more will come on a channel."""
+        self.channels[channel].finished = True

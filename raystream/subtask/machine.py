@@ -1,0 +1,387 @@
+"""One subtask as a state machine: events in, effects out; no threads, no I/O, no clock of its own.
+
+``step`` takes an event and never works; ``work`` does one slice of work: it pulls rows through the
+chain until a slice of time is over, the input is used up, or an output is full. A shell calls
+``step`` for everything that came, then ``work`` while ``runnable``, and sleeps until ``wake_us``
+otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from typing_extensions import assert_never
+
+from raystream.clock import Clock
+from raystream.contracts.context import OpenContext
+from raystream.contracts.source import END
+from raystream.errors import ProtocolError
+from raystream.flow.batch import Columns, Objects
+from raystream.flow.codec import decode
+from raystream.flow.control import OperatorFigures, SubtaskFigures
+from raystream.flow.element import MIN_TIME, Element, EndOfInput, Status, Watermark
+from raystream.flow.ids import SubtaskId
+from raystream.graph.physical import ChainNode, PhysicalPlan
+from raystream.operators import sink
+from raystream.operators.sink import SinkSpec
+from raystream.subtask.chain import Emitted, RunningChain
+from raystream.subtask.events import (
+    Cancel,
+    Closed,
+    Commit,
+    Committed,
+    CreditCame,
+    Effect,
+    Ended,
+    Event,
+    Finish,
+    Polled,
+    Received,
+    SplitsFound,
+    Start,
+)
+from raystream.subtask.gate import Gate
+from raystream.subtask.inbox import Inbox, Incoming
+from raystream.subtask.output import Outgoing, OutputEdge
+from raystream.subtask.partition import partitioner
+from raystream.subtask.splits import Splits
+from raystream.subtask.wiring import inputs_of, outputs_of
+
+_SLICE_US = 2_000
+FINAL_CHECKPOINT = 1
+
+
+class State(enum.Enum):
+    """Where a subtask stands in its life."""
+
+    READY = "ready"
+    RUNNING = "running"
+    ENDED = "ended"
+    CLOSED = "closed"
+
+
+_NEXT = {
+    State.READY: {State.RUNNING, State.CLOSED},
+    State.RUNNING: {State.ENDED, State.CLOSED},
+    State.ENDED: {State.CLOSED},
+    State.CLOSED: set[State](),
+}
+
+
+class SubtaskMachine:
+    """Runs one chain over its channels; the operators are open when it is made."""
+
+    def __init__(
+        self,
+        plan: PhysicalPlan,
+        subtask: SubtaskId,
+        attempt: int,
+        clock: Clock,
+        context: Callable[[ChainNode], OpenContext],
+    ) -> None:
+        self.subtask = subtask
+        self.state = State.READY
+        self._clock = clock
+        self._limits = plan.limits
+        links = inputs_of(plan, subtask)
+        self._inbox = Inbox(links, attempt, plan.limits)
+        self._gate = Gate()
+        for link in links:
+            self._gate.add(link.channel)
+        self._edges = _edges(plan, subtask, attempt)
+        self._outgoing = {c.link.channel: c for e in self._edges.values() for c in e.channels}
+        self._chain = RunningChain(plan.chain(subtask.chain), context)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._chain.close)
+            self._chain.open()
+            undo.pop_all()
+        source = self._chain.source
+        self._splits = None if source is None else Splits(source, clock, plan.limits)
+        self._polled: list[Polled] = []  # bounded by the polls under way
+        self._task: Iterator[None] | None = None
+        self._effects: list[Effect] = []
+        self._flushed_us = MIN_TIME
+        self._flush_cost_us = 0
+        self._since_us = clock.monotonic_us()
+        self._spent = {"busy": 0, "backpressured": 0, "idle": 0}
+
+    # What the shell asks ---------------------------------------------------------------------
+
+    @property
+    def blocked(self) -> bool:
+        """Whether an output is full: nothing is pulled until credit comes."""
+        return any(edge.full for edge in self._edges.values())
+
+    @property
+    def runnable(self) -> bool:
+        """Whether ``work`` would do something now."""
+        if self.state is not State.RUNNING:
+            return False
+        if self._task is not None:
+            return not self.blocked
+        if self._has_input or self._input_finished:
+            return not self.blocked
+        now_us = self._clock.monotonic_us()
+        return any(due <= now_us for due in self._dues())
+
+    @property
+    def wake_us(self) -> int | None:
+        """Monotonic time at which there will be something to do, if nothing comes before."""
+        if self.state is not State.RUNNING or self.runnable:
+            return None
+        return min(self._dues(), default=None)
+
+    def figures(self) -> SubtaskFigures:
+        """Tell what has been done so far."""
+        self._account("backpressured" if self.blocked else "idle")
+        chain = self._chain
+        operators = tuple(
+            OperatorFigures(node.name, rows_in, rows_out, ctx.metrics.counter("late_rows").value)
+            for node, ctx, rows_in, rows_out in zip(
+                chain.nodes, chain.contexts, chain.rows_in, chain.rows_out, strict=True
+            )
+        )
+        time_us = (self._splits.gate if self._splits else self._gate).output_us
+        return SubtaskFigures(
+            self.subtask,
+            operators,
+            None if time_us == MIN_TIME else time_us,
+            self._spent["busy"],
+            self._spent["backpressured"],
+            self._spent["idle"],
+            sum(channel.queued_bytes for channel in self._inbox.channels.values()),
+        )
+
+    # Events ----------------------------------------------------------------------------------
+
+    def step(self, event: Event) -> list[Effect]:
+        """Take one event; give what is to be done about it."""
+        if self.state is State.CLOSED:
+            return []
+        match event:
+            case Start(splits, more_splits):
+                self._to(State.RUNNING)
+                if self._splits is not None:
+                    self._splits.more_may_come = more_splits
+                    self._splits.add(splits)
+                    self._ask()
+            case SplitsFound(splits):
+                assert self._splits is not None, "only a source gets splits"
+                self._splits.add(splits)
+                self._ask()
+            case Received(frame):
+                self._inbox.receive(frame)
+            case CreditCame(channel, consumed_bytes, window_bytes):
+                self._account("backpressured" if self.blocked else "idle")
+                self._outgoing[channel].credit(consumed_bytes, window_bytes)
+                self._send(flush=False)
+            case Polled():
+                self._polled.append(event)
+            case Commit(checkpoint_id, committables):
+                self._commit(checkpoint_id, dict(committables))
+            case Finish() | Cancel():
+                self._close()
+            case _:
+                assert_never(event)
+        return self._given()
+
+    def work(self) -> list[Effect]:
+        """Do one slice of work."""
+        self._account("backpressured" if self.blocked else "idle")
+        started_us = self._clock.monotonic_us()
+        if self._task is None:
+            self._task = self._next_task()
+        while self._task is not None and not self.blocked:
+            if next(self._task, self) is self:
+                self._task = None
+                break
+            if self._clock.monotonic_us() - started_us >= _SLICE_US:
+                break
+        now_us = self._clock.monotonic_us()
+        self._effects += self._inbox.grants(now_us)
+        if self._task is None:
+            self._ask()
+            if not self._has_input:
+                self._flush(now_us)
+        if self.blocked and self._splits is not None:
+            self._splits.held_up()
+        self._account("busy")
+        return self._given()
+
+    def sending_cost(self, cost_us: int) -> None:
+        """Learn what it cost the shell to send what was flushed last."""
+        self._flush_cost_us = cost_us
+
+    # Work ------------------------------------------------------------------------------------
+
+    @property
+    def _has_input(self) -> bool:
+        return bool(self._polled) or len(self._inbox) > 0
+
+    @property
+    def _input_finished(self) -> bool:
+        if self._splits is not None:
+            return not self._polled and self._splits.finished
+        return self._gate.finished
+
+    def _next_task(self) -> Iterator[None] | None:
+        if self._polled:
+            return self._read(self._polled.pop(0))
+        if len(self._inbox):
+            return self._frame(*self._inbox.next())
+        return self._end() if self._input_finished else None
+
+    def _frame(self, incoming: Incoming, frame: bytes) -> Iterator[None]:
+        for element in decode(frame, incoming.link.schema):
+            yield from self._element(incoming, element)
+        self._inbox.consumed(incoming, len(frame), self._clock.monotonic_us())
+
+    def _element(self, incoming: Incoming, element: Element) -> Iterator[None]:
+        channel = incoming.link.channel
+        match element:
+            case Columns() | Objects():
+                yield from self._times(self._gate.active(channel))
+                yield from self._emit(self._chain.batch(incoming.link.port, element))
+            case Watermark(time_us):
+                yield from self._times(self._gate.watermark(channel, time_us))
+            case Status(idle):
+                gate = self._gate
+                yield from self._times(gate.go_idle(channel) if idle else gate.active(channel))
+            case EndOfInput():
+                self._inbox.finish(channel)
+                yield from self._times(self._gate.finish(channel))
+            case _:
+                assert_never(element)
+
+    def _read(self, polled: Polled) -> Iterator[None]:
+        splits, operator = self._splits, self._chain.source
+        assert splits is not None, "only a source polls"
+        assert operator is not None, "only a source polls"
+        if polled.rows is None:
+            yield from self._times(splits.nothing(polled.split))
+        elif polled.rows is END:
+            yield from self._times(splits.ended(polled.split))
+        else:
+            yield from self._times(splits.came(polled.split))
+            batch, watermark_us = operator.convert(polled.rows)
+            yield from self._emit(self._chain.read(batch))
+            yield from self._times(splits.gave(polled.split, watermark_us))
+
+    def _times(self, changes: Iterator[Any]) -> Iterator[None]:
+        for change in changes:
+            if isinstance(change, Watermark):
+                yield from self._emit(self._chain.watermark(change.time_us))
+            else:
+                self._urgent(change)
+                yield
+
+    def _emit(self, emitted: Iterator[Emitted]) -> Iterator[None]:
+        for edges, element in emitted:
+            for edge in edges:
+                if isinstance(element, Watermark):
+                    self._edges[edge].watermark(element.time_us)
+                else:
+                    self._edges[edge].put(element)
+            if edges:
+                self._send(flush=False)
+            yield
+
+    def _end(self) -> Iterator[None]:
+        yield from self._emit(self._chain.end())
+        self._urgent(EndOfInput())
+        prepared = {
+            node.name: operator.prepare_commit(FINAL_CHECKPOINT)
+            for node, operator in self._chain.sinks()
+        }
+        self._to(State.ENDED)
+        self._effects += [*self._inbox.grants(self._clock.monotonic_us()), Ended(prepared)]
+
+    # Output ----------------------------------------------------------------------------------
+
+    def _send(self, *, flush: bool) -> None:
+        for channel in self._outgoing.values():
+            self._effects += channel.sends(flush=flush)
+
+    def _urgent(self, element: Status | EndOfInput) -> None:
+        for channel in self._outgoing.values():
+            self._effects += channel.urgent(element)
+
+    def _flush(self, now_us: int) -> None:
+        if now_us >= self._flush_due_us:
+            before = len(self._effects)
+            self._send(flush=True)
+            if len(self._effects) > before:
+                self._flushed_us = now_us
+
+    @property
+    def _flush_due_us(self) -> int:
+        return self._flushed_us + self._limits.flush_cost_share * self._flush_cost_us
+
+    def _dues(self) -> Iterator[int]:
+        if any(c.sendable for c in self._outgoing.values()):
+            yield self._flush_due_us
+        grant_us = self._inbox.next_grant_us()
+        if grant_us is not None:
+            yield grant_us
+        if self._splits is not None and not self.blocked:
+            poll_us = self._splits.next_poll_us()
+            if poll_us is not None:
+                yield poll_us
+
+    # The rest --------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        if self._splits is not None and self.state is State.RUNNING and not self.blocked:
+            self._effects += self._splits.polls()
+
+    def _commit(self, checkpoint_id: int, committables: dict[str, tuple[Any, ...]]) -> None:
+        for node, _ in self._chain.sinks():
+            spec: Any = node.spec
+            assert isinstance(spec, SinkSpec), "a sink operator has a sink's spec"
+            if committables.get(node.name):
+                sink.commit(spec, checkpoint_id, list(committables[node.name]))
+        self._effects.append(Committed())
+
+    def _close(self) -> None:
+        task: Any = self._task
+        self._task = None
+        try:
+            if task is not None:
+                task.close()
+        finally:
+            self._to(State.CLOSED)
+            self._chain.close()
+        self._effects.append(Closed())
+
+    def _to(self, state: State) -> None:
+        if state not in _NEXT[self.state]:
+            raise ProtocolError(f"{self.subtask} cannot go from {self.state} to {state}")
+        self.state = state
+
+    def _given(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _account(self, spent_on: str) -> None:
+        now_us = self._clock.monotonic_us()
+        self._spent[spent_on] += now_us - self._since_us
+        self._since_us = now_us
+
+
+def _edges(plan: PhysicalPlan, subtask: SubtaskId, attempt: int) -> dict[int, OutputEdge]:
+    edges = {}
+    for edge in plan.outputs(subtask.chain):
+        divide = partitioner(
+            edge.exchange,
+            upstream=subtask.index,
+            parallelism_up=subtask.parallelism,
+            parallelism_down=plan.chain(edge.downstream).parallelism,
+            max_parallelism=plan.max_parallelism,
+        )
+        links = outputs_of(plan, subtask, edge)
+        channels = [Outgoing(link, attempt, plan.limits) for link in links]
+        edges[edge.id] = OutputEdge(edge.id, divide, channels)
+    return edges

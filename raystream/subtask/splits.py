@@ -1,0 +1,126 @@
+"""The splits of one source subtask: whose turn it is, what time it is, what is still to come.
+
+The split with the lowest watermark is read next, so that splits that overlap in time advance
+together. At most two polls are under way: one being read while the one before is worked on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from raystream.clock import Clock
+from raystream.config import Limits
+from raystream.contracts.source import Split
+from raystream.flow.element import Status, Watermark
+from raystream.operators.source import SourceOperator
+from raystream.subtask.events import Poll
+from raystream.subtask.gate import Gate
+
+_POLLS_MAX = 2
+
+
+@dataclass(slots=True)
+class _Reading:
+    split: Split
+    order: int
+    polls: int = 0
+    not_before_us: int = 0
+    backoff_us: int = 0
+    silent_since_us: int | None = None
+    finished: bool = False
+
+
+class Splits:
+    """Chooses what to poll; ``gate`` combines the watermarks of the splits."""
+
+    def __init__(self, operator: SourceOperator, clock: Clock, limits: Limits) -> None:
+        self._operator = operator
+        self._clock = clock
+        self._limits = limits
+        self._readings: dict[str, _Reading] = {}
+        self._under_way = 0
+        self.gate = Gate()
+        self.more_may_come = False
+
+    def add(self, splits: tuple[Split, ...]) -> None:
+        """Take splits; ones that are known already change nothing."""
+        for split in splits:
+            if split.id not in self._readings:
+                self._readings[split.id] = _Reading(split, len(self._readings))
+                self.gate.add(split.id, self._operator.first_watermark(split))
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row of every split has been given."""
+        return not self.more_may_come and all(r.finished for r in self._readings.values())
+
+    def polls(self) -> Iterator[Poll]:
+        """Ask for rows, as long as fewer than two polls are under way."""
+        now_us = self._clock.monotonic_us()
+        while self._under_way < _POLLS_MAX:
+            ready = [
+                r for r in self._readings.values() if not r.finished and r.not_before_us <= now_us
+            ]
+            if not ready:
+                return
+            chosen = min(ready, key=self._turn)
+            chosen.polls += 1
+            self._under_way += 1
+            yield Poll(chosen.split, self._limits.batch_rows_max)
+
+    def next_poll_us(self) -> int | None:
+        """Tell when a split that had nothing is due again."""
+        if self._under_way >= _POLLS_MAX:
+            return None
+        waiting = [r.not_before_us for r in self._readings.values() if not r.finished]
+        return min(waiting, default=None)
+
+    def nothing(self, split: str) -> Iterator[Watermark | Status]:
+        """Note that a split had no rows; after its idleness it no longer holds the time."""
+        reading = self._answered(split)
+        if reading.finished:
+            return
+        now_us = self._clock.monotonic_us()
+        least, most = self._limits.poll_idle_us_min, self._limits.poll_idle_us_max
+        reading.backoff_us = min(max(least, reading.backoff_us * 2), most)
+        reading.not_before_us = now_us + reading.backoff_us
+        if reading.silent_since_us is None:
+            reading.silent_since_us = now_us
+        idleness_us = self._operator.idleness_us
+        if idleness_us is not None and now_us - reading.silent_since_us >= idleness_us:
+            yield from self.gate.go_idle(split)
+
+    def gave(self, split: str, watermark_us: int | None) -> Iterator[Watermark | Status]:
+        """Note that a split gave rows, and what they say of time; after the rows have left."""
+        if watermark_us is not None:
+            yield from self.gate.watermark(split, watermark_us)
+
+    def came(self, split: str) -> Iterator[Status]:
+        """Note that rows of a split came, before they leave."""
+        reading = self._answered(split)
+        reading.backoff_us, reading.not_before_us, reading.silent_since_us = 0, 0, None
+        yield from self.gate.active(split)
+
+    def ended(self, split: str) -> Iterator[Watermark | Status]:
+        """Note that a split has no more rows."""
+        reading = self._answered(split)
+        if not reading.finished:
+            reading.finished = True
+            yield from self.gate.finish(split)
+
+    def held_up(self) -> None:
+        """Note that nobody asks for rows just now: silence does not count as idleness."""
+        for reading in self._readings.values():
+            reading.silent_since_us = None
+
+    def _answered(self, split: str) -> _Reading:
+        self._under_way -= 1
+        assert self._under_way >= 0, "an answer to no poll"
+        return self._readings[split]
+
+    def _turn(self, reading: _Reading) -> tuple[int, int, int]:
+        # Without event time a bounded source is read split by split, so that few are open; where
+        # splits have no end they take turns.
+        turns = reading.polls if self.more_may_come or not self._operator.bounded else 0
+        return self.gate.watermark_of(reading.split.id), turns, reading.order
