@@ -39,13 +39,19 @@ class RaystreamError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, self.__dict__.copy())
+        return _rebuild, (type(self), self.message, self.__dict__.copy(), self.__cause__)
 
 
-def _rebuild(kind: type[RaystreamError], message: str, fields: dict[str, Any]) -> RaystreamError:
+def _rebuild(
+    kind: type[RaystreamError],
+    message: str,
+    fields: dict[str, Any],
+    cause: BaseException | None,
+) -> RaystreamError:
     error = kind.__new__(kind)
     Exception.__init__(error, message)
     error.__dict__.update(fields)
+    error.__cause__ = cause
     return error
 
 

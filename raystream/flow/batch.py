@@ -38,7 +38,7 @@ class Columns:
     @property
     def nbytes(self) -> int:
         """Bytes of the rows themselves, also where the record is a slice of a larger one."""
-        return int(self.record.get_total_buffer_size()) if self.num_rows else 0
+        return int(self.record.nbytes)
 
     @property
     def timestamps(self) -> Int64s | None:

@@ -24,6 +24,7 @@ from raystream.flow.ids import ChannelId
 
 _HEADER = struct.Struct("<4sIIIIQI")
 _HEAD = struct.Struct("<BxxxI")
+_CREDIT = struct.Struct("<IIIQQ")
 _INT64 = struct.Struct("<q")
 _MAGIC = b"RSE1"
 _ALIGN = 64
@@ -59,6 +60,19 @@ def encode(header: Header, elements: Sequence[Element]) -> bytes:
         parts += [_HEAD.pack(kind, len(body)), bytes(_ALIGN - _HEAD.size), body]
         parts.append(bytes(-len(body) % _ALIGN))
     return b"".join(parts)
+
+
+def encode_credit(channel: ChannelId, consumed_bytes: int, window_bytes: int) -> bytes:
+    """Write a grant of credit: it travels as often as frames do."""
+    return _CREDIT.pack(
+        channel.edge, channel.upstream, channel.downstream, consumed_bytes, window_bytes
+    )
+
+
+def decode_credit(message: bytes) -> tuple[ChannelId, int, int]:
+    """Read a grant of credit: the channel, what was consumed of it, what may be on its way."""
+    edge, upstream, downstream, consumed_bytes, window_bytes = _CREDIT.unpack(message)
+    return ChannelId(edge, upstream, downstream), consumed_bytes, window_bytes
 
 
 def read_header(frame: bytes) -> Header:
