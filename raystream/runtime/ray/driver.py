@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import threading
 import time
 import uuid
@@ -41,6 +42,7 @@ _PREFIX = "job:"
 _POLL_S = 0.5
 _ANSWER_S = 30.0
 _STOP_S = 20.0
+_KNOCK_S = 5.0
 
 
 def connect(runtime_env: dict[str, Any] | None = None) -> None:
@@ -58,15 +60,32 @@ def connect(runtime_env: dict[str, Any] | None = None) -> None:
         options["runtime_env"] = runtime_env
     if address is None:
         options |= {"address": "local", "include_dashboard": False}
+    else:
+        _probe(address)
     try:
         ray.init(**options)
     except Exception as error:
         # Ray raises ConnectionError, RuntimeError and errors of its own for an address that is
         # wrong, a version that differs, a token that is missing: for us they are one.
-        raise ClusterError(
-            f"cannot reach Ray at {address or 'this machine'}: {error}",
-            hint="check RAY_ADDRESS, or unset it to start Ray here; `raystream doctor` tells more",
-        ) from error
+        raise _unreachable(address, error) from error
+
+
+def _probe(address: str) -> None:
+    """Knock at the cluster's door: Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # a word such as auto: Ray knows at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+    except OSError as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str | None, error: Exception) -> ClusterError:
+    return ClusterError(
+        f"cannot reach Ray at {address or 'this machine'}: {error}",
+        hint="check RAY_ADDRESS, or unset it to start Ray here; `raystream doctor` tells more",
+    )
 
 
 def run(
