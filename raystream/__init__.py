@@ -1,1 +1,202 @@
-"""Stateful stream processing on Ray."""
+"""Stateful stream processing on Ray: ``import raystream as rs``.
+
+Everything that a job script needs is a name of this module. Importing it loads neither Ray nor a
+connector: sources and sinks are loaded when they are first named.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from narwhals.stable.v2 import (
+    Array,
+    Binary,
+    Boolean,
+    Categorical,
+    Date,
+    Datetime,
+    Decimal,
+    Duration,
+    Enum,
+    Expr,
+    Float32,
+    Float64,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Int128,
+    List,
+    Object,
+    String,
+    Struct,
+    Time,
+    UInt8,
+    UInt16,
+    UInt32,
+    UInt64,
+    UInt128,
+    coalesce,
+    col,
+    concat_str,
+    lit,
+    when,
+)
+
+from raystream.api.job import Job, JobHandle, attach, list_jobs
+from raystream.api.keyed import KeyedStream, WindowedStream
+from raystream.api.streams import Stream
+from raystream.config import Limits
+from raystream.contracts.aggregate import (
+    Aggregate,
+    AggregateFunction,
+    approx_count_distinct,
+    collect,
+    count,
+    count_distinct,
+    first,
+    last,
+    max,
+    max_by,
+    mean,
+    min,
+    min_by,
+    quantile,
+    stddev,
+    sum,
+    variance,
+)
+from raystream.contracts.batch import Batch
+from raystream.contracts.context import OpenContext
+from raystream.contracts.sink import Sink, Writer
+from raystream.contracts.source import END, Reader, Source, Split
+from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.window import Sliding, Tumbling
+from raystream.errors import (
+    ClusterError,
+    ConfigError,
+    ExternalError,
+    InternalError,
+    JobFailed,
+    PlanError,
+    RaystreamError,
+    SinkError,
+    SourceError,
+    StorageError,
+    UserError,
+    UserFunctionError,
+)
+from raystream.flow.control import JobResult
+from raystream.flow.time import micros
+from raystream.operators.expressions import event_time
+
+if TYPE_CHECKING:
+    from raystream.connectors.callback import CallbackSink
+    from raystream.connectors.console import PrintSink
+    from raystream.connectors.generator import DataGenSource
+    from raystream.connectors.file_sink import FileSink
+    from raystream.connectors.files import FileSource
+    from raystream.connectors.memory import MemorySink
+    from raystream.connectors.nexmark import NexmarkSource
+    from raystream.connectors.socket import SocketSource
+
+__version__ = "0.1.0"
+
+_CONNECTORS = {
+    "CallbackSink": "callback",
+    "DataGenSource": "generator",
+    "FileSink": "file_sink",
+    "FileSource": "files",
+    "MemorySink": "memory",
+    "NexmarkSource": "nexmark",
+    "PrintSink": "console",
+    "SocketSource": "socket",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load an embedded connector when it is first named."""
+    if name not in _CONNECTORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.connectors.{_CONNECTORS[name]}"), name)
+
+
+# ``from raystream import *`` must not hide Python's own min, max and sum, nor names such as Decimal
+# and List that scripts import from elsewhere.
+__all__ = [
+    "END",
+    "Aggregate",
+    "AggregateFunction",
+    "Batch",
+    "Boolean",
+    "CallbackSink",
+    "ClusterError",
+    "ConfigError",
+    "DataGenSource",
+    "Date",
+    "Datetime",
+    "Expr",
+    "ExternalError",
+    "FileSink",
+    "FileSource",
+    "Float32",
+    "Float64",
+    "Int8",
+    "Int16",
+    "Int32",
+    "Int64",
+    "InternalError",
+    "Job",
+    "JobFailed",
+    "JobHandle",
+    "JobResult",
+    "KeyedStream",
+    "Limits",
+    "MemorySink",
+    "NexmarkSource",
+    "OpenContext",
+    "PlanError",
+    "PrintSink",
+    "RaystreamError",
+    "Reader",
+    "Sink",
+    "SinkError",
+    "Sliding",
+    "SocketSource",
+    "Source",
+    "SourceError",
+    "Split",
+    "StorageError",
+    "Stream",
+    "String",
+    "Tumbling",
+    "UInt8",
+    "UInt16",
+    "UInt32",
+    "UInt64",
+    "UserError",
+    "UserFunctionError",
+    "WatermarkStrategy",
+    "WindowedStream",
+    "Writer",
+    "approx_count_distinct",
+    "attach",
+    "coalesce",
+    "col",
+    "collect",
+    "concat_str",
+    "count",
+    "count_distinct",
+    "event_time",
+    "list_jobs",
+    "lit",
+    "max_by",
+    "mean",
+    "micros",
+    "min_by",
+    "quantile",
+    "stddev",
+    "variance",
+    "when",
+]

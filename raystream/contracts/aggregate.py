@@ -21,6 +21,10 @@ class AggregateFunction(abc.ABC):
 
     type: ClassVar[pa.DataType]
 
+    def where(self, condition: Column) -> Aggregate:
+        """Aggregate only the rows for which ``condition`` is true."""
+        return Aggregate("function", function=self, condition=condition)
+
     @abc.abstractmethod
     def create(self) -> Any:
         """Make an empty accumulator."""

@@ -67,12 +67,14 @@ class Reader(abc.ABC):
 class Source(abc.ABC):
     """Where rows come from. ``schema`` None makes an object stream.
 
-    A bounded source ends: each of its readers gives END. ``splits`` lists what is there when the
+    A bounded source ends: each of its readers gives END. The readers of a ``timed`` one give event
+    times with their batches. ``splits`` lists what is there when the
     job starts, ``discover`` what has come since (all of it or only the new; ids decide).
     """
 
     schema: pa.Schema | None = None
     bounded: bool = True
+    timed: bool = False
     discover_every_us: int | None = None
 
     @abc.abstractmethod

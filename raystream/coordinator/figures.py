@@ -19,6 +19,7 @@ class JobFigures:
     def __init__(self, plan: PhysicalPlan, started_us: int) -> None:
         self._plan = plan
         self._started_us = started_us
+        self._running_us: int | None = None
         self._newest: dict[SubtaskId, SubtaskFigures] = {}
         self._before: dict[SubtaskId, SubtaskFigures] = {}
 
@@ -28,6 +29,10 @@ class JobFigures:
         if newest is not None:
             self._before[figures.subtask] = newest
         self._newest[figures.subtask] = figures
+
+    def running(self, now_us: int) -> None:
+        """Note that all subtasks run."""
+        self._running_us = now_us
 
     def status(self, state: str, now_us: int) -> JobStatus:
         """Give the job as it stands; times are monotonic."""
@@ -54,6 +59,7 @@ class JobFigures:
                 o.name: {"rows_in": o.rows_in, "rows_out": o.rows_out, "late_rows": o.late_rows}
                 for o in status.operators
             },
+            running_s=0.0 if self._running_us is None else (now_us - self._running_us) / 1e6,
         )
 
     def _operators(self, chain: Chain) -> list[OperatorStatus]:

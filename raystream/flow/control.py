@@ -13,6 +13,8 @@ from raystream.flow.ids import SubtaskId
 class JobResult:
     """How a job ended.
 
+    ``duration_s`` counts from its submission, ``running_s`` from the moment all subtasks ran.
+
     ``records_in`` counts the rows that its sources gave, ``records_out`` those that its sinks took;
     ``metrics`` are the last figures of each operator, by name.
     """
@@ -24,6 +26,7 @@ class JobResult:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: tuple[Any, ...] = ()
     restarts: int = 0
+    running_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ decimals are equal whatever their scale. None is a key of its own. True is not 1
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -25,6 +25,7 @@ _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _MICROSECOND = timedelta(microseconds=1)
 _PER_US = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": -1_000}
 _DAY_MS = 86_400_000
+_THEMSELVES = {int, str, bytes, type(None)}
 _NAN_BITS = 0x7FF8_0000_0000_0000
 
 
@@ -41,6 +42,14 @@ def canonical(value: object) -> Hashable:
     if kind is tuple:
         return (tuple, *map(canonical, value))  # type: ignore[call-overload]
     return _odd(value)
+
+
+def canonical_keys(keys: Sequence[Any]) -> Sequence[Hashable]:
+    """Give the canonical form of each key; the keys themselves where all are their own.
+
+    Raises: UserFunctionError for a value that cannot be a key.
+    """
+    return keys if _THEMSELVES.issuperset(map(type, keys)) else list(map(canonical, keys))
 
 
 def check_key_type(type: pa.DataType) -> None:

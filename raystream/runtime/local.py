@@ -183,7 +183,11 @@ class LocalJob:
     # Effects of the coordinator --------------------------------------------------------------
 
     def _job(self, event: job.Event) -> None:
-        self._do_job(self._coordinator.step(event))
+        before = self._coordinator.state
+        effects = self._coordinator.step(event)
+        if before == "starting" and self._coordinator.state == "running":
+            self._figures.running(self._clock.monotonic_us())
+        self._do_job(effects)
 
     def _do_job(self, effects: list[job.Effect]) -> None:
         for effect in effects:

@@ -99,7 +99,9 @@ def test_an_inbox_never_holds_more_than_it_granted(seed, monkeypatch):
 
     monkeypatch.setattr(Inbox, "receive", watched)
     sink = KeepingSink()
-    plan = two_chains(Rebalance(), sink, up=3, down=1, limits=SMALL, source=NumberSource(6, 900, 64))
+    plan = two_chains(
+        Rebalance(), sink, up=3, down=1, limits=SMALL, source=NumberSource(6, 900, 64)
+    )
     local.run(plan, rng=random.Random(seed))
     assert len(sink.rows) == 5400
     # One envelope may pass over the window where nothing is under way, and the end of input does.

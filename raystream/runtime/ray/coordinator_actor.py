@@ -177,7 +177,11 @@ class _Shell:
             self._publish(self.published())
 
     def _step(self, event: job.Event) -> None:
-        self._do(self._machine.step(event))
+        before = self._machine.state
+        effects = self._machine.step(event)
+        if before == "starting" and self._machine.state == "running":
+            self._figures.running(self._clock.monotonic_us())
+        self._do(effects)
 
     def _do(self, effects: list[job.Effect]) -> None:
         for effect in effects:

@@ -91,9 +91,7 @@ def test_outside_bytes_are_no_envelope(noise):
         read_header(noise)
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.integers(0, 2**63), st.integers(0, 2**63), st.integers(0, 99)
-)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**63), st.integers(0, 2**63), st.integers(0, 99))
 def test_credit_comes_back(edge, consumed, window, index):
     channel = ChannelId(edge, index, index + 1)
     assert decode_credit(encode_credit(channel, consumed, window)) == (channel, consumed, window)

@@ -87,7 +87,9 @@ def test_a_source_that_fails_is_named_and_its_readers_are_closed():
     FailingReader.closed = 0
     sink = Transactional()
     source = FailingSource(3, 300, 50)
-    with pytest.raises(JobFailed, match='source "read" .FailingSource, split s.. failed: Conn') as e:
+    with pytest.raises(
+        JobFailed, match='source "read" .FailingSource, split s.. failed: Conn'
+    ) as e:
         local.run(two_chains(Rebalance(), sink, source=source))
     assert isinstance(e.value.__cause__.__cause__, ConnectionError)
     assert (sink.visible, sink.pending, sink.open_writers) == ([], [], 0)

@@ -107,9 +107,13 @@ def test_the_output_never_regresses_and_never_passes_an_active_aligned_input(see
         if not open_names:
             break
         name = rng.choice(open_names)
-        action = rng.choice(["watermark"] * 6 + ["idle", "active"] + ["finish"] * (rng.random() < 0.1))
+        action = rng.choice(
+            ["watermark"] * 6 + ["idle", "active"] + ["finish"] * (rng.random() < 0.1)
+        )
         if action == "watermark":
-            time_us = newest[name] + rng.randint(-3, 9) if newest[name] > MIN_TIME else rng.randint(0, 9)
+            time_us = (
+                newest[name] + rng.randint(-3, 9) if newest[name] > MIN_TIME else rng.randint(0, 9)
+            )
             out = list(gate.watermark(name, time_us))
             newest[name] = max(newest[name], time_us)
             active[name] = True

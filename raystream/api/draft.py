@@ -1,0 +1,99 @@
+"""The job while it is being written: what ``Job`` and its streams share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from raystream.api import overrides
+from raystream.config import Limits
+from raystream.errors import PlanError
+from raystream.flow.exchange import Exchange
+from raystream.graph.logical import (
+    Input,
+    LogicalGraph,
+    LogicalNode,
+    LogicalPlan,
+    Prepared,
+    StreamType,
+    ancestors,
+)
+from raystream.operators.operator import Spec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tip:
+    """Where a stream has come to: the operator that made it, and how its rows are to travel on."""
+
+    draft: Draft
+    node: LogicalNode
+    exchange: Exchange | None = None
+
+    @property
+    def input(self) -> Input:
+        return Input(self.node, self.exchange)
+
+    def then(
+        self,
+        verb: str,
+        spec: Spec,
+        type: StreamType,
+        where: str,
+        *,
+        prepared: Prepared | None = None,
+        stateful: bool = False,
+        single: bool = False,
+    ) -> Tip:
+        """Write the next operator down."""
+        inputs = [Input(self.node, self.exchange, prepared)]
+        node = self.draft.add(verb, spec, type, inputs, where, stateful=stateful, single=single)
+        return Tip(self.draft, node)
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A job's name and settings, and its operators so far."""
+
+    name: str
+    parallelism: int
+    max_parallelism: int
+    limits: Limits
+    runtime: str
+    runtime_env: dict[str, Any] | None = None
+    graph: LogicalGraph = field(default_factory=LogicalGraph)
+
+    def add(
+        self,
+        verb: str,
+        spec: Spec | None,
+        type: StreamType,
+        inputs: Iterable[Input],
+        where: str,
+        **fields: Any,
+    ) -> LogicalNode:
+        """Write one more operator down."""
+        name = fields.pop("name", None) or ""
+        return self.graph.add(
+            LogicalNode(verb, spec, type, tuple(inputs), where, name=name, **fields)
+        )
+
+    def plan(self, targets: Iterable[LogicalNode] | None = None) -> LogicalPlan:
+        """Read the operators that the targets need; all of them without targets.
+
+        Raises: PlanError if the parallelism that flags or environment ask for is too high.
+        """
+        nodes = self.graph.nodes
+        if targets is not None:
+            wanted = list(targets)
+            needed = ancestors(wanted)
+            new = [node for node in wanted if node not in nodes]
+            nodes = [node for node in [*nodes, *new] if node in needed]
+        parallelism = overrides.current().parallelism or self.parallelism
+        if parallelism > self.max_parallelism:
+            raise PlanError(
+                f'job "{self.name}" cannot run at parallelism {parallelism}: its max_parallelism '
+                f"is {self.max_parallelism}",
+                hint="give the job a larger max_parallelism=; it is the number of key groups",
+            )
+        return LogicalPlan(self.name, tuple(nodes), parallelism, self.max_parallelism, self.limits)

@@ -1,0 +1,291 @@
+"""The job: where a script starts, and what runs it."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from raystream.api import overrides, running
+from raystream.api.callsite import located, user_line
+from raystream.api.checks import is_count, is_text
+from raystream.api.columns import check_schema
+from raystream.api.draft import Draft, Tip
+from raystream.api.streams import Stream
+from raystream.api.transforms import check_watermark
+from raystream.config import Limits, limits_from
+from raystream.contracts.sink import commits
+from raystream.contracts.source import Source
+from raystream.contracts.watermark import WatermarkStrategy
+from raystream.errors import PlanError, RaystreamError
+from raystream.flow.control import JobResult
+from raystream.flow.time import Duration, Instant, micros
+from raystream.graph.explain import explain
+from raystream.graph.logical import LogicalNode, LogicalPlan, StreamType, is_bounded
+from raystream.graph.planner import physical_plan
+from raystream.operators.sink import SinkSpec
+from raystream.operators.source import SourceSpec
+
+_NAME = re.compile(r"[^\s/\\][^/\\\n]*")
+
+
+class JobHandle(Protocol):
+    """A job that was submitted; it lives on without the one who holds this."""
+
+    @property
+    def id(self) -> str:
+        """What tells this run from others of the same name."""
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+
+    def status(self) -> str:
+        """Give starting, running, finished, failed, canceled …."""
+
+    def wait(self, timeout: Duration | None = None) -> JobResult:
+        """Wait for the end; TimeoutError lets the job be, JobFailed tells why it failed."""
+
+    def cancel(self) -> None:
+        """End the job where it stands."""
+
+    def metrics(self) -> dict[str, Any]:
+        """Give the newest figures of each operator."""
+
+
+class Job:
+    """A named dataflow: sources, what is done with their rows, and sinks.
+
+    ``parallelism`` is that of every operator that does not say another; ``max_parallelism`` the
+    number of key groups, which a job keeps for life. ``config`` sets limits by name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        parallelism: int = 1,
+        max_parallelism: int = 128,
+        checkpoint: Any = None,
+        restart: Any = None,
+        autoscale: Any = None,
+        runtime: str = "ray",
+        config: Mapping[str, Any] | Limits | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+    ) -> None:
+        where = user_line()
+        later = {"checkpoint": checkpoint, "restart": restart, "autoscale": autoscale}
+        for setting, value in later.items():
+            if value is not None:
+                raise PlanError(f"Job({setting}=…) is not in this release yet", where=where)
+        if not is_text(name) or not _NAME.fullmatch(name):
+            raise PlanError(f"a job's name is a text without slashes, got {name!r}", where=where)
+        _check_runtime(runtime, where)
+        _check_parallelism(parallelism, max_parallelism, where)
+        self._draft = Draft(
+            name=name,
+            parallelism=parallelism,
+            max_parallelism=max_parallelism,
+            limits=limits_from(config),
+            runtime=runtime,
+            runtime_env=None if runtime_env is None else dict(runtime_env),
+        )
+
+    @property
+    def name(self) -> str:
+        """What the job is called; one job of a name runs at a time."""
+        return self._draft.name
+
+    def __repr__(self) -> str:
+        return f'<Job "{self.name}": {len(self._draft.graph.nodes)} operators>'
+
+    def source(
+        self,
+        source: Source,
+        *,
+        watermark: WatermarkStrategy | None = None,
+        name: str | None = None,
+    ) -> Stream:
+        """Read rows from a source; a watermark strategy gives them event time."""
+        where = user_line()
+        if not isinstance(source, Source):
+            raise PlanError(
+                f"source() takes a source, got {type(source).__name__} {source!r:.60}",
+                where=where,
+                hint='rs.FileSource("data/*.parquet"), job.from_items([...]), …',
+            )
+        schema = _schema_of(source, where)
+        timed = watermark is not None or source.timed
+        type_out = StreamType(schema, timed)
+        if watermark is not None:
+            read = LogicalNode("source", None, StreamType(schema), (), where, name=name or "source")
+            check_watermark(read, watermark, "source", where)
+        spec = SourceSpec(source, type_out.wire, watermark, name or "source", where, timed)
+        node = self._draft.add(
+            "source",
+            spec,
+            type_out,
+            (),
+            where,
+            name=name,
+            bounded=source.bounded,
+            stateful=True,
+        )
+        return Stream(Tip(self._draft, node))
+
+    def from_items(
+        self,
+        items: Iterable[Any] | pa.Table,
+        *,
+        schema: pa.Schema | None = None,
+        timestamps: Iterable[Instant] | None = None,
+        watermark: WatermarkStrategy | None = None,
+    ) -> Stream:
+        """Read rows that are there already: a table, dicts with a ``schema``, or any objects.
+
+        ``timestamps`` are their event times, one for each.
+        """
+        from raystream.connectors.items import ItemsSource
+
+        where = user_line()
+        is_table = isinstance(items, (pa.Table, pa.RecordBatch))
+        if not is_table and (
+            isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable)
+        ):
+            raise PlanError(
+                f"from_items() takes an iterable of rows or a pa.Table, got {items!r:.60}",
+                where=where,
+            )
+        rows = items if is_table else list(items)
+        times = None if timestamps is None else [_instant(one, where) for one in timestamps]
+        given = None if schema is None else check_schema(schema, "from_items", where)
+        with located(where):
+            source = ItemsSource(rows, schema=given, timestamps=times)
+        return self.source(source, watermark=watermark)
+
+    def run(
+        self,
+        *,
+        runtime: str | None = None,
+        from_snapshot: str | None = None,
+        allow_dropped_state: bool = False,
+        timeout: Duration | None = None,
+    ) -> JobResult:
+        """Run the job to its end.
+
+        Raises: JobFailed with the user's own traceback first; PlanError before anything starts.
+        """
+        where = user_line()
+        flags = overrides.current()
+        if flags.explain is not None:
+            shown = self.explain(physical=True, format=flags.explain)
+            builtins.print(shown)  # noqa: T201  what was asked for
+            raise SystemExit(0)
+        plan, chosen = self._ready(runtime, from_snapshot, allow_dropped_state, where)
+        return running.run(self._draft, plan, chosen, timeout, progress=flags.progress)
+
+    def submit(
+        self,
+        *,
+        runtime: str | None = None,
+        from_snapshot: str | None = None,
+        allow_dropped_state: bool = False,
+    ) -> JobHandle:
+        """Start the job on a standing cluster and return at once; it outlives this process."""
+        where = user_line()
+        plan, chosen = self._ready(runtime, from_snapshot, allow_dropped_state, where)
+        if chosen != "ray":
+            raise PlanError(
+                f"submit() needs a cluster; the runtime is {chosen}", where=where, hint="use run()"
+            )
+        handle: JobHandle = running.submit(self._draft, plan)
+        return handle
+
+    def explain(self, physical: bool = False, format: str = "text") -> str:
+        """Show the plan: what was written, and, if ``physical``, what will run where.
+
+        ``format`` is text, mermaid or json.
+        """
+        logical = self._draft.plan()
+        if logical.sinks:
+            logical = logical.prune(logical.sinks)
+        plan = physical_plan(logical) if physical else None
+        return explain(logical, plan, format)
+
+    def _ready(
+        self, runtime: str | None, from_snapshot: str | None, allow_dropped_state: bool, where: str
+    ) -> tuple[LogicalPlan, str]:
+        if from_snapshot is not None or allow_dropped_state:
+            raise PlanError("starting from a snapshot is not in this release yet", where=where)
+        chosen = overrides.current().runtime or runtime or self._draft.runtime
+        _check_runtime(chosen, where)
+        plan = self._draft.plan()
+        if not plan.sinks:
+            raise PlanError(
+                f'job "{self.name}" has no sink, so there is nothing to run',
+                where=where,
+                hint="end a stream with sink(…) or print(), or look at one with collect()",
+            )
+        for node in plan.sinks:
+            _check_commits(node)
+        return plan.prune(plan.sinks), chosen
+
+
+def attach(name_or_id: str) -> JobHandle:
+    """Find a running job by its name or its id."""
+    handle: JobHandle = running.driver().attach(name_or_id)
+    return handle
+
+
+def list_jobs() -> list[Any]:
+    """List the jobs of the cluster."""
+    jobs: list[Any] = running.driver().list_jobs()
+    return jobs
+
+
+def _schema_of(source: Source, where: str) -> pa.Schema | None:
+    with located(where):
+        schema = source.schema
+    return None if schema is None else check_schema(schema, "source", where)
+
+
+def _instant(value: Any, where: str) -> int:
+    try:
+        return micros(value)
+    except RaystreamError as error:
+        raise PlanError(
+            f"from_items(): {value!r:.60} is no point in time",
+            where=where,
+            hint="give datetimes, or ints of microseconds since the epoch",
+        ) from error
+
+
+def _check_commits(node: LogicalNode) -> None:
+    spec = node.spec
+    if isinstance(spec, SinkSpec) and commits(spec.sink) and not is_bounded(node):
+        raise PlanError(
+            f'"{node.name}" ({spec.sink.describe()}) makes rows visible by commits, which need '
+            "checkpoints when the input has no end",
+            where=node.where,
+            hint="bound the source, or write to a sink that is at-least-once",
+        )
+
+
+def _check_runtime(runtime: Any, where: str) -> None:
+    if runtime not in overrides.RUNTIMES:
+        raise PlanError(f'runtime is "ray" or "local", got {runtime!r:.60}', where=where)
+
+
+def _check_parallelism(parallelism: Any, max_parallelism: Any, where: str) -> None:
+    for name, value in {"parallelism": parallelism, "max_parallelism": max_parallelism}.items():
+        if not is_count(value):
+            raise PlanError(f"{name} is a positive int, got {value!r:.60}", where=where)
+    if parallelism > max_parallelism:
+        raise PlanError(
+            f"parallelism {parallelism} is above max_parallelism {max_parallelism}",
+            where=where,
+            hint="max_parallelism is the number of key groups; give a larger one",
+        )

@@ -1,0 +1,114 @@
+"""What changes, in place, the operator that made a stream: its name, and where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+from raystream.api.callsite import user_line
+from raystream.api.checks import is_amount, is_count
+from raystream.api.draft import Tip
+from raystream.errors import PlanError
+from raystream.graph.logical import LogicalNode
+from raystream.graph.physical import Resources
+
+
+class Placed(Protocol):
+    """A stream, or the end of one."""
+
+    _tip: Tip
+
+
+P = TypeVar("P", bound=Placed)
+
+
+def named(self: P, name: str) -> P:
+    """Name the operator: plans, errors and metrics call it so; names are unique in a job.
+
+    Raises: PlanError if another operator has that name.
+    """
+    self._tip.draft.graph.rename(self._tip.node, name, user_line())
+    return self
+
+
+def uid(self: P, uid: str) -> P:
+    """Fix the name under which the operator's state is kept, whatever it is called later.
+
+    Raises: PlanError if another operator has that uid.
+    """
+    self._tip.draft.graph.give_uid(self._tip.node, uid, user_line())
+    return self
+
+
+def with_parallelism(self: P, parallelism: int | tuple[int, int]) -> P:
+    """Pin how many subtasks run the operator, or give the least and the most.
+
+    Raises: PlanError if it is not positive, above the job's maximum, or not to be chosen here.
+    """
+    where = user_line()
+    node = _runs(self._tip.node, "with_parallelism", where)
+    given: tuple[int, ...] = parallelism if isinstance(parallelism, tuple) else (parallelism,)
+    bounds = (given[0], given[-1]) if given else (0, 0)
+    if len(given) > 2 or not all(map(is_count, given)) or not 0 < bounds[0] <= bounds[1]:
+        raise PlanError(
+            f"with_parallelism() takes a positive int or a pair (least, most), got {parallelism!r}",
+            where=where,
+        )
+    if bounds[1] > self._tip.draft.max_parallelism:
+        raise PlanError(
+            f'"{node.name}" cannot run at parallelism {bounds[1]}: the job\'s max_parallelism is '
+            f"{self._tip.draft.max_parallelism}",
+            where=where,
+            hint="give the job a larger max_parallelism=; it is the number of key groups",
+        )
+    if node.single and bounds[1] > 1:
+        raise PlanError(
+            f'"{node.name}" gathers all rows, so it runs as one subtask',
+            where=where,
+            hint="key_by() and window() run in parallel; window_all() does not",
+        )
+    node.parallelism = None if isinstance(parallelism, tuple) else parallelism
+    node.bounds = bounds if isinstance(parallelism, tuple) else None
+    return self
+
+
+def with_resources(
+    self: P,
+    *,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    resources: Mapping[str, float] | None = None,
+    accelerator_type: str | None = None,
+) -> P:
+    """Say what each subtask of the operator asks of the cluster.
+
+    Raises: PlanError if an amount is negative.
+    """
+    where = user_line()
+    node = _runs(self._tip.node, "with_resources", where)
+    custom = dict(resources or {})
+    for name, amount in {"num_cpus": num_cpus, "num_gpus": num_gpus, **custom}.items():
+        if amount is not None and not is_amount(amount):
+            raise PlanError(
+                f"with_resources(): {name} is an amount of at least 0, got {amount!r}", where=where
+            )
+    node.resources = Resources(
+        num_cpus, num_gpus or 0, tuple(sorted(custom.items())), accelerator_type
+    )
+    return self
+
+
+def disable_chaining(self: P) -> P:
+    """Run the operator in subtasks of its own, joined with none beside it."""
+    _runs(self._tip.node, "disable_chaining", user_line()).chaining = False
+    return self
+
+
+def _runs(node: LogicalNode, verb: str, where: str) -> LogicalNode:
+    if node.spec is None:
+        raise PlanError(
+            f"{verb}() behind union(): a union is no operator of its own",
+            where=where,
+            hint="set it on the operators before or behind it",
+        )
+    return node

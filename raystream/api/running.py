@@ -1,0 +1,65 @@
+"""Hand a plan to a runtime."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from raystream.api.draft import Draft
+from raystream.api.pickling import check_picklable, pickle_script_folder_by_value, pickles
+from raystream.flow.control import JobResult
+from raystream.flow.time import Duration, positive
+from raystream.graph.logical import LogicalPlan
+from raystream.graph.physical import PhysicalPlan
+from raystream.graph.planner import physical_plan
+
+
+def run(
+    draft: Draft,
+    logical: LogicalPlan,
+    runtime: str,
+    timeout: Duration | None = None,
+    progress: Callable[[Any], None] | None = None,
+) -> JobResult:
+    """Run a plan to its end, in this process or on Ray."""
+    plan = physical_plan(logical)
+    timeout_s = None if timeout is None else positive(timeout, "timeout") / 1_000_000
+    result: JobResult
+    if runtime == "local":
+        local = importlib.import_module("raystream.runtime.local")
+        result = local.run(plan, timeout_s=timeout_s, progress=progress)
+    else:
+        check_travels(logical, plan)
+        result = driver().run(
+            plan, timeout_s=timeout_s, progress=progress, runtime_env=draft.runtime_env
+        )
+    return result
+
+
+def submit(draft: Draft, logical: LogicalPlan) -> Any:
+    """Start a plan on Ray; give its handle."""
+    plan = physical_plan(logical)
+    check_travels(logical, plan)
+    return driver().submit(plan, runtime_env=draft.runtime_env)
+
+
+def driver() -> Any:
+    """Give the module that talks to Ray; nothing else here imports it."""
+    return importlib.import_module("raystream.runtime.ray.driver")
+
+
+def check_travels(logical: LogicalPlan, plan: PhysicalPlan) -> None:
+    """Refuse a plan that cannot be sent to other processes.
+
+    Raises: PlanError naming the operator and the variable that cannot be pickled.
+    """
+    pickle_script_folder_by_value()
+    if pickles(plan):
+        return
+    for node in logical.nodes:
+        if node.spec is not None:
+            check_picklable(node.named_spec, node.name, node.where)
+        for one in node.inputs:
+            check_picklable(one.exchange, f"{one.exchange} before {node.name}", node.where)
+    check_picklable(plan, f'the plan of job "{plan.job}"', "")

@@ -1,0 +1,281 @@
+"""Streams: what users call verbs on. Each verb writes one operator into the job's draft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from raystream.api import collecting, placement, transforms
+from raystream.api.callsite import user_line
+from raystream.api.columns import same_type
+from raystream.api.draft import Tip
+from raystream.contracts.sink import Sink
+from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.window import Window
+from raystream.errors import PlanError
+from raystream.flow.exchange import (
+    Broadcast,
+    Custom,
+    Exchange,
+    Forward,
+    Rebalance,
+    Shuffle,
+    ToOne,
+)
+from raystream.graph.logical import StreamType, label
+from raystream.operators.operator import Spec
+from raystream.operators.sink import SinkSpec
+
+if TYPE_CHECKING:
+    from raystream.api.keyed import KeyedStream, WindowedStream
+
+RowFunction = Callable[..., Any]
+
+
+class Stream:
+    """Rows on their way, of columns or of objects; verbs give new streams and run nothing."""
+
+    def __init__(self, tip: Tip) -> None:
+        self._tip = tip
+
+    named = placement.named
+    uid = placement.uid
+    with_parallelism = placement.with_parallelism
+    with_resources = placement.with_resources
+    disable_chaining = placement.disable_chaining
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The columns, known before the job starts; None on a stream of objects."""
+        return self._tip.node.type.schema
+
+    @property
+    def changelog(self) -> tuple[str, ...] | None:
+        """The key columns of the table whose changes flow here; None: rows are rows."""
+        return self._tip.node.type.changelog
+
+    def __repr__(self) -> str:
+        kind = "objects"
+        if self.schema is not None:
+            kind = ", ".join(f"{field.name} {field.type}" for field in self.schema)
+        return f'<{type(self).__name__} "{label(self._tip.node)}": {kind}>'
+
+    # Row functions
+
+    def map(
+        self,
+        fn: RowFunction,
+        schema: pa.Schema | None = None,
+        *,
+        fn_kwargs: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """Give what ``fn`` makes of each row: objects, or columns with ``schema``."""
+        return self._then("map", *transforms.map_rows(self._tip.node, fn, schema, fn_kwargs))
+
+    def flat_map(
+        self,
+        fn: RowFunction,
+        schema: pa.Schema | None = None,
+        *,
+        fn_kwargs: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """Give every row that ``fn`` yields, or returns in a list, for each row."""
+        return self._then(
+            "flat_map", *transforms.flat_map_rows(self._tip.node, fn, schema, fn_kwargs)
+        )
+
+    def filter(self, predicate: Any, *, fn_kwargs: Mapping[str, Any] | None = None) -> Stream:
+        """Keep the rows for which an expression, or a function of the row, is true."""
+        return self._then("filter", *transforms.filter_rows(self._tip.node, predicate, fn_kwargs))
+
+    def map_batches(
+        self,
+        fn: RowFunction,
+        *,
+        schema: pa.Schema | None = None,
+        batch_size: int | None = None,
+        batch_format: str = "arrow",
+        timestamp: str | None = None,
+        fn_kwargs: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """Give what ``fn`` makes of whole batches, at most ``batch_size`` rows each.
+
+        ``batch_format`` is arrow, pandas, numpy or polars. Without ``schema`` columns stay as they
+        are. Event time goes by position; where the number of rows changes, ``timestamp`` names the
+        column that holds it.
+        """
+        parts = transforms.map_batches(
+            self._tip.node,
+            fn,
+            schema,
+            fn_kwargs,
+            batch_size=batch_size,
+            batch_format=batch_format,
+            timestamp=timestamp,
+        )
+        return self._then("map_batches", *parts)
+
+    # Columns
+
+    def select(self, *columns: Any, **exprs: Any) -> Stream:
+        """Keep columns by name, and compute others, in the order given."""
+        return self._then("select", *transforms.select(self._tip.node, columns, exprs))
+
+    def with_columns(self, **exprs: Any) -> Stream:
+        """Add computed columns, or replace them in place; every expression sees the input."""
+        return self._then("with_columns", *transforms.with_columns(self._tip.node, exprs))
+
+    def drop(self, *names: str) -> Stream:
+        """Leave columns out."""
+        return self._then("drop", *transforms.drop(self._tip.node, names))
+
+    def rename(self, names: Mapping[str, str]) -> Stream:
+        """Call columns something else: ``{old: new}``."""
+        return self._then("rename", *transforms.rename(self._tip.node, names))
+
+    def explode(self, column: str) -> Stream:
+        """Give one row for each element of a list; a null or empty one gives none."""
+        return self._then("explode", *transforms.explode(self._tip.node, column))
+
+    def with_schema(self, schema: pa.Schema) -> Stream:
+        """Turn a stream of dicts into columns."""
+        return self._then("with_schema", *transforms.with_schema(self._tip.node, schema))
+
+    # Streams and time
+
+    def key_by(self, *columns: Any, **exprs: Any) -> KeyedStream:
+        """Bring rows of one key together: by columns, computed columns, or a function of the row.
+
+        With a function the stream becomes one of objects, and its key column is ``key``.
+        """
+        from raystream.api.keyed import key_by
+
+        return key_by(self._tip, columns, exprs)
+
+    def window_all(self, window: Window) -> WindowedStream:
+        """Gather all rows in windows of event time, in one subtask."""
+        from raystream.api.keyed import window_all
+
+        return window_all(self._tip, window)
+
+    def union(self, *streams: Stream) -> Stream:
+        """Join streams of the same columns into one, in no order."""
+        where = user_line()
+        node = self._tip.node
+        inputs = [self._tip.input]
+        for other in streams:
+            if not isinstance(other, Stream):
+                raise PlanError(f"union() takes streams, got {other!r:.60}", where=where)
+            tip = other._tip  # noqa: SLF001  another stream's, but the same class
+            if tip.draft is not self._tip.draft:
+                raise PlanError(
+                    f'union(): "{label(node)}" belongs to job "{self._tip.draft.name}", '
+                    f'"{label(tip.node)}" to "{tip.draft.name}"',
+                    where=where,
+                )
+            if difference := same_type(node.type, tip.node.type):
+                raise PlanError(
+                    f'union(): "{label(node)}" and "{label(tip.node)}" differ: {difference}',
+                    where=where,
+                    hint="select() the same columns of both, or assign_timestamps() to both",
+                )
+            inputs.append(tip.input)
+        joined = self._tip.draft.add("union", None, node.type, inputs, where)
+        return Stream(Tip(self._tip.draft, joined))
+
+    def assign_timestamps(self, watermark: WatermarkStrategy) -> Stream:
+        """Give rows an event time, new or first, and make watermarks from it."""
+        return self._then(
+            "assign_timestamps", *transforms.assign_timestamps(self._tip.node, watermark)
+        )
+
+    # Exchanges
+
+    def forward(self) -> Stream:
+        """Keep rows in the subtask of the same number."""
+        return self._by(Forward())
+
+    def rebalance(self, *, local: bool = False) -> Stream:
+        """Deal rows out evenly, to all subtasks or, if local, within groups of them."""
+        return self._by(Rebalance(local))
+
+    def shuffle(self) -> Stream:
+        """Send each row to a subtask chosen at random."""
+        return self._by(Shuffle())
+
+    def broadcast(self) -> Stream:
+        """Send every row to every subtask."""
+        return self._by(Broadcast())
+
+    def to_one(self) -> Stream:
+        """Send all rows to the first subtask."""
+        return self._by(ToOne())
+
+    def partition_by(self, fn: Callable[[Any], int]) -> Stream:
+        """Send each row to the subtask that ``fn`` of the row says, modulo their number."""
+        where = user_line()
+        if not callable(fn):
+            raise PlanError(
+                f"partition_by() takes a function of the row, got {fn!r:.60}", where=where
+            )
+        return self._by(Custom(fn, "partition_by", where))
+
+    # Ends
+
+    def sink(self, sink: Sink) -> End:
+        """Write every row to a sink."""
+        where = user_line()
+        if not isinstance(sink, Sink):
+            raise PlanError(
+                f"sink() takes a sink, got {type(sink).__name__} {sink!r:.60}",
+                where=where,
+                hint='rs.FileSink("out", "parquet"), rs.PrintSink(), …',
+            )
+        return self._end("sink", sink, where)
+
+    def print(self, prefix: str | None = None) -> End:
+        """Print every row."""
+        from raystream.connectors.console import PrintSink
+
+        return self._end("print", PrintSink(prefix), user_line())
+
+    def collect(self, limit: int | None = None, runtime: str = "local") -> list[Any]:
+        """Run what this stream needs and give its rows; an unbounded stream needs a limit."""
+        return collecting.rows(self._tip, limit, runtime)
+
+    def to_arrow(self, limit: int | None = None, runtime: str = "local") -> pa.Table:
+        """Run what this stream needs and give its rows as a table."""
+        return collecting.table(self._tip, limit, runtime)
+
+    def show(self, n: int = 20) -> None:
+        """Run what this stream needs and print its first rows."""
+        collecting.show(self._tip, n)
+
+    # Below the surface
+
+    def _by(self, exchange: Exchange) -> Stream:
+        return Stream(Tip(self._tip.draft, self._tip.node, exchange))
+
+    def _then(self, verb: str, spec: Spec, type: StreamType) -> Stream:
+        return Stream(self._tip.then(verb, spec, type, user_line()))
+
+    def _end(self, verb: str, sink: Sink, where: str) -> End:
+        return End(self._tip.then(verb, SinkSpec(sink, verb, where), StreamType(None), where))
+
+
+class End:
+    """The end of a stream: an operator whose output nobody can take."""
+
+    def __init__(self, tip: Tip) -> None:
+        self._tip = tip
+
+    named = placement.named
+    uid = placement.uid
+    with_parallelism = placement.with_parallelism
+    with_resources = placement.with_resources
+    disable_chaining = placement.disable_chaining
+
+    def __repr__(self) -> str:
+        return f'<End "{self._tip.node.name}">'

@@ -1,0 +1,255 @@
+"""How each format but Parquet is read: its schema, and its rows from the start, as batches."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.json
+
+from raystream.connectors.file_listing import File
+from raystream.connectors.file_reader import check_agreement, skip_rows, unreadable
+from raystream.contracts.source import Split
+from raystream.errors import SourceError
+from raystream.flow.normal import normal_type
+
+_BLOCK_BYTES = 2 * 1024 * 1024
+"""Bytes parsed at a time: about one batch of ordinary rows."""
+
+_BLOCK_BYTES_MAX = 256 * 1024 * 1024
+"""A single row may be this long; a longer one is no row of data."""
+
+_BLOCK_BYTES_TRIED = (_BLOCK_BYTES, 16 * _BLOCK_BYTES, _BLOCK_BYTES_MAX)
+
+_HEADER_BYTES = 256 * 1024
+
+_ANY = pa.string()
+
+TEXT_SCHEMA = pa.schema([pa.field("line", pa.string())])
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to read of a file: columns and types as asked of the parser, and the row to start at."""
+
+    columns: pa.Schema
+    skip: int
+
+
+class WholeFiles:
+    """Formats that are read from the start: one split a file."""
+
+    def splits(self, file: File, schema: pa.Schema, *, exact: bool) -> list[Split]:
+        """Give the one split of a file; an empty file has none.
+
+        Raises: SourceError if the file has other columns than ``schema``.
+        """
+        if not file.size:
+            return []
+        self.check(file, schema, exact=exact)
+        return [Split(file.url, file)]
+
+    def check(self, file: File, schema: pa.Schema, *, exact: bool) -> None:
+        """Compare the columns of a file with those of the source, where it tells them."""
+
+
+class Csv(WholeFiles):
+    """Comma-separated values with a header line, typed as ``pyarrow.csv`` types them."""
+
+    def check(self, file: File, schema: pa.Schema, *, exact: bool) -> None:
+        """Compare the names of the header; types show as the values are read."""
+        names = _header(file)
+        known = [schema.field(name) if name in schema.names else (name, _ANY) for name in names]
+        check_agreement(file, pa.schema(known), schema, exact=exact)
+
+    def read_schema(self, file: File) -> pa.Schema:
+        """Infer types from the first block of a file."""
+        with file.open_text() as raw, pa.csv.open_csv(raw, _csv_read(_BLOCK_BYTES)) as reader:
+            return _asked(reader.schema)
+
+    def batches(self, file: File, payload: Any, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+        """Give the rows of the wanted columns from the wanted row on."""
+        convert = pa.csv.ConvertOptions(
+            column_types=wanted.columns, include_columns=wanted.columns.names
+        )
+
+        def parse(raw: pa.NativeFile, block_bytes: int) -> Any:
+            # A quoted value may hold a line break, also at the end of a block.
+            options = pa.csv.ParseOptions(newlines_in_values=True)
+            return pa.csv.open_csv(raw, _csv_read(block_bytes), options, convert)
+
+        try:
+            yield from _parsed(file, parse, wanted.skip)
+        except pa.ArrowInvalid as error:
+            raise _named_column(file, error) from error
+
+
+class Json(WholeFiles):
+    """One JSON object a line; a key that is missing is null, one that is unknown is ignored."""
+
+    def read_schema(self, file: File) -> pa.Schema:
+        """Infer types from the first block of a file."""
+        with file.open_text() as raw, pa.json.open_json(raw, _json_read(_BLOCK_BYTES)) as reader:
+            return _asked(reader.schema)
+
+    def batches(self, file: File, payload: Any, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+        """Give the rows of the wanted columns from the wanted row on."""
+        options = pa.json.ParseOptions(
+            explicit_schema=wanted.columns, unexpected_field_behavior="ignore"
+        )
+
+        def parse(raw: pa.NativeFile, block_bytes: int) -> Any:
+            return pa.json.open_json(raw, _json_read(block_bytes), options)
+
+        return _parsed(file, parse, wanted.skip)
+
+
+class Arrow(WholeFiles):
+    """Arrow IPC files, also known as Feather version 2."""
+
+    def check(self, file: File, schema: pa.Schema, *, exact: bool) -> None:
+        """Compare the schema that the file begins with."""
+        try:
+            check_agreement(file, self.read_schema(file), schema, exact=exact)
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(file, error) from error
+
+    def read_schema(self, file: File) -> pa.Schema:
+        """Read the schema from the footer."""
+        with file.open() as raw, pa.ipc.open_file(raw) as reader:
+            return reader.schema
+
+    def batches(self, file: File, payload: Any, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+        """Give the rows of the wanted columns from the wanted row on."""
+        with file.open() as raw:
+            with pa.ipc.open_file(raw) as whole:
+                indices = [whole.schema.get_field_index(name) for name in wanted.columns.names]
+            options = pa.ipc.IpcReadOptions(
+                included_fields=[index for index in indices if index >= 0], use_threads=False
+            )
+            with pa.ipc.open_file(raw, options=options) as reader:
+                every = (reader.get_batch(i) for i in range(reader.num_record_batches))
+                yield from skip_rows(every, wanted.skip)
+
+
+class Text(WholeFiles):
+    r"""Lines of UTF-8, without what ends them: ``\n`` or ``\r\n``."""
+
+    def read_schema(self, file: File) -> pa.Schema:
+        """Give the one column of text."""
+        return TEXT_SCHEMA
+
+    def batches(self, file: File, payload: Any, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+        """Give the lines from the wanted one on."""
+        with file.open_text() as raw:
+            yield from skip_rows(_lines(raw, file), wanted.skip)
+
+
+def asked_types(schema: pa.Schema) -> pa.Schema:
+    """Give the types to ask a parser for: plain ones, but timestamps as they are declared.
+
+    A parser reads nanoseconds only as nanoseconds; they are floored afterwards.
+    """
+    kinds = [
+        field.type if pa.types.is_timestamp(field.type) else normal_type(field.type)
+        for field in schema
+    ]
+    return pa.schema([(name, kind) for name, kind in zip(schema.names, kinds, strict=True)])
+
+
+def _asked(inferred: pa.Schema) -> pa.Schema:
+    return pa.schema([(field.name, _widened(field.type)) for field in inferred])
+
+
+def _widened(kind: pa.DataType) -> pa.DataType:
+    # A first block without values, or with whole seconds only, does not speak for the rest.
+    if pa.types.is_null(kind):
+        return pa.string()
+    if pa.types.is_timestamp(kind) and kind.unit in {"s", "ms"}:
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_list(kind):
+        return pa.list_(_widened(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _widened(field.type)) for field in kind])
+    return kind
+
+
+def _csv_read(block_bytes: int) -> Any:
+    return pa.csv.ReadOptions(use_threads=False, block_size=block_bytes)
+
+
+def _json_read(block_bytes: int) -> Any:
+    return pa.json.ReadOptions(use_threads=False, block_size=block_bytes)
+
+
+def _parsed(
+    file: File, parse: Callable[[pa.NativeFile, int], Any], skip: int
+) -> Iterator[pa.RecordBatch]:
+    """Parse by blocks; where a row is longer than a block, go on from it with longer blocks."""
+    for block_bytes in _BLOCK_BYTES_TRIED:
+        try:
+            with file.open_text() as raw, parse(raw, block_bytes) as reader:
+                for batch in skip_rows(reader, skip):
+                    yield batch
+                    skip += batch.num_rows
+        except pa.ArrowInvalid as error:  # noqa: PERF203  three rounds at most
+            if "straddl" not in str(error) or block_bytes == _BLOCK_BYTES_MAX:
+                raise
+        else:
+            return
+
+
+def _named_column(file: File, error: pa.ArrowInvalid) -> SourceError:
+    """Put the column's name where pyarrow gives its number."""
+    message = str(error)
+    number = re.search(r"CSV column #(\d+)", message)
+    if number is not None:
+        names = _header(file)
+        index = int(number.group(1))
+        if index < len(names):
+            message = message.replace(number.group(0), f'column "{names[index]}"')
+    return SourceError(
+        f"cannot read {file.url}: {message}",
+        hint="all files of a source must agree; schema= gives the types of the columns",
+    )
+
+
+def _header(file: File) -> list[str]:
+    try:
+        with file.open_text() as raw:
+            first = raw.read(_HEADER_BYTES).decode("utf-8-sig", "replace")
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(file, error) from error
+    return next(csv.reader(io.StringIO(first)), [])
+
+
+def _lines(raw: pa.NativeFile, file: File) -> Iterator[pa.RecordBatch]:
+    rest = b""
+    while block := raw.read(_BLOCK_BYTES):
+        # The end of the last whole line; what is behind it waits for the next block.
+        end = block.rfind(b"\n")
+        if end < 0:
+            rest += block
+            if len(rest) > _BLOCK_BYTES_MAX:
+                raise SourceError(f"{file.url} has a line of more than {_BLOCK_BYTES_MAX} bytes")
+            continue
+        yield _line_batch(rest + block[:end])
+        rest = block[end + 1 :]
+    if rest:
+        yield _line_batch(rest)
+
+
+def _line_batch(text: bytes) -> pa.RecordBatch:
+    whole = pa.array([text], pa.binary()).cast(pa.string())
+    lines = pc.split_pattern(whole, "\n").values
+    if b"\r" in text:
+        lines = pc.replace_substring_regex(lines, r"\r$", "")
+    return pa.RecordBatch.from_arrays([lines], schema=TEXT_SCHEMA)

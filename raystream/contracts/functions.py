@@ -1,0 +1,140 @@
+"""A function as users hand it over: a function, an instance, or a class made once a subtask."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raystream.contracts.context import OpenContext
+from raystream.errors import PlanError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Function:
+    """A user's function and its ``fn_kwargs``.
+
+    A class is instantiated with ``kwargs`` once in each subtask; anything else is called with them.
+    """
+
+    target: Callable[..., Any]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What ``explain`` and errors call it."""
+        target: Any = self.target
+        while isinstance(target, functools.partial):
+            target = target.func
+        name: str = getattr(target, "__name__", type(target).__name__)
+        return name
+
+    def open(self, ctx: OpenContext) -> OpenFunction:
+        """Make the function of one subtask, and call its ``open(ctx)`` where it has one."""
+        target: Any = self.target
+        if isinstance(target, type):
+            instance: Any = target(**self.kwargs)
+            opened = OpenFunction(instance, instance)
+        else:
+            call = functools.partial(target, **self.kwargs) if self.kwargs else target
+            opened = OpenFunction(call, target)
+        opened.open(ctx)
+        return opened
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OpenFunction:
+    """A function in one subtask, opened: ``call`` is what rows go to."""
+
+    __slots__ = ("_loop", "call", "instance")
+
+    def __init__(self, call: Callable[..., Any], instance: Any) -> None:
+        self.call = call
+        self.instance = instance
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self, ctx: OpenContext) -> None:
+        """Call the instance's ``open(ctx)``, plain or async, if it has one."""
+        method = _method(self.instance, "open")
+        if method is not None:
+            self._finish(method(ctx))
+
+    def close(self) -> None:
+        """Call the instance's ``close()``, plain or async, if it has one."""
+        method = _method(self.instance, "close")
+        try:
+            if method is not None:
+                self._finish(method())
+        finally:
+            if self._loop is not None:
+                self._loop.close()
+                self._loop = None
+
+    def _finish(self, result: Any) -> None:
+        if not inspect.isawaitable(result):
+            return
+        # One loop for both calls: what ``open`` makes in a loop must be closed in the same one.
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        self._loop.run_until_complete(_await(result))
+
+
+def check_function(function: Function, *, verb: str, where: str = "") -> None:
+    """Refuse what cannot be called, while the job is built.
+
+    Raises: PlanError naming what came instead, an async function, or arguments that do not fit.
+    """
+    target: Any = function.target
+    if not callable(target):
+        raise PlanError(
+            f"{verb}() takes a function, got {type(target).__name__} {target!r:.80}", where=where
+        )
+    if isinstance(target, type):
+        if not issubclass(target, Callable):  # type: ignore[arg-type]
+            raise PlanError(
+                f"{verb}() takes a class whose instances can be called; {target.__name__} has no "
+                "__call__",
+                where=where,
+            )
+        _check_arguments(target, function.kwargs, verb, where)
+    called = target.__call__ if not inspect.isfunction(target) else target
+    if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(called):
+        raise PlanError(
+            f"{verb}() takes a plain function; {function.name} is async",
+            hint="async_map() awaits functions, many at a time",
+            where=where,
+        )
+
+
+def _check_arguments(
+    target: Callable[..., Any], kwargs: Mapping[str, Any], verb: str, where: str
+) -> None:
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):  # classes written in C need not have one
+        return
+    try:
+        signature.bind(**kwargs)
+    except TypeError as error:
+        raise PlanError(
+            f"{verb}() cannot make {getattr(target, '__name__', target)}: {error}",
+            hint="fn_kwargs= holds the arguments of its __init__",
+            where=where,
+        ) from error
+
+
+def _method(instance: Any, name: str) -> Callable[..., Any] | None:
+    # A plain function or a builtin has no life of its own, whatever attributes it carries.
+    if inspect.isroutine(instance) or isinstance(instance, type):
+        return None
+    method = getattr(instance, name, None)
+    return method if callable(method) else None
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable

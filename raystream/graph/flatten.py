@@ -1,0 +1,157 @@
+"""The operators of a plan with nothing implicit left: no unions, every edge with its exchange.
+
+The rules of the physical plan rewrite this graph in place; users never see it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from raystream.errors import PlanError
+from raystream.flow.exchange import Custom, Exchange, Forward, Rebalance
+from raystream.graph.logical import Input, LogicalNode, LogicalPlan, Prepared, origins
+from raystream.graph.physical import Resources
+from raystream.operators.operator import Spec
+
+
+@dataclass(eq=False, slots=True)
+class FlatNode:
+    """One operator as it will run.
+
+    ``attached`` operators were put in by the plan and always run where their input is made;
+    ``schema`` is that of the wire.
+    """
+
+    name: str
+    uid: str
+    spec: Spec
+    schema: pa.Schema | None
+    where: str
+    parallelism: int
+    resources: Resources
+    chaining: bool
+    attached: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class FlatEdge:
+    """Rows from one operator to a port of another."""
+
+    upstream: FlatNode
+    downstream: FlatNode
+    port: int
+    exchange: Exchange
+
+
+@dataclass(slots=True)
+class FlatGraph:
+    """Operators, each behind those whose output it takes, and the edges between them."""
+
+    nodes: list[FlatNode] = field(default_factory=list)
+    edges: list[FlatEdge] = field(default_factory=list)
+
+    def inputs(self, node: FlatNode) -> list[FlatEdge]:
+        return [edge for edge in self.edges if edge.downstream is node]
+
+    def outputs(self, node: FlatNode) -> list[FlatEdge]:
+        return [edge for edge in self.edges if edge.upstream is node]
+
+    def insert(self, edge: FlatEdge, name: str, spec: Spec, schema: pa.Schema | None) -> FlatNode:
+        """Put an operator on an edge, at its upstream end; it runs where its input is made."""
+        before = edge.upstream
+        node = dataclasses.replace(
+            before, name=name, uid=name, spec=spec, schema=schema, attached=True
+        )
+        node.where = edge.downstream.where
+        self.nodes.insert(self.nodes.index(before) + 1, node)
+        self.edges.append(FlatEdge(before, node, 0, Forward()))
+        edge.upstream = node
+        return node
+
+    def remove(self, node: FlatNode) -> None:
+        """Take out an operator that has one input: its input's rows go where its own went."""
+        (entry,) = self.inputs(node)
+        for edge in self.outputs(node):
+            edge.upstream = entry.upstream
+        self.edges.remove(entry)
+        self.nodes.remove(node)
+
+
+def flatten(plan: LogicalPlan) -> FlatGraph:
+    """Dissolve unions and say how rows travel on every edge.
+
+    Raises: PlanError where ``forward()`` joins operators of different parallelism, a parallelism
+    is above the job's maximum, or a uid is taken.
+    """
+    graph = FlatGraph()
+    made: dict[LogicalNode, FlatNode] = {}
+    for node in plan.nodes:
+        if node.spec is None:
+            continue
+        made[node] = flat = _flat(node, plan)
+        upstream: list[tuple[FlatNode, int, Input, Prepared | None]] = [
+            (made[origin.node], port, origin, one.prepared)
+            for port, one in enumerate(node.inputs)
+            for origin in origins(one)
+        ]
+        graph.nodes.append(flat)
+        for number, (before, port, origin, prepared) in enumerate(upstream):
+            edge = FlatEdge(before, flat, port, _exchange(origin.exchange, before, flat))
+            graph.edges.append(edge)
+            if prepared is not None:
+                name = f"{flat.name}.columns{number + 1 if len(upstream) > 1 else ''}"
+                graph.insert(edge, name, prepared.spec, prepared.type.wire)
+    _check_uids(graph)
+    return graph
+
+
+def _flat(node: LogicalNode, plan: LogicalPlan) -> FlatNode:
+    parallelism = plan.subtasks(node)
+    if parallelism > plan.max_parallelism:
+        raise PlanError(
+            f'"{node.name}" has parallelism {parallelism}, above the job\'s max_parallelism '
+            f"{plan.max_parallelism}",
+            where=node.where,
+            hint="give the job a larger max_parallelism=; it is the number of key groups",
+        )
+    return FlatNode(
+        name=node.name,
+        uid=node.uid or node.name,
+        spec=node.named_spec,
+        schema=node.type.wire,
+        where=node.where,
+        parallelism=parallelism,
+        resources=node.resources or Resources(),
+        chaining=node.chaining,
+    )
+
+
+def _exchange(said: Exchange | None, before: FlatNode, after: FlatNode) -> Exchange:
+    equal = before.parallelism == after.parallelism
+    if said is None:
+        return Forward() if equal else Rebalance()
+    if isinstance(said, Forward) and not equal:
+        raise PlanError(
+            f'forward() from "{before.name}" (parallelism {before.parallelism}) to "{after.name}" '
+            f"(parallelism {after.parallelism}): both must have the same",
+            where=after.where,
+            hint="use rebalance(), or give both the same parallelism",
+        )
+    if isinstance(said, Custom):
+        return dataclasses.replace(said, operator=f"partition_by before {after.name}")
+    return said
+
+
+def _check_uids(graph: FlatGraph) -> None:
+    seen: dict[str, FlatNode] = {}
+    for node in graph.nodes:
+        other = seen.setdefault(node.uid, node)
+        if other is not node:
+            raise PlanError(
+                f'"{node.name}" and "{other.name}" have the same uid "{node.uid}"',
+                where=node.where,
+                hint="a uid that is not given is the operator's name",
+            )

@@ -1,0 +1,191 @@
+"""What makes a plan faster without changing its rows: each rule rewrites the graph in place."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeAlias
+
+import narwhals.stable.v2 as nw
+import pyarrow as pa
+
+from raystream.contracts.watermark import WatermarkStrategy
+from raystream.errors import PlanError
+from raystream.flow.batch import EVENT_TIME
+from raystream.flow.exchange import Custom, Hash, ToOne
+from raystream.graph.chaining import chains
+from raystream.graph.flatten import FlatEdge, FlatGraph, FlatNode
+from raystream.keyed.measures_rules import two_phase
+from raystream.operators.assign_timestamps import AssignTimestampsSpec
+from raystream.operators.columns import ColumnsSpec, Select, fuse, required_columns
+from raystream.operators.expressions import columns_used
+from raystream.operators.source import SourceSpec
+from raystream.operators.window_aggregate import WindowAggregateSpec
+from raystream.operators.window_partial import WindowPartialSpec, partial_schema
+
+Wanted: TypeAlias = set[str] | None
+"""Names of columns; None: all of them."""
+
+
+def fuse_columns(graph: FlatGraph) -> None:
+    """Make one operator of columnar steps that follow each other in a chain."""
+    for edge in list(graph.edges):
+        up, down = edge.upstream, edge.downstream
+        if (
+            isinstance(up.spec, ColumnsSpec)
+            and isinstance(down.spec, ColumnsSpec)
+            and len(graph.outputs(up)) == 1
+            and chains(graph, edge)
+        ):
+            _merge(graph, edge, up.spec, down.spec)
+
+
+def _merge(graph: FlatGraph, edge: FlatEdge, first: ColumnsSpec, second: ColumnsSpec) -> None:
+    up, down = edge.upstream, edge.downstream
+    shown = [node for node in (up, down) if not node.attached] or [down]
+    down.spec = fuse(first, second)
+    down.name = "+".join(node.name for node in shown)
+    down.uid = "+".join(node.uid for node in shown)
+    down.where = shown[0].where
+    down.chaining = up.chaining
+    down.attached = up.attached and down.attached
+    graph.edges.remove(edge)
+    for entry in graph.inputs(up):
+        entry.downstream = down
+    graph.nodes.remove(up)
+
+
+def group_before_exchange(graph: FlatGraph) -> None:
+    """Aggregate windows in two phases where rows would cross from subtask to subtask.
+
+    Each batch is grouped where it is made, and one row of a key and window travels in place of
+    many.
+    """
+    for node in list(graph.nodes):
+        spec = node.spec
+        edges = graph.inputs(node)
+        if not isinstance(spec, WindowAggregateSpec) or not two_phase(spec.aggregates):
+            continue
+        if any(chains(graph, edge) for edge in edges):
+            continue
+        if not all(isinstance(edge.exchange, (Hash, ToOne)) for edge in edges):
+            continue
+        if node.parallelism == 1 and sum(edge.upstream.parallelism for edge in edges) == 1:
+            continue
+        _split(graph, node, spec, edges)
+
+
+def _split(
+    graph: FlatGraph, node: FlatNode, spec: WindowAggregateSpec, edges: list[FlatEdge]
+) -> None:
+    schema = edges[0].upstream.schema
+    assert schema is not None, "a columnar aggregate has columns before it"
+    output = partial_schema(
+        [schema.field(key) for key in spec.keys], spec.window, spec.aggregates
+    )
+    partial = WindowPartialSpec(spec.keys, spec.window, spec.aggregates, output)
+    for number, edge in enumerate(edges):
+        name = f"{node.name}.partial{number + 1 if len(edges) > 1 else ''}"
+        graph.insert(edge, name, partial, output)
+    node.spec = dataclasses.replace(spec, partial_input=True)
+
+
+def push_projection(graph: FlatGraph) -> None:
+    """Let sources read, and columnar steps give, only what somebody behind them reads."""
+    reads: dict[FlatNode, Wanted] = {}
+    for node in reversed(graph.nodes):
+        wanted = _wanted(graph, node, reads)
+        if wanted is not None:
+            _narrow(node, wanted)
+        reads[node] = _reads(graph, node)
+    for node in list(graph.nodes):
+        if node.attached and _changes_nothing(graph, node):
+            graph.remove(node)
+
+
+def _wanted(graph: FlatGraph, node: FlatNode, reads: dict[FlatNode, Wanted]) -> Wanted:
+    """Name the columns of a node's output that its consumers read."""
+    if node.schema is None or not graph.outputs(node):
+        return None
+    wanted: set[str] = set()
+    for edge in graph.outputs(node):
+        read = reads[edge.downstream]
+        if read is None or isinstance(edge.exchange, Custom):
+            return None
+        wanted |= read
+        if isinstance(edge.exchange, Hash):
+            wanted |= set(edge.exchange.columns)
+    return wanted
+
+
+def _narrow(node: FlatNode, wanted: set[str]) -> None:
+    """Let a node give fewer columns, where it can."""
+    spec, schema = node.spec, node.schema
+    assert schema is not None, "only columns can be left out"
+    if isinstance(spec, (SourceSpec, AssignTimestampsSpec)):
+        read = _time_columns(spec.watermark, schema)
+        if read is None:
+            return
+        wanted = wanted | read
+    less = _keep(schema, wanted)
+    if less.equals(schema):
+        return
+    kept = [name for name in less.names if name != EVENT_TIME]
+    if isinstance(spec, SourceSpec):
+        source = spec.source.project(kept)
+        node.spec, node.schema = dataclasses.replace(spec, source=source, schema=less), less
+    elif isinstance(spec, AssignTimestampsSpec):
+        node.spec, node.schema = dataclasses.replace(spec, output=less), less
+    elif isinstance(spec, ColumnsSpec):
+        steps = (*spec.steps, Select(tuple((name, None) for name in kept)))
+        node.spec, node.schema = ColumnsSpec(spec.verb, steps, less), less
+
+
+def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
+    """Name the columns of its input that a node reads."""
+    inputs = graph.inputs(node)
+    spec = node.spec
+    if not inputs or node.schema is None or inputs[0].upstream.schema is None:
+        return None
+    if isinstance(spec, AssignTimestampsSpec):
+        return {name for name in node.schema.names if name != EVENT_TIME}
+    if not isinstance(spec, ColumnsSpec):
+        return None
+    schema = inputs[0].upstream.schema
+    timed = EVENT_TIME in schema.names
+    visible = pa.schema([field for field in schema if field.name != EVENT_TIME])
+    needed = required_columns(spec.steps, visible, timed, None)
+    try:
+        # A column that nobody wants may still be computed: what it reads must then be there.
+        required_columns(spec.steps, _keep(visible, needed), timed, None)
+    except PlanError:
+        return None
+    return needed
+
+
+def _time_columns(strategy: WatermarkStrategy | None, schema: pa.Schema) -> Wanted:
+    if strategy is None:
+        return set()
+    timestamp = strategy.timestamp
+    if isinstance(timestamp, str):
+        return {timestamp}
+    if isinstance(timestamp, nw.Expr):
+        visible = pa.schema([field for field in schema if field.name != EVENT_TIME])
+        return columns_used(timestamp, visible, timed=False)
+    return None
+
+
+def _keep(schema: pa.Schema, names: set[str]) -> pa.Schema:
+    kept = [field for field in schema if field.name in names or field.name == EVENT_TIME]
+    # One column at least: a record without columns does not know how many rows it has.
+    return pa.schema(kept or [schema.field(0)])
+
+
+def _changes_nothing(graph: FlatGraph, node: FlatNode) -> bool:
+    spec = node.spec
+    if not isinstance(spec, ColumnsSpec):
+        return False
+    plain = all(
+        isinstance(step, Select) and all(expr is None for _, expr in step.columns)
+        for step in spec.steps
+    )
+    return plain and all(edge.upstream.schema == node.schema for edge in graph.inputs(node))

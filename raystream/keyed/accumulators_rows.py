@@ -1,0 +1,116 @@
+"""Running aggregates whose accumulators are no columns: lists, sketches, a user's own.
+
+These loop over rows in Python: each row changes an object of its key, and the value after it is
+made from that object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from raystream.contracts.aggregate import Aggregate, AggregateFunction, Bound
+from raystream.errors import UserFunctionError
+from raystream.flow.batch import Int64s
+from raystream.flow.hashing import hash_column
+from raystream.flow.key import check_key_type
+from raystream.keyed.distinct_sketch import DistinctSketch
+from raystream.keyed.groups import Groups, Rows
+from raystream.keyed.object_accumulators import ObjectAccumulator, object_accumulator
+
+MakeRows: TypeAlias = Callable[[pa.RecordBatch], list[Any]]
+"""Makes the Python rows that users' functions see."""
+
+
+class ByRow:
+    """One aggregate with a Python accumulator a slot.
+
+    Raises: PlanError where values of the column's type cannot be told apart.
+    """
+
+    def __init__(self, bound: Bound, make_rows: MakeRows) -> None:
+        self._bound, self._make_rows = bound, make_rows
+        self._accumulator = _accumulator(bound)
+        self._accs: list[Any] = []
+
+    def reserve(self, count: int) -> None:
+        create = self._accumulator.create
+        self._accs.extend(create() for _ in range(count - len(self._accs)))
+
+    def scan(self, groups: Groups, rows: Rows) -> pa.Array:
+        add, result, accs = self._accumulator.add, self._accumulator.result, self._accs
+        values = []
+        for slot, item, arrival in self._items(groups, rows):
+            accs[slot] = acc = add(accs[slot], item, None, arrival)
+            values.append(result(acc))
+        return self._array(values)
+
+    def fold(self, groups: Groups, rows: Rows) -> None:
+        add, accs = self._accumulator.add, self._accs
+        for slot, item, arrival in self._items(groups, rows):
+            accs[slot] = add(accs[slot], item, None, arrival)
+
+    def result(self, slots: Int64s) -> pa.Array:
+        result, accs = self._accumulator.result, self._accs
+        return self._array([result(accs[slot]) for slot in slots.tolist()])
+
+    def _items(self, groups: Groups, rows: Rows) -> Any:
+        items = self._values(rows.record.take(pa.array(groups.order)))
+        arrivals = (groups.order + rows.arrival).tolist()
+        return zip(groups.spread(groups.slots).tolist(), items, arrivals, strict=True)
+
+    def _values(self, record: pa.RecordBatch) -> list[Any]:
+        bound = self._bound
+        if bound.kind == "function":
+            return self._make_rows(record.select(bound.row_columns))
+        column = record.column(bound.value)
+        if bound.kind == "quantile":
+            column = column.cast(pa.float64(), safe=False)
+        elif bound.kind == "approx_count_distinct":
+            hashes: list[int] = hash_column(column).tolist()
+            return hashes
+        # Scalars of times and nested types lose nothing on the way into the list and out.
+        exact = pa.types.is_temporal(column.type) or pa.types.is_nested(column.type)
+        return list(column) if exact else column.to_pylist()
+
+    def _array(self, values: list[Any]) -> pa.Array:
+        try:
+            return pa.array(values, self._bound.output)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise UserFunctionError(
+                f'the aggregate "{self._bound.name}" gave a value that does not fit '
+                f"{self._bound.output}: {error}",
+                hint="the class attribute `type` names the type of what result() returns",
+            ) from error
+
+
+class _SketchOfHashes:
+    """Counts different values by their hashes, which a column computes faster than rows do."""
+
+    def create(self) -> DistinctSketch:
+        return DistinctSketch()
+
+    def add(
+        self, acc: DistinctSketch, row: Any, timestamp: int | None, arrival: int
+    ) -> DistinctSketch:
+        acc.add_hash(row)
+        return acc
+
+    def merge(self, a: DistinctSketch, b: DistinctSketch) -> DistinctSketch:
+        a.update(b)
+        return a
+
+    def result(self, acc: DistinctSketch) -> int:
+        return acc.estimate()
+
+
+def _accumulator(bound: Bound) -> ObjectAccumulator:
+    if bound.kind == "approx_count_distinct":
+        assert bound.value_type is not None, "a count of values has a column"
+        check_key_type(bound.value_type)
+        return _SketchOfHashes()
+    function: AggregateFunction | None = bound.function
+    # The item that is added is the value itself: no column to read.
+    return object_accumulator(bound.name, Aggregate(bound.kind, None, q=bound.q, function=function))

@@ -1,0 +1,173 @@
+"""The partial table of a window operator: partials of open buckets, merged geometrically.
+
+Each batch appends a run of partials, sorted by bucket. Eight runs of one level are merged into one
+of the next, so that a partial is merged once a level and not once a batch. Taking buckets out
+moves the start of each run; a run is copied together when half of it has been taken, so that
+what is held is at most twice what lives, and a firing costs what it takes, however much stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+from raystream.flow.batch import Int64s
+from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.keyed.measures import BUCKET
+
+FAN_IN = 8
+"""Runs of a level that are merged into one of the next."""
+
+FAN_IN_WIDE = 32
+"""The same, where the last merge of the level found few equal keys: then merging early costs as
+much as merging late, and late is often never, because a firing comes first."""
+
+_FEW_EQUAL = 0.7
+
+Merge = Callable[[list[pa.RecordBatch]], pa.RecordBatch]
+"""Merges partials of the same key and bucket, in order of arrival, sorted by bucket."""
+
+
+class Run:
+    """Partials sorted by bucket, of which the first ``start`` have been taken.
+
+    ``merged``: no key comes twice in a bucket.
+    """
+
+    __slots__ = ("begins", "buckets", "first_bucket", "merged", "record", "start")
+
+    def __init__(self, record: pa.RecordBatch, *, merged: bool) -> None:
+        self.merged = merged
+        self._index(record)
+
+    def _index(self, record: pa.RecordBatch) -> None:
+        column: Int64s = record.column(BUCKET).to_numpy()
+        changes = np.flatnonzero(column[1:] != column[:-1]) + 1
+        self.record = record
+        self.start = 0
+        # The different buckets, and where each begins; a last entry says where all end.
+        self.begins: Int64s = np.concatenate(([0], changes, [len(column)]))
+        self.buckets: Int64s = column[self.begins[:-1]]
+        self.first_bucket = int(self.buckets[0])
+
+    @property
+    def row_count(self) -> int:
+        return int(self.begins[-1]) - self.start
+
+    @property
+    def live(self) -> pa.RecordBatch:
+        """What has not been taken, as a view."""
+        return self.record.slice(self.start) if self.start else self.record
+
+    def place(self, bucket: int) -> int:
+        """Give the place of the first row of ``bucket`` or a later one; any int will do."""
+        if bucket > MAX_TIME:
+            return int(self.begins[-1])
+        at = np.searchsorted(self.buckets, bucket) if bucket > MIN_TIME else 0
+        return max(self.start, int(self.begins[at]))
+
+    def row_counts(self, stop: int) -> tuple[Int64s, Int64s]:
+        """Count the rows of each bucket up to a place where a bucket begins."""
+        first, end = np.searchsorted(self.begins, (self.start, stop))
+        return self.buckets[first:end], np.diff(self.begins[first : end + 1])
+
+    def drop_below(self, bucket: int) -> pa.RecordBatch:
+        """Forget the rows of earlier buckets; give them back as a view."""
+        place = self.place(bucket)
+        dropped = self.record.slice(self.start, place - self.start)
+        if place == self.begins[-1]:
+            self.start = place
+        elif 2 * place > self.begins[-1]:
+            # A slice would keep the whole run alive; taking its rows copies them.
+            self._index(self.record.take(pa.array(np.arange(place, self.begins[-1]))))
+        elif place > self.start:
+            self.start = place
+            self.first_bucket = int(self.buckets[np.searchsorted(self.begins, place)])
+        return dropped
+
+
+class PartialTable:
+    """Partials by bucket, in runs; ``merge`` makes one run of several."""
+
+    def __init__(self, merge: Merge) -> None:
+        self._merge = merge
+        # The deepest level holds the oldest rows; within a level runs are in order of arrival.
+        self._levels: list[list[Run]] = []
+        self._fan_in: list[int] = []
+
+    @property
+    def row_count(self) -> int:
+        return sum(run.row_count for run in self.runs())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers that are held, taken rows that are not yet copied away included."""
+        return sum(int(run.record.get_total_buffer_size()) for run in self.runs())
+
+    def runs(self) -> list[Run]:
+        """Give all runs in order of arrival."""
+        return [run for level in reversed(self._levels) for run in level]
+
+    @property
+    def merged(self) -> bool:
+        """Whether no run has a key twice in a bucket."""
+        return all(run.merged for run in self.runs())
+
+    def append(self, partials: pa.RecordBatch, *, merged: bool = True) -> None:
+        """Add partials that came after all others; sorted by bucket, and owned by the table.
+
+        ``merged``: no key comes twice in a bucket.
+        """
+        if not partials.num_rows:
+            return
+        run, level = Run(partials, merged=merged), 0
+        while True:
+            if level == len(self._levels):
+                self._levels.append([])
+                self._fan_in.append(FAN_IN)
+            runs = self._levels[level]
+            runs.append(run)
+            if len(runs) < self._fan_in[level]:
+                return
+            row_count = sum(run.row_count for run in runs)
+            run = Run(self._merge([run.live for run in runs]), merged=True)
+            wide = run.row_count > _FEW_EQUAL * row_count
+            self._fan_in[level] = FAN_IN_WIDE if wide else FAN_IN
+            runs.clear()
+            level += 1
+
+    def first_bucket(self) -> int | None:
+        """Give the first bucket that has rows."""
+        return min((run.first_bucket for run in self.runs()), default=None)
+
+    def row_counts(self, below: int) -> tuple[Int64s, Int64s]:
+        """Count the rows of each bucket below ``below``.
+
+        Shapes: -> buckets int64 [n], ascending; row counts int64 [n].
+        """
+        seen = [run.row_counts(run.place(below)) for run in self.runs()]
+        if len(seen) == 1:
+            return seen[0]
+        buckets = np.concatenate([np.zeros(0, np.int64), *(some for some, _ in seen)])
+        counts = np.concatenate([np.zeros(0, np.int64), *(some for _, some in seen)])
+        unique, owners = np.unique(buckets, return_inverse=True)
+        return unique, np.bincount(owners, counts, len(unique)).astype(np.int64)
+
+    def between(self, start: int, stop: int) -> list[pa.RecordBatch]:
+        """View the rows of buckets from ``start`` up to ``stop``, in order of arrival."""
+        views = []
+        for run in self.runs():
+            first, end = run.place(start), run.place(stop)
+            if first < end:
+                views.append(run.record.slice(first, end - first))
+        return views
+
+    def drop_below(self, bucket: int) -> list[pa.RecordBatch]:
+        """Forget the rows of earlier buckets; give them back as views."""
+        dropped = []
+        for level in self._levels:
+            dropped += [run.drop_below(bucket) for run in level]
+            level[:] = [run for run in level if run.row_count]
+        return [view for view in dropped if view.num_rows]

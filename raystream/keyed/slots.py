@@ -1,0 +1,32 @@
+"""Columns that grow: one value a slot, read and written by slot numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_SLOTS_MIN = 1_024
+
+
+class SlotColumn:
+    """A NumPy column with a value for every slot, filled with ``fill`` where nothing was written.
+
+    Its memory doubles as slots come; ``reserve`` before reading or writing new ones.
+    """
+
+    __slots__ = ("_fill", "values")
+
+    def __init__(self, dtype: str, fill: object = 0) -> None:
+        self._fill = fill
+        self.values: npt.NDArray[Any] = np.full(_SLOTS_MIN, fill, dtype)
+
+    def reserve(self, count: int) -> None:
+        """Make room for slots 0 to ``count`` - 1."""
+        size = len(self.values)
+        if count <= size:
+            return
+        grown = np.full(max(count, 2 * size), self._fill, self.values.dtype)
+        grown[:size] = self.values
+        self.values = grown

@@ -1,0 +1,177 @@
+"""Whole rows that a top-k may still need: the best of each key and bucket, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raystream.flow.batch import Int64s
+from raystream.keyed.measures import BUCKET, buckets_of, sorted_by_bucket
+from raystream.keyed.measures_grouping import Groups, group, whole
+from raystream.keyed.measures_parts import ARRIVAL, one_zero
+from raystream.keyed.measures_pick import least_rows, sort_key
+
+
+class TopRows:
+    """The rule of one top-k: ``k`` rows by ``by``, a sequence of (column, descending).
+
+    Nulls and NaN come last either way. Of equal rows the one that came first is better; ``ties``
+    keeps all that equal the k-th. Rows are records of ``schema``, which ends with the bucket, and
+    before it has ``ARRIVAL`` where rows of one key do not come in order of arrival.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        k: int,
+        by: Sequence[tuple[str, bool]],
+        *,
+        ties: bool,
+        schema: pa.Schema,
+    ) -> None:
+        self._keys = keys
+        self._k = k
+        self._by = by
+        self._ties = ties
+        self.schema = schema
+
+    @property
+    def holds_objects(self) -> bool:
+        """Rows are columns."""
+        return False
+
+    def best(self, rows: pa.RecordBatch, buckets: Int64s | int) -> pa.RecordBatch:
+        """Keep the rows that are among the best of their key and bucket.
+
+        Shapes: rows [n] of the schema without bucket, buckets int64 [n] or one for all
+        -> rows [m] of the schema, sorted by bucket, in order of arrival.
+        """
+        kept, _ = self._ranked(rows, buckets)
+        kept = np.sort(kept)
+        if isinstance(buckets, int):
+            buckets = np.full(rows.num_rows, buckets)
+        taken = [column.take(pa.array(kept)) for column in rows.columns]
+        record = pa.RecordBatch.from_arrays([*taken, pa.array(buckets[kept])], schema=self.schema)
+        return sorted_by_bucket(record, len(taken))
+
+    def ranked(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Int64s]:
+        """Sort rows by bucket, key and rank, and give the ranks, from 1.
+
+        Shapes: rows [n] of the schema -> rows [m], int64 [m].
+        """
+        order, ranks = self._ranked(rows, buckets_of(rows))
+        by_bucket = np.argsort(buckets_of(rows)[order], kind="stable")
+        return rows.take(pa.array(order[by_bucket])), ranks[by_bucket]
+
+    def merge(self, partials: list[pa.RecordBatch]) -> pa.RecordBatch:
+        """Merge rows that came in this order; sorted by bucket."""
+        table = _joined(partials)
+        return self.best(table.drop_columns([BUCKET]), buckets_of(table))
+
+    def merge_into(self, partials: list[pa.RecordBatch], bucket: int) -> pa.RecordBatch:
+        """Merge rows that came in this order, whatever their buckets, into one bucket."""
+        return self.best(_joined(partials).drop_columns([BUCKET]), bucket)
+
+    def spread(self, partials: pa.RecordBatch, rows: Int64s, buckets: Int64s) -> pa.RecordBatch:
+        """Copy rows into other buckets."""
+        taken = partials.take(pa.array(rows)).columns[:-1]
+        return pa.RecordBatch.from_arrays([*taken, pa.array(buckets)], schema=self.schema)
+
+    def release(self, partials: pa.RecordBatch) -> None:
+        """Rows hold nothing outside of themselves."""
+
+    def _ranked(self, rows: pa.RecordBatch, buckets: Int64s | int) -> tuple[Int64s, Int64s]:
+        """Give the rows that are among the best, by group and rank, and their ranks.
+
+        Shapes: rows [n] -> rows int64 [m], ranks int64 [m].
+        """
+        groups = self._groups(rows, buckets)
+        columns = [whole(rows.column(name)) for name, _ in self._by]
+        keys = [
+            self._keys_of(column, descending)
+            for column, (_, descending) in zip(columns, self._by, strict=True)
+        ]
+        places, ids = self._hopeful(groups, *keys[0])
+        # The last of these sorts first; what comes before only breaks its ties.
+        sorting: list[npt.NDArray[Any]] = []
+        if ARRIVAL in self.schema.names:
+            sorting.append(rows.column(ARRIVAL).to_numpy()[places])
+        for values, missing in reversed(keys):
+            sorting.append(values[places])
+            if missing is not None:
+                sorting.append(missing[places])
+        order = np.lexsort([*sorting, ids])
+        places, ids = places[order], ids[order]
+        starts = np.flatnonzero(np.diff(ids, prepend=-1))
+        ranks = np.arange(len(ids)) - np.repeat(starts, np.diff(starts, append=len(ids)))
+        if self._ties:
+            ranks = _shared(ranks, places, ids, keys)
+        kept = ranks < self._k
+        return places[kept], ranks[kept] + 1
+
+    def _groups(self, rows: pa.RecordBatch, buckets: Int64s | int) -> Groups:
+        by = [one_zero(rows.column(name)) for name in self._keys]
+        if not isinstance(buckets, int):
+            by.append(pa.array(buckets))
+        if not by:
+            every = np.arange(rows.num_rows, dtype=np.int64)
+            return Groups(every, np.array([0, rows.num_rows]))
+        seen: list[Groups] = []
+
+        def see(groups: Groups) -> list[pa.Array]:
+            seen.append(groups)
+            return []
+
+        group(by, [see], rows.num_rows)
+        return seen[0]
+
+    def _keys_of(
+        self, column: pa.Array, descending: bool
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+        values = sort_key(column, greatest=descending)
+        if not column.null_count:
+            return values, None
+        missing = column.is_null().to_numpy(zero_copy_only=False)
+        # What stands for null is undefined: equal nulls must be equal here too.
+        return np.where(missing, values.dtype.type(0), values), missing
+
+    def _hopeful(
+        self, groups: Groups, values: npt.NDArray[Any], missing: npt.NDArray[np.bool_] | None
+    ) -> tuple[Int64s, Int64s]:
+        """Leave out rows that the first column alone rules out; sorting is what costs.
+
+        Shapes: values [n] -> rows int64 [m], ids int64 [m], group by group.
+        """
+        rows, ids = groups.order, groups.ids
+        if missing is not None or len(rows) <= self._k:
+            return rows, ids
+        if groups.count == 1:
+            kth = np.partition(values, self._k - 1)[self._k - 1]
+            rows = np.flatnonzero(values <= kth)
+            return rows, np.zeros(len(rows), np.int64)
+        return least_rows(values, rows, ids) if self._k == 1 else (rows, ids)
+
+
+def _shared(
+    ranks: Int64s,
+    places: Int64s,
+    ids: Int64s,
+    keys: list[tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]],
+) -> Int64s:
+    """Give equal rows the rank of the first of them."""
+    new = np.diff(ids, prepend=-1) != 0
+    for values, missing in keys:
+        for some in (values, missing):
+            if some is not None:
+                here = some[places]
+                new[1:] |= here[1:] != here[:-1]
+    starts = np.flatnonzero(new)
+    return np.repeat(ranks[starts], np.diff(starts, append=len(ranks)))
+
+
+def _joined(partials: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return partials[0] if len(partials) == 1 else pa.concat_batches(partials)

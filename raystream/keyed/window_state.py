@@ -1,0 +1,214 @@
+"""Which windows are open, what they hold, and the steps in which a watermark empties them.
+
+It knows nothing of aggregates: what is held is a table of rows with a key and a bucket, and a
+``Holding`` that can merge such rows. All windows that a watermark makes due fire together: their
+rows are taken, copied to each window they lie in, and merged at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raystream.config import Limits
+from raystream.flow.batch import Int64s
+from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.window import ALONE, WindowGrid, expand
+from raystream.keyed.measures import BUCKET
+from raystream.keyed.partials import PartialTable
+
+
+class Holding(Protocol):
+    """What a window operator holds for each key and bucket."""
+
+    @property
+    def holds_objects(self) -> bool:
+        """Whether rows stand for Python objects: they are always merged, and released."""
+
+    def merge(self, partials: list[pa.RecordBatch]) -> pa.RecordBatch:
+        """Merge rows of the same key and bucket, in order of arrival; sorted by bucket."""
+
+    def merge_into(self, partials: list[pa.RecordBatch], bucket: int) -> pa.RecordBatch:
+        """Merge rows of the same key, in order of arrival, whatever their buckets, into one."""
+
+    def spread(self, partials: pa.RecordBatch, rows: Int64s, buckets: Int64s) -> pa.RecordBatch:
+        """Copy rows into other buckets."""
+
+    def release(self, partials: pa.RecordBatch) -> None:
+        """Let go of what the rows stand for."""
+
+
+_LARGE_WINDOW_ROWS = 1024
+"""Windows of this many rows on average are merged one by one; smaller ones all at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admitted:
+    """Which rows of a batch a window still wants: all where ``rows`` is None."""
+
+    rows: Int64s | None
+    late_count: int
+
+
+class WindowState:
+    """The open windows of one operator.
+
+    Windows share panes. Those of more panes than ``pane_copies_max`` that overlap little hold
+    copies of rows instead, so that the table does not grow by panes that nobody shares; and so do
+    those of users' own accumulators: once apart, they cannot be merged in order of arrival.
+    ``by_pane`` keeps to panes whatever they are.
+    """
+
+    def __init__(
+        self, grid: WindowGrid, limits: Limits, holding: Holding, *, by_pane: bool = False
+    ) -> None:
+        self.grid = grid
+        self.watermark_us = MIN_TIME
+        self._holding = holding
+        self._rows_max = limits.firing_rows_max
+        self._table = PartialTable(holding.merge)
+        self._panes = grid.cover
+        crowded = holding.holds_objects or grid.panes > limits.pane_copies_max
+        few = grid.copies <= limits.pane_copies_max
+        self._expanded = crowded and few and not self._panes.alone and not by_pane
+        self._cover = ALONE if self._expanded else self._panes
+        self._fired = grid.due(MIN_TIME)
+
+    @property
+    def row_count(self) -> int:
+        """Rows that are held."""
+        return self._table.row_count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held."""
+        return self._table.nbytes
+
+    def admit(self, times_us: Int64s) -> Admitted:
+        """Leave out rows that no window will take any more."""
+        return admit(self.grid, times_us, self.watermark_us)
+
+    def late_panes(self, panes: Int64s) -> npt.NDArray[np.bool_]:
+        """Tell the panes whose windows have all fired."""
+        due = min(self.grid.due(self.watermark_us), MAX_TIME)
+        late: npt.NDArray[np.bool_] = self._panes.last(panes) <= max(due, MIN_TIME)
+        return late
+
+    def assign(
+        self, rows: pa.RecordBatch, times_us: Int64s
+    ) -> Iterator[tuple[pa.RecordBatch, Int64s | int]]:
+        """Give rows with the bucket of each: as they are, or copied to each of their windows.
+
+        Shapes: rows [n], times_us int64 [n], all admitted -> pairs of rows [m], buckets int64 [m].
+        """
+        if not self._expanded:
+            yield rows, panes_of(self.grid, times_us)
+            return
+        fired = max(self.grid.due(self.watermark_us), self._fired)
+        step = max(1, self._rows_max // self.grid.copies)
+        # A batch copied to all its windows at once could be as large as the whole state.
+        for start in range(0, len(times_us), step):
+            panes = self.grid.panes_of(times_us[start : start + step])
+            first = np.maximum(self._panes.first(panes), max(fired + 1, MIN_TIME))
+            items, windows = expand(first, self._panes.last(panes))
+            yield rows.take(pa.array(items + start)), windows
+
+    def add(self, partials: pa.RecordBatch, *, merged: bool = True) -> None:
+        """Hold rows by bucket, sorted by bucket; they came after all others."""
+        self._table.append(partials, merged=merged)
+
+    def take(self, watermark_us: int) -> pa.RecordBatch | None:
+        """Take the next windows that a watermark makes due, in one bounded step; None: no more.
+
+        Shapes: -> rows [n], merged by key and window, sorted by window; a bucket is a window.
+        """
+        self.watermark_us = max(self.watermark_us, watermark_us)
+        due = self.grid.due(watermark_us)
+        bucket = self._table.first_bucket()
+        if due <= self._fired:
+            return None
+        first = None if bucket is None else self._first_window(bucket)
+        if first is None or first > due:
+            self._fired = due
+            return None
+        last = self._last_of_step(first, due)
+        stop = self._cover.start(last) + self._cover.span
+        taken = self._merged(self._table.between(self._cover.start(first), stop), first, last)
+        self._fired = last
+        gone = self._table.drop_below(self._cover.start(last + 1))
+        if self._holding.holds_objects and not self._cover.alone:
+            for some in gone:
+                self._holding.release(some)
+        return taken
+
+    def _first_window(self, bucket: int) -> int:
+        return max(int(self._cover.first(np.array([bucket]))[0]), self._fired + 1)
+
+    def _last_of_step(self, first: int, due: int) -> int:
+        """Give the last window of a step: as many as fit into its rows, one at least."""
+        cover = self._cover
+        buckets, counts = self._table.row_counts(cover.start(due) + cover.span)
+        copied = np.cumsum(counts) * (-(-cover.span // cover.step))
+        fits = int(np.searchsorted(copied, self._rows_max, side="right"))
+        if fits == len(buckets):
+            return min(due, int(cover.last(buckets[-1:])[0]))
+        before = int(cover.first(buckets[fits : fits + 1])[0]) - 1
+        return min(max(before, first), due)
+
+    def _merged(self, views: list[pa.RecordBatch], first: int, last: int) -> pa.RecordBatch:
+        if self._cover.alone:
+            if len(views) == 1 and self._table.merged and not self._holding.holds_objects:
+                return views[0]
+            return self._holding.merge(views)
+        rows_each = sum(view.num_rows for view in views) // (last - first + 1)
+        if rows_each >= _LARGE_WINDOW_ROWS and not self._holding.holds_objects:
+            return pa.concat_batches([self._window(window) for window in range(first, last + 1)])
+        copied = []
+        for view in views:
+            panes = view.column(BUCKET).to_numpy()
+            begin = np.maximum(self._cover.first(panes), max(first, MIN_TIME))
+            end = np.minimum(self._cover.last(panes), min(last, MAX_TIME))
+            rows, windows = expand(begin, end)
+            copied.append(self._holding.spread(view, rows, windows))
+        return self._holding.merge(copied)
+
+    def _window(self, window: int) -> pa.RecordBatch:
+        """Merge what lies in one window; its panes lie side by side, so nothing is copied."""
+        start = self._cover.start(window)
+        views = self._table.between(start, start + self._cover.span)
+        return self._holding.merge_into(views, window)
+
+
+def panes_of(grid: WindowGrid, times_us: Int64s) -> Int64s | int:
+    """Give the pane of each time, or the one pane of all.
+
+    Shapes: times_us int64 [n], n > 0 -> int64 [n] or int.
+    """
+    first, last = grid.pane_of(int(times_us.min())), grid.pane_of(int(times_us.max()))
+    return first if first == last else grid.panes_of(times_us)
+
+
+def admit(grid: WindowGrid, times_us: Int64s, watermark_us: int) -> Admitted:
+    """Leave out rows whose windows have all fired, and rows that lie in no window.
+
+    Only the former are late.
+    Shapes: times_us int64 [n], n > 0.
+    """
+    live_us = grid.start_of(grid.due(watermark_us) + 1)
+    late: npt.NDArray[np.bool_] | None = None
+    if int(times_us.min()) < live_us:
+        # What is beyond int64 is later than every row.
+        late = times_us < live_us if live_us <= MAX_TIME else np.ones(len(times_us), np.bool_)
+    if not grid.gaps:
+        if late is None:
+            return Admitted(None, 0)
+        return Admitted(np.flatnonzero(~late), int(np.count_nonzero(late)))
+    inside = grid.covered(times_us)
+    if late is None:
+        return Admitted(np.flatnonzero(inside), 0)
+    return Admitted(np.flatnonzero(inside & ~late), int(np.count_nonzero(inside & late)))

@@ -1,0 +1,113 @@
+"""What operators that call a function of a key's state have in common: rows, and keys for a dict.
+
+A key here is what a dict tells apart as keys are told apart: NaN is one key, True is not 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from copy import copy, deepcopy
+from itertools import islice
+from operator import length_hint
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, Objects
+from raystream.flow.key import canonical_keys
+from raystream.operators.guard import NO_ROW
+from raystream.operators.pyrows import to_columns, to_rows, to_values
+
+Keys: TypeAlias = Sequence[Hashable]
+
+_IMMUTABLE = (int, float, complex, str, bytes, tuple, frozenset, type(None))
+_SIMPLE = {int, float, complex, str, bytes, bool, type(None)}
+"""Types of values that hold nothing that could be changed."""
+
+
+def rows_and_keys(batch: Batch, columns: tuple[str, ...] | None) -> tuple[list[Any], Keys]:
+    """Give the rows of a batch as Python values, and the key of each in canonical form.
+
+    ``columns`` are the key columns of a columnar batch; an object batch carries its keys.
+    """
+    if isinstance(batch, Objects):
+        assert batch.keys is not None, "a keyed object stream carries its keys"
+        return batch.values, canonical_keys(batch.keys)
+    assert columns, "a keyed columnar stream has key columns"
+    record = batch.record
+    keys = [_column_keys(record.column(name)) for name in columns]
+    # Several columns: tuples of canonical values differ where the keys do, the kinds being fixed.
+    return to_rows(record), keys[0] if len(keys) == 1 else list(zip(*keys, strict=True))
+
+
+def make_batch(
+    rows: list[Any],
+    timestamps: Int64s | None,
+    output: pa.Schema | None,
+    operator: str,
+    where: str,
+) -> Batch:
+    """Make a batch of rows: columns where there is a wire schema, else objects."""
+    if output is None:
+        return Objects(rows, timestamps)
+    batch: Columns = to_columns(rows, output, timestamps, operator=operator, where=where)
+    return batch
+
+
+def row_in_hand(rows: list[Any], left: object) -> Any:
+    """Give the row that was taken last from an iterator over ``rows``."""
+    place = len(rows) - length_hint(left) - 1
+    return rows[place] if place >= 0 else NO_ROW
+
+
+def own_copy(value: Any) -> Any:
+    """Give a value that does not change when the function that made it changes it later."""
+    if type(value) is dict:
+        return value.copy()
+    return value if isinstance(value, _IMMUTABLE) else copy(value)
+
+
+def maker(initial: Any) -> Callable[[], Any]:
+    """Give what makes the first state of each key: ``initial`` itself if it can be called."""
+    if callable(initial):
+        made: Callable[[], Any] = initial
+        return made
+    if type(initial) in _SIMPLE:
+        return lambda: initial
+    return lambda: deepcopy(initial)
+
+
+class Touched:
+    """Keys that have a new value to give, in order of first touch, with their latest event time."""
+
+    def __init__(self) -> None:
+        self._latest: dict[Hashable, int] = {}
+        self._timed = False
+
+    def __bool__(self) -> bool:
+        return bool(self._latest)
+
+    def note(self, keys: Keys, timestamps: Int64s | None) -> None:
+        """Touch keys, one a row."""
+        latest = self._latest
+        if timestamps is None:
+            latest.update(dict.fromkeys(keys, NO_TIME))
+            return
+        self._timed = True
+        get = latest.get
+        # A loop over rows, because keys are Python objects.
+        for key, time_us in zip(keys, timestamps.tolist(), strict=True):
+            before = get(key)
+            if before is None or time_us > before:
+                latest[key] = time_us
+
+    def take(self, count: int) -> tuple[list[Hashable], Int64s | None]:
+        """Give up to ``count`` keys, and forget them."""
+        keys = list(islice(self._latest, count))
+        times = list(map(self._latest.pop, keys))
+        return keys, np.array(times, np.int64) if self._timed else None
+
+
+def _column_keys(array: pa.Array) -> Keys:
+    return canonical_keys(to_values(array))

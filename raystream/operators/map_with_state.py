@@ -1,0 +1,130 @@
+"""Call a function with the state of a row's key: ``fn(state, row) -> (state, out)``."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raystream.contracts.context import OpenContext
+from raystream.contracts.functions import Function
+from raystream.errors import UserFunctionError
+from raystream.flow.batch import Batch
+from raystream.operators.guard import close_function, failed, open_function, short
+from raystream.operators.keyed_rows import (
+    Keys,
+    make_batch,
+    maker,
+    own_copy,
+    row_in_hand,
+    rows_and_keys,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class MapWithStateSpec:
+    """One value, or none, for each row, from the row and the state of its key.
+
+    ``initial`` is the state of a new key, copied for each, or a callable that makes it. A state of
+    None is forgotten; out None is no row. ``keys`` are the columns of a columnar stream, None on an
+    object stream; ``output`` is the wire schema, or None for an object stream.
+    """
+
+    function: Function
+    initial: Any
+    keys: tuple[str, ...] | None
+    output: pa.Schema | None
+    operator: str
+    where: str
+
+    @property
+    def verb(self) -> str:
+        return "map_with_state"
+
+    def describe(self) -> str:
+        return str(self.function)
+
+    def build(self) -> MapWithState:
+        return MapWithState(self)
+
+
+class MapWithState:
+    """The operator of one subtask; its state is a dict by canonical key."""
+
+    def __init__(self, spec: MapWithStateSpec) -> None:
+        self._spec = spec
+        self._make = maker(spec.initial)
+        self._states: dict[Hashable, Any] = {}
+
+    def open(self, ctx: OpenContext) -> None:
+        spec = self._spec
+        self._step = ctx.limits.batch_rows_max
+        self._function = open_function(spec.function, ctx, operator=spec.operator, where=spec.where)
+
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
+        spec = self._spec
+        for start in range(0, batch.num_rows, self._step):
+            part = batch.slice(start, self._step)
+            times = part.timestamps
+            rows, keys = rows_and_keys(part, spec.keys)
+            out, some_none = self._map(rows, keys)
+            if some_none:
+                kept = [index for index, value in enumerate(out) if value is not None]
+                out = [out[index] for index in kept]
+                times = None if times is None else times[np.array(kept, np.int64)]
+            if out:
+                yield make_batch(out, times, spec.output, spec.operator, spec.where)
+
+    def on_watermark(self, time_us: int) -> Iterator[Batch]:
+        return iter(())
+
+    def output_watermark(self, time_us: int) -> int | None:
+        return time_us
+
+    def on_end(self) -> Iterator[Batch]:
+        return iter(())
+
+    def close(self) -> None:
+        close_function(self._function, operator=self._spec.operator, where=self._spec.where)
+
+    def _map(self, rows: list[Any], keys: Keys) -> tuple[list[Any], bool]:
+        function, make, states = self._function.call, self._make, self._states
+        get, some_none = states.get, False
+        out: list[Any] = []
+        append = out.append
+        left = iter(rows)
+        pair: Any = (None, None)
+        try:
+            # A loop over rows: each calls the user's function, and sees what the one before left.
+            for row, key in zip(left, keys, strict=True):
+                state = get(key)
+                pair = function(make() if state is None else state, row)
+                state, value = pair
+                if state is None:
+                    states.pop(key, None)
+                else:
+                    states[key] = state
+                if value is None:
+                    some_none = True
+                elif value is state:
+                    value = own_copy(value)  # the state may change later, what went out may not
+                append(value)
+        except Exception as error:
+            raise self._failed(error, pair, row_in_hand(rows, left)) from error
+        return out, some_none
+
+    def _failed(self, error: Exception, pair: Any, row: Any) -> UserFunctionError:
+        where, operator = self._spec.where, self._spec.operator
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            return UserFunctionError(
+                f"{operator}: the function gave {short(pair)} instead of (state, out)",
+                operator=operator,
+                row=short(row),
+                hint="return a pair: the new state (None forgets the key), and the row that goes "
+                "out (None for none)",
+                where=where or None,
+            )
+        return failed(error, operator=operator, where=where, row=row)

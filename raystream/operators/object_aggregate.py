@@ -1,0 +1,142 @@
+"""Aggregate Python rows per key, without windows: dicts of the key and the values so far."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+from raystream.contracts.aggregate import Aggregate
+from raystream.contracts.context import OpenContext
+from raystream.errors import UserFunctionError
+from raystream.flow.batch import Batch, Objects
+from raystream.flow.element import MAX_TIME
+from raystream.flow.key import canonical_keys
+from raystream.keyed.object_accumulators import object_accumulator
+from raystream.operators.guard import NO_ROW, failed
+from raystream.operators.keyed_rows import Touched, row_in_hand
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectAggregateSpec:
+    """Dicts of the key and the aggregates, as they are after each row, batch, or all input.
+
+    ``emit`` is as in ``RunningAggregateSpec``. ``key_names`` name the key in the dicts: one name,
+    or one for each part of keys that are tuples.
+    Raises: PlanError where an aggregate has a column expression.
+    """
+
+    aggregates: tuple[tuple[str, Aggregate], ...]
+    emit: str
+    key_names: tuple[str, ...]
+    operator: str
+    where: str
+
+    def __post_init__(self) -> None:
+        # Made for its checks: an expression is refused before any actor starts.
+        for name, aggregate in self.aggregates:
+            object_accumulator(name, aggregate)
+
+    @property
+    def verb(self) -> str:
+        return "aggregate"
+
+    def describe(self) -> str:
+        aggregates = ", ".join(f"{name}={aggregate.kind}" for name, aggregate in self.aggregates)
+        return f"by {', '.join(self.key_names)}: {aggregates}  emit={self.emit}"
+
+    def build(self) -> ObjectAggregate:
+        return ObjectAggregate(self)
+
+
+class ObjectAggregate:
+    """The operator of one subtask; its state is (key, accumulators) by canonical key."""
+
+    def __init__(self, spec: ObjectAggregateSpec) -> None:
+        self._spec = spec
+        self._names = [name for name, _ in spec.aggregates]
+        rules = [object_accumulator(name, aggregate) for name, aggregate in spec.aggregates]
+        self._creates = [rule.create for rule in rules]
+        self._adds = list(enumerate(rule.add for rule in rules))
+        self._results = [rule.result for rule in rules]
+        self._states: dict[Hashable, tuple[Any, list[Any]]] = {}
+        self._touched = Touched()
+        self._arrived = 0
+
+    def open(self, ctx: OpenContext) -> None:
+        self._step = ctx.limits.batch_rows_max
+
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
+        assert isinstance(batch, Objects), "the stream is one of objects"
+        for start in range(0, batch.num_rows, self._step):
+            part = batch.slice(start, self._step)
+            assert part.keys is not None, "a keyed object stream carries its keys"
+            keys = canonical_keys(part.keys)
+            out = self._add(part, keys, each=self._spec.emit == "row")
+            if self._spec.emit == "row":
+                yield Objects(out, part.timestamps)
+            else:
+                self._touched.note(keys, part.timestamps)
+        if self._spec.emit == "batch":
+            yield from self._newest()
+
+    def on_watermark(self, time_us: int) -> Iterator[Batch]:
+        return self.on_end() if time_us == MAX_TIME else iter(())
+
+    def output_watermark(self, time_us: int) -> int | None:
+        # Rows that go out at the end have event times of the past: until then nothing is promised.
+        return None if self._spec.emit == "final" and time_us != MAX_TIME else time_us
+
+    def on_end(self) -> Iterator[Batch]:
+        # Begun at the MAX watermark, so that windows behind this operator still take the rows.
+        return self._newest() if self._spec.emit == "final" else iter(())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _add(self, part: Objects, ids: Any, *, each: bool) -> list[Any]:
+        """Take rows in; with ``each``, give the values after each."""
+        get, adds, make = self._states.get, self._adds, self._row
+        times: Any = repeat(None) if part.timestamps is None else part.timestamps.tolist()
+        out: list[Any] = []
+        left = iter(part.values)
+        arrival = self._arrived
+        self._arrived += part.num_rows
+        try:
+            # A loop over rows: they are Python objects.
+            for row, key, key_id, time_us in zip(left, part.keys, ids, times):  # type: ignore[arg-type] # noqa: B905  repeat() has no end
+                state = get(key_id)
+                if state is None:
+                    state = self._states[key_id] = (key, [create() for create in self._creates])
+                accs = state[1]
+                for place, add in adds:
+                    accs[place] = add(accs[place], row, time_us, arrival)
+                arrival += 1
+                if each:
+                    out.append(make(key, accs))
+        except Exception as error:
+            raise self._failed(error, row_in_hand(part.values, left)) from error
+        return out
+
+    def _row(self, key: Any, accs: list[Any]) -> dict[str, Any]:
+        names = self._spec.key_names
+        row = {names[0]: key} if len(names) == 1 else dict(zip(names, key, strict=True))
+        for name, result, acc in zip(self._names, self._results, accs, strict=True):
+            row[name] = result(acc)
+        return row
+
+    def _newest(self) -> Iterator[Batch]:
+        while self._touched:
+            ids, times = self._touched.take(self._step)
+            yield Objects(self._rows(ids), times)
+
+    def _rows(self, ids: list[Hashable]) -> list[Any]:
+        try:
+            return [self._row(*self._states[key_id]) for key_id in ids]
+        except Exception as error:
+            raise self._failed(error, NO_ROW) from error
+
+    def _failed(self, error: Exception, row: Any) -> UserFunctionError:
+        operator, where = self._spec.operator, self._spec.where
+        return failed(error, operator=operator, where=where, row=row)

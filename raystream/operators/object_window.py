@@ -1,0 +1,203 @@
+"""Aggregate Python rows in event-time windows, per key: dicts of key, window and aggregates."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import repeat
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from raystream.contracts.aggregate import Aggregate
+from raystream.contracts.context import OpenContext
+from raystream.contracts.window import Window
+from raystream.errors import UserFunctionError
+from raystream.flow.batch import Batch, Int64s, Objects
+from raystream.flow.element import MIN_TIME
+from raystream.flow.key import canonical_keys
+from raystream.flow.time import EPOCH
+from raystream.keyed.object_accumulators import object_accumulator
+from raystream.keyed.window_state import admit
+from raystream.operators.guard import NO_ROW, failed
+from raystream.operators.keyed_rows import row_in_hand
+from raystream.operators.window_aggregate import LATE_ROWS, event_times
+
+Accumulators: TypeAlias = tuple[Any, list[Any]]
+"""A key, and the accumulator of each aggregate."""
+
+_FIRST = datetime.min.replace(tzinfo=timezone.utc)
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
+_FIRST_US = (_FIRST - EPOCH) // timedelta(microseconds=1)
+_LAST_US = (_LAST - EPOCH) // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectWindowSpec:
+    """One dict per key and window, when the watermark passes the window's last instant.
+
+    ``key_names`` name the key in the dicts: one name, one for each part of keys that are tuples, or
+    none where all rows are gathered together.
+    Raises: PlanError where an aggregate has a column expression.
+    """
+
+    window: Window
+    aggregates: tuple[tuple[str, Aggregate], ...]
+    key_names: tuple[str, ...]
+    operator: str
+    where: str
+
+    def __post_init__(self) -> None:
+        # Made for its checks: an expression is refused before any actor starts.
+        for name, aggregate in self.aggregates:
+            object_accumulator(name, aggregate)
+
+    @property
+    def verb(self) -> str:
+        return "window_aggregate"
+
+    def describe(self) -> str:
+        aggregates = ", ".join(f"{name}={aggregate.kind}" for name, aggregate in self.aggregates)
+        by = f" by {', '.join(self.key_names)}" if self.key_names else ""
+        return f"{self.window}{by}: {aggregates}"
+
+    def build(self) -> ObjectWindow:
+        return ObjectWindow(self)
+
+
+class ObjectWindow:
+    """The operator of one subtask; its state is (key, accumulators) by window and canonical key.
+
+    A row is added to each of its windows: accumulators may not be merged more than once, so
+    windows cannot share them.
+    """
+
+    def __init__(self, spec: ObjectWindowSpec) -> None:
+        self._spec = spec
+        self._grid = spec.window.grid
+        self._cover = self._grid.cover
+        self._names = [name for name, _ in spec.aggregates]
+        rules = [object_accumulator(name, aggregate) for name, aggregate in spec.aggregates]
+        self._creates = [rule.create for rule in rules]
+        self._adds = list(enumerate(rule.add for rule in rules))
+        self._results = [rule.result for rule in rules]
+        self._windows: dict[int, dict[Hashable, Accumulators]] = {}
+        self._order: list[int] = []
+        self._firing: list[Accumulators] = []
+        self._firing_window = 0
+        self._watermark_us = MIN_TIME
+        self._arrived = 0
+
+    def open(self, ctx: OpenContext) -> None:
+        self._ctx = ctx
+        self._late = ctx.metrics.counter(LATE_ROWS)
+
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
+        assert isinstance(batch, Objects), "the stream is one of objects"
+        if batch.num_rows:
+            self._add(batch, event_times(batch, self._ctx))
+        yield from ()
+
+    def on_watermark(self, time_us: int) -> Iterator[Batch]:
+        self._watermark_us = max(self._watermark_us, time_us)
+        while True:
+            rows, times = self._take(self._grid.due(self._watermark_us))
+            if not rows:
+                return
+            yield Objects(rows, times)
+
+    def output_watermark(self, time_us: int) -> int | None:
+        return time_us
+
+    def on_end(self) -> Iterator[Batch]:
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _add(self, batch: Objects, times: Int64s) -> None:
+        admitted = admit(self._grid, times, self._watermark_us)
+        if admitted.rows is not None:
+            self._late.inc(admitted.late_count)
+            if not len(admitted.rows):
+                return
+            batch, times = batch.take(admitted.rows), times[admitted.rows]
+        panes = self._grid.panes_of(times)
+        open_from = max(self._grid.due(self._watermark_us) + 1, MIN_TIME)
+        first = np.maximum(self._cover.first(panes), open_from)
+        last = self._cover.last(panes)
+        keys = batch.keys
+        ids: Any = repeat(None) if keys is None else canonical_keys(keys)
+        left = iter(batch.values)
+        arrival = self._arrived
+        self._arrived += batch.num_rows
+        try:
+            # A loop over rows: they are Python objects.
+            for row, key, key_id, time_us, begin, end in zip(  # noqa: B905  repeat() has no end
+                left, keys or repeat(None), ids, times.tolist(), first.tolist(), last.tolist()
+            ):
+                for window in range(begin, end + 1):
+                    accs = self._accumulators(window, key, key_id)
+                    for place, add in self._adds:
+                        accs[place] = add(accs[place], row, time_us, arrival)
+                arrival += 1
+        except Exception as error:
+            raise self._failed(error, row_in_hand(batch.values, left)) from error
+
+    def _accumulators(self, window: int, key: Any, key_id: Hashable) -> list[Any]:
+        keys = self._windows.get(window)
+        if keys is None:
+            keys = self._windows[window] = {}
+            heapq.heappush(self._order, window)
+        state = keys.get(key_id)
+        if state is None:
+            state = keys[key_id] = (key, [create() for create in self._creates])
+        return state[1]
+
+    def _take(self, due: int) -> tuple[list[Any], Int64s]:
+        """Take the next rows that are due out of state: one batch of them, of many windows."""
+        room = self._ctx.limits.row_batch_rows_max
+        rows: list[Any] = []
+        windows: list[int] = []
+        while len(rows) < room:
+            if not self._firing:
+                if not self._order or self._order[0] > due:
+                    break
+                self._firing_window = heapq.heappop(self._order)
+                # Reversed, so that taking from the end keeps the order in which keys came.
+                self._firing = list(self._windows.pop(self._firing_window).values())[::-1]
+            count = min(room - len(rows), len(self._firing))
+            some = self._firing[-count:][::-1]
+            del self._firing[-count:]
+            rows += self._rows(some, self._firing_window)
+            windows += [self._firing_window] * count
+        return rows, self._grid.ends(np.array(windows, np.int64)) - 1
+
+    def _rows(self, states: list[Accumulators], window: int) -> list[Any]:
+        names, index = self._spec.key_names, np.array([window])
+        start = moment(int(self._grid.starts(index)[0]))
+        end = moment(int(self._grid.ends(index)[0]))
+        rows = []
+        try:
+            for key, accs in states:
+                row = (
+                    {names[0]: key} if len(names) == 1 else dict(zip(names, key or (), strict=True))
+                )
+                row["window_start"], row["window_end"] = start, end
+                for name, result, acc in zip(self._names, self._results, accs, strict=True):
+                    row[name] = result(acc)
+                rows.append(row)
+        except Exception as error:
+            raise self._failed(error, NO_ROW) from error
+        return rows
+
+    def _failed(self, error: Exception, row: Any) -> UserFunctionError:
+        operator, where = self._spec.operator, self._spec.where
+        return failed(error, operator=operator, where=where, row=row)
+
+
+def moment(time_us: int) -> datetime:
+    """Give a time as an aware datetime; beyond the years 1 to 9999 it saturates."""
+    return EPOCH + timedelta(microseconds=min(max(time_us, _FIRST_US), _LAST_US))

@@ -1,0 +1,137 @@
+"""Fold the rows of a key into one row: ``fn(a, b) -> row``, the first as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from raystream.contracts.context import OpenContext
+from raystream.contracts.functions import Function
+from raystream.errors import UserFunctionError
+from raystream.flow.batch import Batch, Int64s
+from raystream.flow.element import MAX_TIME
+from raystream.operators.guard import close_function, failed, open_function
+from raystream.operators.keyed_rows import (
+    Keys,
+    Touched,
+    make_batch,
+    own_copy,
+    row_in_hand,
+    rows_and_keys,
+)
+
+_NONE_YET: Any = object()
+
+
+@dataclass(frozen=True, eq=False)
+class ReduceSpec:
+    """The rows of each key so far, folded into one by the user's function.
+
+    ``emit`` is ``"row"`` (after each row, at its event time), ``"batch"`` (each touched key once a
+    batch, at its latest event time in it) or ``"final"`` (each key once, at the end of bounded
+    input, at its latest event time). ``keys`` are the columns of a columnar stream, None on an
+    object stream; ``output`` is the wire schema, or None for an object stream.
+    """
+
+    function: Function
+    keys: tuple[str, ...] | None
+    output: pa.Schema | None
+    emit: str
+    operator: str
+    where: str
+
+    @property
+    def verb(self) -> str:
+        return "reduce"
+
+    def describe(self) -> str:
+        return f"{self.function}  emit={self.emit}"
+
+    def build(self) -> Reduce:
+        return Reduce(self)
+
+
+class Reduce:
+    """The operator of one subtask; its state is a dict by canonical key."""
+
+    def __init__(self, spec: ReduceSpec) -> None:
+        self._spec = spec
+        self._states: dict[Hashable, Any] = {}
+        self._touched = Touched()
+
+    def open(self, ctx: OpenContext) -> None:
+        spec = self._spec
+        self._step = ctx.limits.batch_rows_max
+        self._function = open_function(spec.function, ctx, operator=spec.operator, where=spec.where)
+
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
+        for start in range(0, batch.num_rows, self._step):
+            part = batch.slice(start, self._step)
+            rows, keys = rows_and_keys(part, self._spec.keys)
+            if self._spec.emit == "row":
+                yield self._batch(self._after_each(rows, keys), part.timestamps)
+            else:
+                self._fold(rows, keys)
+                self._touched.note(keys, part.timestamps)
+        if self._spec.emit == "batch":
+            yield from self._newest()
+
+    def on_watermark(self, time_us: int) -> Iterator[Batch]:
+        return self.on_end() if time_us == MAX_TIME else iter(())
+
+    def output_watermark(self, time_us: int) -> int | None:
+        # Rows that go out at the end have event times of the past: until then nothing is promised.
+        return None if self._spec.emit == "final" and time_us != MAX_TIME else time_us
+
+    def on_end(self) -> Iterator[Batch]:
+        # Begun at the MAX watermark, so that windows behind this operator still take the rows.
+        return self._newest() if self._spec.emit == "final" else iter(())
+
+    def close(self) -> None:
+        close_function(self._function, operator=self._spec.operator, where=self._spec.where)
+
+    def _after_each(self, rows: list[Any], keys: Keys) -> list[Any]:
+        function, states = self._function.call, self._states
+        get = states.get
+        out: list[Any] = []
+        append = out.append
+        left = iter(rows)
+        try:
+            # A loop over rows: each calls the user's function with what the one before made.
+            for row, key in zip(left, keys, strict=True):
+                before = get(key, _NONE_YET)
+                after = row if before is _NONE_YET else function(before, row)
+                states[key] = after
+                # The function may change what it is given next time: that must not have gone out.
+                append(after.copy() if type(after) is dict else own_copy(after))
+        except Exception as error:
+            raise self._failed(error, rows, left) from error
+        return out
+
+    def _fold(self, rows: list[Any], keys: Keys) -> None:
+        function, states = self._function.call, self._states
+        get = states.get
+        left = iter(rows)
+        try:
+            # A loop over rows: each calls the user's function with what the one before made.
+            for row, key in zip(left, keys, strict=True):
+                before = get(key, _NONE_YET)
+                states[key] = row if before is _NONE_YET else function(before, row)
+        except Exception as error:
+            raise self._failed(error, rows, left) from error
+
+    def _newest(self) -> Iterator[Batch]:
+        while self._touched:
+            keys, times = self._touched.take(self._step)
+            yield self._batch([own_copy(self._states[key]) for key in keys], times)
+
+    def _batch(self, rows: list[Any], timestamps: Int64s | None) -> Batch:
+        spec = self._spec
+        return make_batch(rows, timestamps, spec.output, spec.operator, spec.where)
+
+    def _failed(self, error: Exception, rows: list[Any], left: object) -> UserFunctionError:
+        operator, where = self._spec.operator, self._spec.where
+        return failed(error, operator=operator, where=where, row=row_in_hand(rows, left))

@@ -1,0 +1,195 @@
+"""Aggregate columns per key, without windows: the value so far, row by row, batch or at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raystream.contracts.aggregate import AggregateFunction, Bound
+from raystream.contracts.context import OpenContext
+from raystream.errors import UserFunctionError
+from raystream.flow.batch import EVENT_TIME, NO_TIME, Batch, Columns, Int64s
+from raystream.flow.element import MAX_TIME
+from raystream.flow.key import check_key_type
+from raystream.keyed.accumulators import RunningAggregate
+from raystream.keyed.groups import Grouper, Groups, Rows
+from raystream.keyed.key_index import KeyIndex
+from raystream.keyed.slots import SlotColumn
+from raystream.operators.guard import NO_ROW, call, failed
+from raystream.operators.pyrows import to_rows
+
+
+@dataclass(frozen=True)
+class RunningAggregateSpec:
+    """The key columns and the aggregates, as they are after each row, batch, or all input.
+
+    ``emit`` is ``"row"`` (in order of the rows, each at its own event time), ``"batch"`` (each
+    touched key once a batch, at its latest event time in it) or ``"final"`` (each key once, at the
+    end of bounded input, at its latest event time). ``output`` is the wire schema.
+    Raises: PlanError where an aggregate is not defined for the type of its column.
+    """
+
+    keys: tuple[str, ...]
+    aggregates: tuple[Bound, ...]
+    emit: str
+    output: pa.Schema
+
+    def __post_init__(self) -> None:
+        # Made for its checks: what cannot be aggregated is refused before any actor starts.
+        for bound in self.aggregates:
+            RunningAggregate(bound, to_rows)
+        for key in self.keys:
+            check_key_type(self.output.field(key).type)
+
+    @property
+    def verb(self) -> str:
+        return "aggregate"
+
+    def describe(self) -> str:
+        aggregates = ", ".join(f"{bound.name}={_text(bound)}" for bound in self.aggregates)
+        return f"by {', '.join(self.keys)}: {aggregates}  emit={self.emit}"
+
+    def build(self) -> RunningAggregateOperator:
+        return RunningAggregateOperator(self)
+
+
+class RunningAggregateOperator:
+    """The operator of one subtask."""
+
+    def __init__(self, spec: RunningAggregateSpec) -> None:
+        self._spec = spec
+        self._timed = EVENT_TIME in spec.output.names
+        types = [spec.output.field(key).type for key in spec.keys]
+        self._index = KeyIndex(types)
+        self._grouper = Grouper()
+        self._latest = SlotColumn("i8", NO_TIME)
+        self._arrived = 0
+        self._given = 0
+
+    def open(self, ctx: OpenContext) -> None:
+        self._ctx = ctx
+        self._aggregates = [
+            RunningAggregate(_guarded(bound, ctx), to_rows) for bound in self._spec.aggregates
+        ]
+
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
+        assert isinstance(batch, Columns), "the stream is columnar"
+        if not batch.num_rows:
+            return
+        record = batch.record
+        slots, _ = self._index.lookup([record.column(key) for key in self._spec.keys])
+        count = self._index.count
+        groups = self._grouper.group(slots, count)
+        rows = Rows(record, batch.timestamps, self._arrived)
+        self._arrived += record.num_rows
+        if self._spec.emit == "row":
+            yield self._after_each(groups, rows, count)
+            return
+        with self._named():
+            for aggregate in self._aggregates:
+                aggregate.fold(groups, rows, count)
+        if self._spec.emit == "batch":
+            yield self._after_batch(groups, rows)
+        elif rows.timestamps is not None:
+            self._latest.reserve(count)
+            times = np.maximum(self._latest.values[groups.slots], _latest(groups, rows))
+            self._latest.values[groups.slots] = times
+
+    def on_watermark(self, time_us: int) -> Iterator[Batch]:
+        return self.on_end() if time_us == MAX_TIME else iter(())
+
+    def output_watermark(self, time_us: int) -> int | None:
+        # Rows that go out at the end have event times of the past: until then nothing is promised.
+        return None if self._spec.emit == "final" and time_us != MAX_TIME else time_us
+
+    def on_end(self) -> Iterator[Batch]:
+        # Begun at the MAX watermark, so that windows behind this operator still take the rows.
+        count = self._index.count if self._spec.emit == "final" else 0
+        while self._given < count:
+            start = self._given
+            self._given = min(start + self._ctx.limits.batch_rows_max, count)
+            slots = np.arange(start, self._given)
+            times = self._latest.values[slots] if self._timed else None
+            yield self._batch(self._index.keys(slots), slots, times)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _after_each(self, groups: Groups, rows: Rows, count: int) -> Columns:
+        arrays = [rows.record.column(key) for key in self._spec.keys]
+        with self._named():
+            arrays += [aggregate.scan(groups, rows, count) for aggregate in self._aggregates]
+        if self._timed:
+            arrays.append(rows.record.column(rows.record.num_columns - 1))
+        return Columns(pa.RecordBatch.from_arrays(arrays, schema=self._spec.output))
+
+    def _after_batch(self, groups: Groups, rows: Rows) -> Columns:
+        firsts = pa.array(groups.order[groups.starts])
+        keys = [rows.record.column(key).take(firsts) for key in self._spec.keys]
+        return self._batch(keys, groups.slots, _latest(groups, rows) if self._timed else None)
+
+    def _batch(self, keys: list[pa.Array], slots: Int64s, times: Int64s | None) -> Columns:
+        with self._named():
+            arrays = [*keys, *(aggregate.result(slots) for aggregate in self._aggregates)]
+        if times is not None:
+            arrays.append(pa.array(times))
+        return Columns(pa.RecordBatch.from_arrays(arrays, schema=self._spec.output))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Tell the operator in errors of aggregates, which do not know it."""
+        try:
+            yield
+        except UserFunctionError as error:
+            if error.operator:
+                raise
+            operator, where = self._ctx.operator, self._ctx.where
+            raise failed(error, operator=operator, where=where) from error
+
+
+def _latest(groups: Groups, rows: Rows) -> Int64s:
+    """Give the latest event time of each segment's rows."""
+    assert rows.timestamps is not None, "a timed stream has event times"
+    latest: Int64s = np.maximum.reduceat(rows.timestamps[groups.order], groups.starts)
+    return latest
+
+
+class _Guarded(AggregateFunction):
+    """A user's aggregate whose exceptions tell the operator and the row."""
+
+    def __init__(self, function: AggregateFunction, ctx: OpenContext) -> None:
+        self._function, self._ctx = function, ctx
+
+    def create(self) -> Any:
+        return self._call("create")
+
+    def add(self, acc: Any, row: Any) -> Any:
+        return self._call("add", acc, row, row=row)
+
+    def merge(self, a: Any, b: Any) -> Any:
+        return self._call("merge", a, b)
+
+    def result(self, acc: Any) -> Any:
+        return self._call("result", acc)
+
+    def _call(self, method: str, *arguments: Any, row: object = NO_ROW) -> Any:
+        function = getattr(self._function, method)
+        operator, where = self._ctx.operator, self._ctx.where
+        return call(function, *arguments, operator=operator, where=where, row=row)
+
+
+def _guarded(bound: Bound, ctx: OpenContext) -> Bound:
+    if bound.function is None:
+        return bound
+    return replace(bound, function=_Guarded(bound.function, ctx))
+
+
+def _text(bound: Bound) -> str:
+    columns = [name for name in (bound.value, bound.by) if name is not None]
+    name = type(bound.function).__name__ if bound.function is not None else bound.kind
+    return f"{name}({', '.join(columns)})"

@@ -1,0 +1,119 @@
+"""The command ``raystream``: its subcommands, and what a failure looks like from a shell."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+
+from raystream.errors import (
+    ClusterError,
+    InternalError,
+    JobFailed,
+    JobTimeout,
+    RaystreamError,
+    UserError,
+)
+from raystream.ops.doctor import doctor
+from raystream.ops.nexmark import nexmark
+from raystream.ops.run import explain, run
+
+EXIT_FAILED = 1
+EXIT_WRONG_USE = 2
+EXIT_UNREACHABLE = 3
+EXIT_TIMEOUT = 6
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+# Folders and files whose frames say nothing about a user's script.
+_STARTERS = (
+    str(Path(__file__).parent),
+    str(Path(click.__file__).parent),
+    runpy.__file__,
+    "<frozen",
+)
+
+
+class Commands(click.Group):
+    """Turns every failure that raystream knows into one clear message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RaystreamError as error:
+            report(error)
+            ctx.exit(exit_code(error))
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="raystream")
+@click.pass_context
+def commands(ctx: click.Context) -> None:
+    """Stateful stream processing in Python on Ray."""
+    if "NO_COLOR" in os.environ:
+        ctx.color = False
+
+
+for command in (run, explain, nexmark, doctor):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; the entry point ``raystream``."""
+    # Whatever a script itself raises is shown from its first line on.
+    sys.excepthook = show_from_script
+    commands(prog_name="raystream")
+
+
+def exit_code(error: RaystreamError) -> int:
+    """What a shell learns from a failure.
+
+    A bug of ours and a cluster out of reach keep their codes when they are why a job failed.
+    """
+    if isinstance(error, JobTimeout):
+        return EXIT_TIMEOUT
+    reason = error.__cause__ if isinstance(error, JobFailed) else error
+    if isinstance(reason, InternalError):
+        return EXIT_BUG
+    if isinstance(reason, ClusterError):
+        return EXIT_UNREACHABLE
+    return EXIT_WRONG_USE if isinstance(error, UserError) else EXIT_FAILED
+
+
+def report(error: RaystreamError) -> None:
+    """Print a failure to stderr: the user's traceback first, then our message, without our frames.
+
+    With RAYSTREAM_TRACEBACK=1, and for a bug of ours, our frames too.
+    """
+    user_traceback = getattr(error, "user_traceback", "")
+    if os.environ.get("RAYSTREAM_TRACEBACK") == "1" or exit_code(error) == EXIT_BUG:
+        click.echo("".join(traceback.format_exception(error)), err=True)
+    elif user_traceback:
+        click.echo(f"{user_traceback.rstrip()}\n", err=True)
+    label = click.style("error:", fg="red", bold=True)
+    click.echo(f"{label} {RaystreamError.__str__(error)}", err=True)
+
+
+def show_from_script(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an exception without the frames that stand before the script's own."""
+    first = trace
+    while first is not None and first.tb_frame.f_code.co_filename.startswith(_STARTERS):
+        first = first.tb_next
+    if first is None and not isinstance(error, SyntaxError):
+        first = trace  # all of it is ours, and a bug
+    traceback.print_exception(kind, error, first)
+
+
+if __name__ == "__main__":
+    main()

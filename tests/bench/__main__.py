@@ -1,0 +1,155 @@
+"""Measure raystream: rows per second, rows per CPU second of all its processes, memory, latency.
+
+``make bench`` runs everything; ``make bench ARGS="q5 q7 --events 5000000"`` some of it. Each case is
+a job of its own on one Ray cluster that this process starts. Reading the input is included. The
+figures of one run compare with each other, not with those of another machine or another hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from latency import latency_ms
+from processes import Watch
+
+import raystream as rs
+
+JOBS = Path(__file__).parents[2] / "jobs"
+COLUMNS = {
+    "q0": ["auction", "bidder", "price", "dateTime", "extra"],
+    "q1": ["auction", "bidder", "price", "dateTime", "extra"],
+    "q2": ["auction", "price", "dateTime"],
+    "q5": ["auction", "dateTime"],
+    "q7": ["auction", "bidder", "price", "dateTime", "extra"],
+    "q12": ["bidder", "dateTime"],
+}
+
+
+def nexmark() -> Any:
+    """Load jobs/nexmark.py."""
+    spec = importlib.util.spec_from_file_location("nexmark", JOBS / "nexmark.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["nexmark"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def count_by_row_function(bids: rs.Stream) -> rs.Stream:
+    """Count each bidder's bids by a Python function of the row, one row out for each row in."""
+    out = pa.schema({"bidder": pa.int64(), "n": pa.int64()})
+
+    def count(state: int, row: dict[str, int]) -> tuple[int, dict[str, int]]:
+        n = state + 1
+        return n, {"bidder": row["bidder"], "n": n}
+
+    return bids.select("bidder").key_by("bidder").map_with_state(count, 0, schema=out)
+
+
+def count_by_columns(bids: rs.Stream) -> rs.Stream:
+    """Count each bidder's bids as a column aggregate, one row out for each row in."""
+    return bids.key_by("bidder").aggregate(n=rs.count())
+
+
+def write_bids(path: Path, events: int) -> None:
+    """Write the bids among ``events`` events as Parquet."""
+    source = rs.NexmarkSource(events, rate=10_000, seed=1, kind="bid")
+    sink = rs.FileSink(str(path), "parquet")
+    job = rs.Job("bench-data", runtime="local")
+    job.source(source).sink(sink)
+    job.run()
+
+
+def measure(name: str, build: Callable[[rs.Job], rs.Stream], parallelism: int) -> dict[str, Any]:
+    """Run one job; give its figures."""
+    job = rs.Job(f"bench-{name}", parallelism=parallelism)
+    build(job).sink(nexmark().Discard())
+    with Watch() as watch:
+        result = job.run()
+    seconds = result.running_s
+    return {
+        "case": name,
+        "p": parallelism,
+        "rows": result.records_in,
+        "out": result.records_out,
+        "rows_per_s": result.records_in / seconds,
+        "rows_per_cpu_s": result.records_in / watch.cpu_s,
+        "peak_mb": watch.peak_bytes / 2**20,
+    }
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the figures of one case."""
+    print(
+        f"{figures['case']:<24} p={figures['p']}  {figures['rows']:>12,} rows  "
+        f"{figures['rows_per_s'] / 1e6:>7.2f} M rows/s  "
+        f"{figures['rows_per_cpu_s'] / 1e6:>7.2f} M rows/CPU s  {figures['peak_mb']:>6,.0f} MB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", help="q0 … q12, rows, columns, latency; all if none")
+    parser.add_argument("--events", type=int, default=20_000_000)
+    parser.add_argument("-p", type=int, action="append", help="parallelism, 1 and 2 if not given")
+    parser.add_argument("--input", choices=["parquet", "generator", "both"], default="both")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    args = parser.parse_args()
+
+    jobs = nexmark()
+    queries = {**jobs.QUERIES, "rows": count_by_row_function, "columns": count_by_columns}
+    chosen = args.cases or [*queries, "latency"]
+    told = []
+    with tempfile.TemporaryDirectory() as folder:
+        bids = Path(folder) / "bids"
+        if args.input != "generator" and set(chosen) - {"latency"}:
+            write_bids(bids, args.events)
+            files = list(bids.glob("**/*.parquet"))
+            print(f"{sum(pq.read_metadata(f).num_rows for f in files):,} bids written", flush=True)
+        sources = {
+            "parquet": lambda: rs.FileSource(str(bids)),
+            "generator": lambda: rs.NexmarkSource(args.events, rate=10_000, seed=1, kind="bid"),
+        }
+        for name in chosen:
+            if name == "latency":
+                continue
+            for kind, source in sources.items():
+                if args.input not in (kind, "both"):
+                    continue
+                for parallelism in args.p or [1, 2]:
+
+                    def build(
+                        job: rs.Job, name: str = name, source: Callable[[], rs.Source] = source
+                    ) -> rs.Stream:
+                        return queries[name](job.source(source(), watermark=jobs.WATERMARK))
+
+                    figures = measure(f"{name} {kind}", build, parallelism)
+                    show(figures)
+                    told.append(figures)
+    if "latency" in chosen:
+        for hops in (0, 1):
+            p50, p99, rows = latency_ms(hops=hops, rows_per_second=20_000, seconds=10)
+            place = "one hop between actors" if hops else "chained"
+            print(f"latency, keyed count at 20,000 rows/s, {place}: p50 {p50:.2f} ms, "
+                  f"p99 {p99:.2f} ms over {rows:,} rows", flush=True)  # fmt: skip
+            told.append({"case": f"latency {hops}", "p50_ms": p50, "p99_ms": p99})
+    if args.json:
+        args.json.write_text(json.dumps(told, indent=1))
+
+
+if __name__ == "__main__":
+    main()

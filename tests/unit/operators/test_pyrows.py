@@ -1,0 +1,87 @@
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raystream.errors import UserFunctionError
+from raystream.flow.batch import EVENT_TIME_FIELD, with_times
+from raystream.operators.pyrows import to_columns, to_rows
+
+UTC = dt.timezone.utc
+SCHEMA = pa.schema([("a", pa.int64()), pa.field("b", pa.string(), nullable=False)])
+
+
+def columns(rows, schema=SCHEMA, times=None):
+    return to_columns(rows, schema, times, operator="map#1", where="job.py:3").record
+
+
+def test_the_hidden_event_time_is_no_part_of_a_row():
+    record = pa.RecordBatch.from_pydict({"a": [1, 2]})
+    assert to_rows(with_times(record, np.array([5, 6])).record) == [{"a": 1}, {"a": 2}]
+
+
+def test_zoned_timestamps_are_aware_utc_and_naive_ones_stay_naive():
+    kind = pa.timestamp("us", "America/New_York")
+    record = pa.RecordBatch.from_pydict(
+        {"z": pa.array([0, None], kind), "n": pa.array([-1, None], pa.timestamp("us"))}
+    )
+    rows = to_rows(record)
+    assert rows[0]["z"] == dt.datetime(1970, 1, 1, tzinfo=UTC)
+    assert rows[0]["z"].tzinfo is UTC
+    assert rows[0]["n"] == dt.datetime(1969, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
+    assert rows[1] == {"z": None, "n": None}
+
+
+def test_a_timestamp_that_python_does_not_have_names_its_column():
+    record = pa.RecordBatch.from_pydict({"a": [1], "t": pa.array([2**62], pa.timestamp("us"))})
+    with pytest.raises(UserFunctionError, match='column "t": .* years 1 to 9999'):
+        to_rows(record)
+
+
+def test_names_that_are_no_python_names_are_keys_all_the_same():
+    record = pa.RecordBatch.from_pydict({'a "b"\n{c}': [1], "class": [2], "": [3]})
+    assert to_rows(record) == [{'a "b"\n{c}': 1, "class": 2, "": 3}]
+
+
+def test_rows_without_columns_keep_their_number():
+    record = pa.RecordBatch.from_pydict({"a": [1, 2]}).select([])
+    assert to_rows(record) == [{}, {}]
+
+
+def test_event_times_stand_beside_the_columns():
+    record = columns([{"a": 1, "b": "x"}], SCHEMA.append(EVENT_TIME_FIELD), np.array([7]))
+    assert record.schema.equals(SCHEMA.append(EVENT_TIME_FIELD))
+    assert record.to_pylist() == [{"a": 1, "b": "x", "__ts": 7}]
+
+
+def test_the_order_of_keys_does_not_matter():
+    assert columns([{"b": "x", "a": None}]).to_pylist() == [{"a": None, "b": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"a": 1}, 'row 1 has no "b"'),
+        ({"a": 1, "b": "x", "c": 2}, "row 1 has 'c', which is no column"),
+        ((1, "x"), "row 1 is a tuple, not a dict"),
+        (None, "row 1 is a NoneType, not a dict"),
+        ({"a": "one", "b": "x"}, "\"a\" of row 1 is 'one', a str, which does not fit int64"),
+        ({"a": 1.5, "b": "x"}, '"a" of row 1 is 1.5, a float, which does not fit int64'),
+        ({"a": 2**63, "b": "x"}, "does not fit int64"),
+        ({"a": 1, "b": 5}, '"b" of row 1 is 5, an int, which does not fit string'),
+        ({"a": 1, "b": None}, '"b" of row 1 is None; the column is declared not null'),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named_with_its_column(bad, message):
+    with pytest.raises(UserFunctionError) as caught:
+        columns([{"a": 1, "b": "x"}, bad])
+    assert message in str(caught.value)
+    assert "map#1" in str(caught.value)
+    assert "job.py:3" in str(caught.value)
+    assert caught.value.row == repr(bad)
+
+
+def test_a_whole_float_and_a_numpy_number_fit_an_integer():
+    rows = [{"a": 2.0, "b": "x"}, {"a": np.int32(3), "b": "y"}]
+    assert columns(rows).column("a").to_pylist() == [2, 3]
