@@ -12,9 +12,7 @@ orders = rs.Job("hello").from_items(
         {"item": "cake", "price": 4.0, "count": 1},
         {"item": "coffee", "price": 2.5, "count": 4},
     ],
-    schema=pa.schema(
-        {"item": pa.string(), "price": pa.float64(), "count": pa.int64()}
-    ),
+    schema=pa.schema({"item": pa.string(), "price": pa.float64(), "count": pa.int64()}),
 )
 
 # Expressions work on whole columns; a column that does not exist is refused here, not later.

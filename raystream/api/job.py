@@ -185,7 +185,7 @@ class Job:
             builtins.print(shown)  # noqa: T201  what was asked for
             raise SystemExit(0)
         plan, chosen = self._ready(runtime, from_snapshot, allow_dropped_state, where)
-        return running.run(self._draft, plan, chosen, timeout, progress=flags.progress)
+        return running.run(self._draft, plan, chosen, timeout, show=True)
 
     def submit(
         self,

@@ -8,11 +8,10 @@ environment.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 from raystream.errors import ConfigError
 
@@ -23,14 +22,12 @@ RUNTIMES = ("ray", "local")
 class Overrides:
     """What was said; None where nothing was.
 
-    ``progress`` is called with the status of a running job. ``explain`` prints the plan in place of
-    running it.
+    ``explain`` prints the plan in place of running it.
     """
 
     parallelism: int | None = None
     runtime: str | None = None
     explain: str | None = None
-    progress: Callable[[Any], None] | None = None
 
 
 _NOTHING = Overrides()
@@ -58,7 +55,6 @@ def current(environment: Mapping[str, str] | None = None) -> Overrides:
         parallelism=flags.parallelism or _parallelism(env.get("RAYSTREAM_PARALLELISM")),
         runtime=flags.runtime or _runtime(env.get("RAYSTREAM_RUNTIME")),
         explain=flags.explain or _explain(env.get("RAYSTREAM_EXPLAIN")),
-        progress=flags.progress,
     )
 
 

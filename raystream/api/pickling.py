@@ -46,14 +46,15 @@ def pickles(value: object) -> bool:
 
 
 def pickle_script_folder_by_value(main_file: str | None = None) -> list[str]:
-    """Let the modules that stand beside the script travel with the job; give their names."""
+    """Let the modules beside the script, and below the current folder, travel with the job.
+
+    Give their names. Workers may run where neither folder exists.
+    """
     main = main_file or getattr(sys.modules.get("__main__"), "__file__", None)
-    if main is None:
-        return []
-    folder = Path(main).resolve().parent
+    folders = [Path.cwd()] if main is None else [Path(main).resolve().parent, Path.cwd()]
     registered = []
     for name, module in list(sys.modules.items()):
-        if name != "__main__" and _travels(module, name, folder):
+        if name != "__main__" and any(_travels(module, name, folder) for folder in folders):
             cloudpickle.register_pickle_by_value(module)
             registered.append(name)
     return registered

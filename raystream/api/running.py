@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+import sys
 from typing import Any
 
 from raystream.api.draft import Draft
@@ -13,6 +14,7 @@ from raystream.flow.time import Duration, positive
 from raystream.graph.logical import LogicalPlan
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.planner import physical_plan
+from raystream.runtime.progress import progress_for
 
 
 def run(
@@ -20,20 +22,23 @@ def run(
     logical: LogicalPlan,
     runtime: str,
     timeout: Duration | None = None,
-    progress: Callable[[Any], None] | None = None,
+    *,
+    show: bool = False,
 ) -> JobResult:
-    """Run a plan to its end, in this process or on Ray."""
+    """Run a plan to its end, in this process or on Ray; ``show`` its progress on stderr."""
     plan = physical_plan(logical)
     timeout_s = None if timeout is None else positive(timeout, "timeout") / 1_000_000
     result: JobResult
-    if runtime == "local":
-        local = importlib.import_module("raystream.runtime.local")
-        result = local.run(plan, timeout_s=timeout_s, progress=progress)
-    else:
+    if runtime != "local":
         check_travels(logical, plan)
-        result = driver().run(
-            plan, timeout_s=timeout_s, progress=progress, runtime_env=draft.runtime_env
-        )
+    with progress_for(sys.stderr) if show else contextlib.nullcontext() as progress:
+        if runtime == "local":
+            local = importlib.import_module("raystream.runtime.local")
+            result = local.run(plan, timeout_s=timeout_s, progress=progress)
+        else:
+            result = driver().run(
+                plan, timeout_s=timeout_s, progress=progress, runtime_env=draft.runtime_env
+            )
     return result
 
 

@@ -17,7 +17,8 @@ from raystream.errors import PlanError
 class Function:
     """A user's function and its ``fn_kwargs``.
 
-    A class is instantiated with ``kwargs`` once in each subtask; anything else is called with them.
+    A class whose instances can be called is instantiated with ``kwargs`` once in each subtask;
+    anything else, ``int`` and ``dict`` too, is called with them.
     """
 
     target: Callable[..., Any]
@@ -35,7 +36,7 @@ class Function:
     def open(self, ctx: OpenContext) -> OpenFunction:
         """Make the function of one subtask, and call its ``open(ctx)`` where it has one."""
         target: Any = self.target
-        if isinstance(target, type):
+        if _is_made_once(target):
             instance: Any = target(**self.kwargs)
             opened = OpenFunction(instance, instance)
         else:
@@ -94,13 +95,7 @@ def check_function(function: Function, *, verb: str, where: str = "") -> None:
         raise PlanError(
             f"{verb}() takes a function, got {type(target).__name__} {target!r:.80}", where=where
         )
-    if isinstance(target, type):
-        if not issubclass(target, Callable):  # type: ignore[arg-type]
-            raise PlanError(
-                f"{verb}() takes a class whose instances can be called; {target.__name__} has no "
-                "__call__",
-                where=where,
-            )
+    if _is_made_once(target):
         _check_arguments(target, function.kwargs, verb, where)
     called = target.__call__ if not inspect.isfunction(target) else target
     if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(called):
@@ -109,6 +104,10 @@ def check_function(function: Function, *, verb: str, where: str = "") -> None:
             hint="async_map() awaits functions, many at a time",
             where=where,
         )
+
+
+def _is_made_once(target: object) -> bool:
+    return isinstance(target, type) and issubclass(target, Callable)  # type: ignore[arg-type]
 
 
 def _check_arguments(

@@ -13,6 +13,14 @@ from raystream.graph.physical import Chain, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 
 
+_SHARE_SPAN_US = 500_000
+"""Shares are of at least this long: two reports at once say nothing of a subtask."""
+
+
+def _lived_us(figures: SubtaskFigures) -> int:
+    return figures.busy_us + figures.idle_us + figures.backpressured_us
+
+
 class JobFigures:
     """The newest figures of each subtask, and the ones before for what changed between."""
 
@@ -26,7 +34,10 @@ class JobFigures:
     def take(self, figures: SubtaskFigures) -> None:
         """Take newer figures of a subtask."""
         newest = self._newest.get(figures.subtask)
-        if newest is not None:
+        before = self._before.get(figures.subtask)
+        if newest is not None and (
+            before is None or _lived_us(newest) - _lived_us(before) >= _SHARE_SPAN_US
+        ):
             self._before[figures.subtask] = newest
         self._newest[figures.subtask] = figures
 

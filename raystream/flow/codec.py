@@ -62,6 +62,25 @@ def encode(header: Header, elements: Sequence[Element]) -> bytes:
     return b"".join(parts)
 
 
+def overhead_bytes(schema: pa.Schema | None) -> int:
+    """Tell what a batch takes in a frame beside its rows: its head, Arrow's description of it."""
+    if schema is None:
+        return 2 * _ALIGN
+    empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
+    return 2 * _ALIGN + int(pa.ipc.get_record_batch_size(empty))
+
+
+def row_bytes(batch: Objects, every: int) -> float:
+    """Measure the bytes of a row by pickling some: one in ``every``, eight of a large batch.
+
+    Shapes: batch [n], n > 0.
+    """
+    step = max(every, batch.num_rows // 8)
+    keys = None if batch.keys is None else batch.keys[::step]
+    values = batch.values[::step]
+    return len(_pickled((values, None, keys))) / len(values) + 8
+
+
 def encode_credit(channel: ChannelId, consumed_bytes: int, window_bytes: int) -> bytes:
     """Write a grant of credit: it travels as often as frames do."""
     return _CREDIT.pack(

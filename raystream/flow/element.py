@@ -30,7 +30,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class EndOfInput:
-    """No more rows will come on this channel; MAX has been sent before it."""
+    """No more rows will come on this channel: it stands for the watermark MAX."""
 
 
 Element: TypeAlias = Batch | Watermark | Status | EndOfInput

@@ -79,9 +79,7 @@ def _split(
 ) -> None:
     schema = edges[0].upstream.schema
     assert schema is not None, "a columnar aggregate has columns before it"
-    output = partial_schema(
-        [schema.field(key) for key in spec.keys], spec.window, spec.aggregates
-    )
+    output = partial_schema([schema.field(key) for key in spec.keys], spec.window, spec.aggregates)
     partial = WindowPartialSpec(spec.keys, spec.window, spec.aggregates, output)
     for number, edge in enumerate(edges):
         name = f"{node.name}.partial{number + 1 if len(edges) > 1 else ''}"

@@ -79,7 +79,7 @@ class Grouped:
 
 
 def group(keys: list[Values], requests: list[Request], row_count: int) -> Grouped:
-    """Group rows by ``keys`` and reduce them; groups come in order of first arrival.
+    """Group rows by ``keys`` and reduce them; groups come in no order that Arrow would promise.
 
     Shapes: keys, each [n] -> Grouped [g].
     """
@@ -125,7 +125,7 @@ def _aggregate(
 ) -> pa.Table:
     source = acero.Declaration("table_source", acero.TableSourceNodeOptions(table))
     node = acero.Declaration("aggregate", acero.AggregateNodeOptions(aggregates, keys=keys))
-    # One thread: a subtask has one core, and only so do groups keep their order of arrival.
+    # One thread: a subtask has one core, and only so do rows of a group keep their order.
     return acero.Declaration.from_sequence([source, node]).to_table(use_threads=False)
 
 

@@ -18,7 +18,7 @@ _VALID = pc.CountOptions(mode="only_valid")
 
 @dataclass(frozen=True)
 class Distinct:
-    """The different values of a column, in order of first arrival."""
+    """The different values of a column, in no order."""
 
     column: str
     type: pa.DataType
@@ -41,9 +41,10 @@ class Distinct:
 
         def merged(groups: Groups) -> list[pa.Array]:
             values, owners = _flat(lists, groups)
-            # Groups come in order of first arrival, so the values of one group stay together.
             pairs = group([pa.array(owners), values], [], len(owners))
-            return [_lists(pairs.keys[1], pairs.keys[0].to_numpy(), groups.count)]
+            owners = pairs.keys[0].to_numpy()
+            order = np.argsort(owners, kind="stable")
+            return [_lists(pairs.keys[1].take(pa.array(order)), owners, groups.count)]
 
         return merged
 

@@ -89,12 +89,10 @@ class Sum:
         return column.cast(pa.decimal128(_DECIMAL_DIGITS, 0))
 
     def _addable_decimal(self, column: Values) -> Values:
-        scale = self.type.scale
         digits_free = _DECIMAL_DIGITS - column.type.precision
-        greatest = Decimal(10**_DECIMAL_DIGITS - 1).scaleb(-scale)
-        if len(column) < 10 ** max(digits_free, 0) or _fits(column, greatest):
+        if len(column) < 10 ** max(digits_free, 0) or _fits(column, 10**_DECIMAL_DIGITS - 1):
             return column.cast(self.type)
-        return column.cast(pa.decimal256(76, scale))
+        return column.cast(pa.decimal256(76, self.type.scale))
 
 
 @dataclass(frozen=True)
@@ -212,9 +210,19 @@ def _stored(type: pa.DataType) -> pa.DataType:
     return pa.int8() if pa.types.is_null(type) else type
 
 
-def _fits(column: Values, greatest: int | Decimal) -> bool:
-    """Tell whether no sum of these values can go beyond ``greatest`` either way."""
+def _fits(column: Values, greatest: int) -> bool:
+    """Tell whether no sum of these values can go beyond ``greatest`` either way.
+
+    Units: decimals in units of their last digit.
+    """
     if len(column) == column.null_count:
         return True
-    ends = pc.min_max(column).as_py()
-    return bool(max(abs(ends["min"]), abs(ends["max"])) * len(column) <= greatest)
+    ends = pc.min_max(column).as_py().values()
+    return max(map(_magnitude, ends)) * len(column) <= greatest
+
+
+def _magnitude(value: int | Decimal) -> int:
+    if isinstance(value, int):
+        return abs(value)
+    # Decimal arithmetic would round to the digits of its context.
+    return int("".join(map(str, value.as_tuple().digits)))

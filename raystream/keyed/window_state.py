@@ -61,14 +61,20 @@ class WindowState:
     Windows share panes. Those of more panes than ``pane_copies_max`` that overlap little hold
     copies of rows instead, so that the table does not grow by panes that nobody shares; and so do
     those of users' own accumulators: once apart, they cannot be merged in order of arrival.
-    ``by_pane`` keeps to panes whatever they are.
+    ``by_pane`` keeps to panes whatever they are; what ``watermark_us`` made due is gone.
     """
 
     def __init__(
-        self, grid: WindowGrid, limits: Limits, holding: Holding, *, by_pane: bool = False
+        self,
+        grid: WindowGrid,
+        limits: Limits,
+        holding: Holding,
+        *,
+        by_pane: bool = False,
+        watermark_us: int = MIN_TIME,
     ) -> None:
         self.grid = grid
-        self.watermark_us = MIN_TIME
+        self.watermark_us = watermark_us
         self._holding = holding
         self._rows_max = limits.firing_rows_max
         self._table = PartialTable(holding.merge)
@@ -77,7 +83,7 @@ class WindowState:
         few = grid.copies <= limits.pane_copies_max
         self._expanded = crowded and few and not self._panes.alone and not by_pane
         self._cover = ALONE if self._expanded else self._panes
-        self._fired = grid.due(MIN_TIME)
+        self._fired = grid.due(watermark_us)
 
     @property
     def row_count(self) -> int:

@@ -248,6 +248,7 @@ def _schema_behind(schema: pa.Schema, step: Step, types: Mapping[str, pa.DataTyp
             [
                 schema.field(name) if expr is None else pa.field(name, types[name])
                 for name, expr in step.columns
+                if expr is not None or name in schema.names
             ]
         )
     if isinstance(step, WithColumns):

@@ -142,16 +142,16 @@ def columns_used(expr: Expr, schema: pa.Schema, timed: bool) -> set[str]:
 def quick_types(
     schema: pa.Schema, timed: bool, exprs: Mapping[str, Expr]
 ) -> dict[str, pa.DataType]:
-    """Give the types of expressions that ``infer_types`` has passed, without the checks."""
+    """Give the types of expressions that ``infer_types`` has passed, without the checks.
+
+    One that reads a column which is not there any more, because nobody wants what it makes, has
+    the type null.
+    """
     types = {}
     for name, expr in exprs.items():
         wire = wire_schema(schema, timed=timed and reads_event_time(expr))
         calm = _calm_record(expr, wire)
-        array = None if calm is None else _try(calm, expr)
-        if isinstance(array, pa.Array):
-            types[name] = array.type
-        else:
-            types[name] = _Checked(expr, schema, timed, "", "").infer()
+        types[name] = pa.null() if calm is None else _try(calm, expr).type
     return types
 
 

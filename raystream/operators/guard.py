@@ -6,6 +6,7 @@ functions do. The row that failed is found afterwards, from how far the iterator
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -15,7 +16,6 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-import raystream
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction
 from raystream.errors import RaystreamError, UserFunctionError
@@ -29,7 +29,7 @@ ROW_CHARACTERS_MAX = 300
 NO_ROW: Final = object()
 """Stands for the row where a call had none, or had a whole batch."""
 
-_OURS = str(Path(raystream.__file__).parent)
+_OURS = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def failed(

@@ -9,17 +9,19 @@ from collections.abc import Callable, Hashable, Sequence
 from copy import copy, deepcopy
 from itertools import islice
 from operator import length_hint
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from raystream.errors import UserFunctionError
 from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, Objects
 from raystream.flow.key import canonical_keys
-from raystream.operators.guard import NO_ROW
+from raystream.operators.guard import NO_ROW, attempt, failed
 from raystream.operators.pyrows import to_columns, to_rows, to_values
 
 Keys: TypeAlias = Sequence[Hashable]
+Result = TypeVar("Result")
 
 _IMMUTABLE = (int, float, complex, str, bytes, tuple, frozenset, type(None))
 _SIMPLE = {int, float, complex, str, bytes, bool, type(None)}
@@ -55,10 +57,31 @@ def make_batch(
     return batch
 
 
-def row_in_hand(rows: list[Any], left: object) -> Any:
+def row_in_hand(rows: Sequence[Any], left: object) -> Any:
     """Give the row that was taken last from an iterator over ``rows``."""
     place = len(rows) - length_hint(left) - 1
     return rows[place] if place >= 0 else NO_ROW
+
+
+def over_rows(
+    loop: Callable[[], Result],
+    *,
+    operator: str,
+    where: str,
+    rows: Sequence[Any] = (),
+    left: object = (),
+) -> Result:
+    """Run a loop that calls user code: its exception tells the row that was taken last.
+
+    ``left`` is the iterator over ``rows`` that the loop takes from.
+    """
+    outcome = attempt(loop)
+    if not isinstance(outcome, Exception):
+        return outcome
+    if isinstance(outcome, UserFunctionError) and outcome.operator:
+        raise outcome
+    row = row_in_hand(rows, left)
+    raise failed(outcome, operator=operator, where=where, row=row) from outcome
 
 
 def own_copy(value: Any) -> Any:

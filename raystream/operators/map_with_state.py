@@ -13,11 +13,12 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
 from raystream.errors import UserFunctionError
 from raystream.flow.batch import Batch
-from raystream.operators.guard import close_function, failed, open_function, short
+from raystream.operators.guard import close_function, open_function, short
 from raystream.operators.keyed_rows import (
     Keys,
     make_batch,
     maker,
+    over_rows,
     own_copy,
     row_in_hand,
     rows_and_keys,
@@ -91,11 +92,21 @@ class MapWithState:
         close_function(self._function, operator=self._spec.operator, where=self._spec.where)
 
     def _map(self, rows: list[Any], keys: Keys) -> tuple[list[Any], bool]:
+        """Give what goes out for each row, and whether some of it is None."""
+        left = iter(rows)
+        return over_rows(
+            lambda: self._each(rows, left, keys),
+            operator=self._spec.operator,
+            where=self._spec.where,
+            rows=rows,
+            left=left,
+        )
+
+    def _each(self, rows: list[Any], left: Iterator[Any], keys: Keys) -> tuple[list[Any], bool]:
         function, make, states = self._function.call, self._make, self._states
         get, some_none = states.get, False
         out: list[Any] = []
         append = out.append
-        left = iter(rows)
         pair: Any = (None, None)
         try:
             # A loop over rows: each calls the user's function, and sees what the one before left.
@@ -112,19 +123,19 @@ class MapWithState:
                 elif value is state:
                     value = own_copy(value)  # the state may change later, what went out may not
                 append(value)
-        except Exception as error:
-            raise self._failed(error, pair, row_in_hand(rows, left)) from error
+        except (TypeError, ValueError) as error:
+            if isinstance(pair, tuple) and len(pair) == 2:
+                raise
+            raise self._no_pair(pair, row_in_hand(rows, left)) from error
         return out, some_none
 
-    def _failed(self, error: Exception, pair: Any, row: Any) -> UserFunctionError:
-        where, operator = self._spec.where, self._spec.operator
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            return UserFunctionError(
-                f"{operator}: the function gave {short(pair)} instead of (state, out)",
-                operator=operator,
-                row=short(row),
-                hint="return a pair: the new state (None forgets the key), and the row that goes "
-                "out (None for none)",
-                where=where or None,
-            )
-        return failed(error, operator=operator, where=where, row=row)
+    def _no_pair(self, given: Any, row: Any) -> UserFunctionError:
+        operator = self._spec.operator
+        return UserFunctionError(
+            f"{operator}: the function gave {short(given)} instead of (state, out)",
+            operator=operator,
+            row=short(row),
+            hint="return a pair: the new state (None forgets the key), and the row that goes "
+            "out (None for none)",
+            where=self._spec.where or None,
+        )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any
 
 from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.context import OpenContext
-from raystream.errors import UserFunctionError
 from raystream.flow.batch import Batch, Objects
 from raystream.flow.element import MAX_TIME
 from raystream.flow.key import canonical_keys
 from raystream.keyed.object_accumulators import object_accumulator
-from raystream.operators.guard import NO_ROW, failed
-from raystream.operators.keyed_rows import Touched, row_in_hand
+from raystream.operators.keyed_rows import Touched, over_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,26 +96,28 @@ class ObjectAggregate:
 
     def _add(self, part: Objects, ids: Any, *, each: bool) -> list[Any]:
         """Take rows in; with ``each``, give the values after each."""
+        left = iter(part.values)
+        operator, where = self._spec.operator, self._spec.where
+        loop = partial(self._add_rows, left, part, ids, each=each)
+        return over_rows(loop, operator=operator, where=where, rows=part.values, left=left)
+
+    def _add_rows(self, left: Iterator[Any], part: Objects, ids: Any, *, each: bool) -> list[Any]:
         get, adds, make = self._states.get, self._adds, self._row
+        keys, arrival = part.keys or (), self._arrived
+        self._arrived += part.num_rows
         times: Any = repeat(None) if part.timestamps is None else part.timestamps.tolist()
         out: list[Any] = []
-        left = iter(part.values)
-        arrival = self._arrived
-        self._arrived += part.num_rows
-        try:
-            # A loop over rows: they are Python objects.
-            for row, key, key_id, time_us in zip(left, part.keys, ids, times):  # type: ignore[arg-type] # noqa: B905  repeat() has no end
-                state = get(key_id)
-                if state is None:
-                    state = self._states[key_id] = (key, [create() for create in self._creates])
-                accs = state[1]
-                for place, add in adds:
-                    accs[place] = add(accs[place], row, time_us, arrival)
-                arrival += 1
-                if each:
-                    out.append(make(key, accs))
-        except Exception as error:
-            raise self._failed(error, row_in_hand(part.values, left)) from error
+        # A loop over rows: they are Python objects.
+        for row, key, key_id, time_us in zip(left, keys, ids, times):  # noqa: B905  repeat() has no end
+            state = get(key_id)
+            if state is None:
+                state = self._states[key_id] = (key, [create() for create in self._creates])
+            accs = state[1]
+            for place, add in adds:
+                accs[place] = add(accs[place], row, time_us, arrival)
+            arrival += 1
+            if each:
+                out.append(make(key, accs))
         return out
 
     def _row(self, key: Any, accs: list[Any]) -> dict[str, Any]:
@@ -127,16 +128,12 @@ class ObjectAggregate:
         return row
 
     def _newest(self) -> Iterator[Batch]:
+        operator, where = self._spec.operator, self._spec.where
         while self._touched:
             ids, times = self._touched.take(self._step)
-            yield Objects(self._rows(ids), times)
+            yield Objects(
+                over_rows(partial(self._rows, ids), operator=operator, where=where), times
+            )
 
     def _rows(self, ids: list[Hashable]) -> list[Any]:
-        try:
-            return [self._row(*self._states[key_id]) for key_id in ids]
-        except Exception as error:
-            raise self._failed(error, NO_ROW) from error
-
-    def _failed(self, error: Exception, row: Any) -> UserFunctionError:
-        operator, where = self._spec.operator, self._spec.where
-        return failed(error, operator=operator, where=where, row=row)
+        return [self._row(*self._states[key_id]) for key_id in ids]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +10,15 @@ import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
-from raystream.errors import UserFunctionError
 from raystream.flow.batch import Batch, Int64s
 from raystream.flow.element import MAX_TIME
-from raystream.operators.guard import close_function, failed, open_function
+from raystream.operators.guard import close_function, open_function
 from raystream.operators.keyed_rows import (
     Keys,
     Touched,
     make_batch,
+    over_rows,
     own_copy,
-    row_in_hand,
     rows_and_keys,
 )
 
@@ -99,7 +98,8 @@ class Reduce:
         out: list[Any] = []
         append = out.append
         left = iter(rows)
-        try:
+
+        def loop() -> None:
             # A loop over rows: each calls the user's function with what the one before made.
             for row, key in zip(left, keys, strict=True):
                 before = get(key, _NONE_YET)
@@ -107,21 +107,26 @@ class Reduce:
                 states[key] = after
                 # The function may change what it is given next time: that must not have gone out.
                 append(after.copy() if type(after) is dict else own_copy(after))
-        except Exception as error:
-            raise self._failed(error, rows, left) from error
+
+        self._run(loop, rows, left)
         return out
 
     def _fold(self, rows: list[Any], keys: Keys) -> None:
         function, states = self._function.call, self._states
         get = states.get
         left = iter(rows)
-        try:
+
+        def loop() -> None:
             # A loop over rows: each calls the user's function with what the one before made.
             for row, key in zip(left, keys, strict=True):
                 before = get(key, _NONE_YET)
                 states[key] = row if before is _NONE_YET else function(before, row)
-        except Exception as error:
-            raise self._failed(error, rows, left) from error
+
+        self._run(loop, rows, left)
+
+    def _run(self, loop: Callable[[], None], rows: list[Any], left: Iterator[Any]) -> None:
+        operator, where = self._spec.operator, self._spec.where
+        over_rows(loop, operator=operator, where=where, rows=rows, left=left)
 
     def _newest(self) -> Iterator[Batch]:
         while self._touched:
@@ -131,7 +136,3 @@ class Reduce:
     def _batch(self, rows: list[Any], timestamps: Int64s | None) -> Batch:
         spec = self._spec
         return make_batch(rows, timestamps, spec.output, spec.operator, spec.where)
-
-    def _failed(self, error: Exception, rows: list[Any], left: object) -> UserFunctionError:
-        operator, where = self._spec.operator, self._spec.where
-        return failed(error, operator=operator, where=where, row=row_in_hand(rows, left))

@@ -145,5 +145,3 @@ class SourceOperator:
                 hint="the source's schema and what its readers give must agree",
             )
         return normal_record(record.select(schema.names), schema)
-
-

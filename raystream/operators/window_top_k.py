@@ -128,8 +128,8 @@ class WindowTopK:
             fields.append(pa.field(ARRIVAL, pa.int64()))
         held = pa.schema([*fields, pa.field(BUCKET, pa.int64())])
         self._top = TopRows(spec.keys, spec.k, spec.by, ties=spec.ties, schema=held)
-        self._state = WindowState(grid, self._ctx.limits, self._top)
-        self._state.watermark_us = self._watermark_us
+        limits, watermark_us = self._ctx.limits, self._watermark_us
+        self._state = WindowState(grid, limits, self._top, watermark_us=watermark_us)
         return self._state
 
     def _results(self) -> Iterator[Batch]:

@@ -6,7 +6,6 @@ import os
 import runpy
 import sys
 import traceback
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +21,7 @@ from raystream.errors import (
 )
 from raystream.ops.doctor import doctor
 from raystream.ops.nexmark import nexmark
-from raystream.ops.run import explain, run
+from raystream.ops.run import explain, run, run_program
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
@@ -30,14 +29,6 @@ EXIT_UNREACHABLE = 3
 EXIT_TIMEOUT = 6
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
-
-# Folders and files whose frames say nothing about a user's script.
-_STARTERS = (
-    str(Path(__file__).parent),
-    str(Path(click.__file__).parent),
-    runpy.__file__,
-    "<frozen",
-)
 
 
 class Commands(click.Group):
@@ -107,12 +98,19 @@ def show_from_script(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """Print an exception without the frames that stand before the script's own."""
-    first = trace
-    while first is not None and first.tb_frame.f_code.co_filename.startswith(_STARTERS):
-        first = first.tb_next
-    if first is None and not isinstance(error, SyntaxError):
-        first = trace  # all of it is ours, and a bug
+    frame, first = trace, trace
+    while frame is not None:
+        if frame.tb_frame.f_code is run_program.__code__:
+            first = _behind_runpy(frame.tb_next)
+        frame = frame.tb_next
     traceback.print_exception(kind, error, first)
+
+
+def _behind_runpy(trace: TracebackType | None) -> TracebackType | None:
+    """Skip the frames of runpy: nothing is left of a script that is no Python at all."""
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == runpy.__name__:
+        trace = trace.tb_next
+    return trace
 
 
 if __name__ == "__main__":

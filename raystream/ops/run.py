@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from raystream.api.overrides import RUNTIMES, Overrides, overriding
-from raystream.ops.progress import progress_for
 
 RUNTIME_MODULES = ("raystream.runtime.local", "raystream.runtime.ray.driver")
 
@@ -67,10 +66,8 @@ def explain(
 def run_script(
     script: Path, args: Sequence[str], *, parallelism: int | None, runtime: str | None
 ) -> None:
-    """Run a job script, with live progress on stderr."""
-    with progress_for(sys.stderr) as progress:
-        flags = Overrides(parallelism=parallelism, runtime=runtime, progress=progress)
-        run_program(script, args, flags)
+    """Run a job script; its ``run()`` shows progress on stderr."""
+    run_program(script, args, Overrides(parallelism=parallelism, runtime=runtime))
 
 
 def run_program(script: Path, args: Sequence[str], flags: Overrides) -> None:

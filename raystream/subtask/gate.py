@@ -40,12 +40,13 @@ class Gate:
         self.output_us = MIN_TIME
         self.idle = False
 
-    def add(self, channel: Hashable, watermark_us: int = MIN_TIME) -> None:
+    def add(self, channel: Hashable, watermark_us: int = MIN_TIME) -> list[Status]:
         """Let a channel take part; it holds the output at its own watermark from now on."""
         assert channel not in self._channels, "a channel is added once"
         self._channels[channel] = _Channel(
             watermark_us, aligned=watermark_us >= self.output_us or self.output_us == MIN_TIME
         )
+        return list(self._awake())
 
     def watermark_of(self, channel: Hashable) -> int:
         """Give the last watermark of one channel."""
@@ -73,9 +74,7 @@ class Gate:
             raise ProtocolError(f"an element on channel {channel} after its end")
         entry.state = ChannelState.ACTIVE
         entry.aligned = entry.watermark_us >= self.output_us
-        if self.idle:
-            self.idle = False
-            yield Status(idle=False)
+        yield from self._awake()
 
     def go_idle(self, channel: Hashable) -> Iterator[Watermark | Status]:
         """Take that a channel has nothing to say for now."""
@@ -90,10 +89,21 @@ class Gate:
         self._channels[channel].state = ChannelState.FINISHED
         yield from self._advance()
 
+    def rest(self) -> Iterator[Status]:
+        """Take that others may come though no channel is left: until then there is no time."""
+        if self.finished and not self.idle:
+            self.idle = True
+            yield Status(idle=True)
+
     @property
     def finished(self) -> bool:
         """Whether all channels have ended."""
         return all(c.state is ChannelState.FINISHED for c in self._channels.values())
+
+    def _awake(self) -> Iterator[Status]:
+        if self.idle:
+            self.idle = False
+            yield Status(idle=False)
 
     def _advance(self) -> Iterator[Watermark | Status]:
         remaining = [c for c in self._channels.values() if c.state is not ChannelState.FINISHED]

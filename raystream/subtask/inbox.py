@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from raystream.config import Limits
 from raystream.errors import ProtocolError
 from raystream.flow.codec import read_header
+from raystream.flow.element import MAX_TIME
 from raystream.flow.ids import ChannelId
 from raystream.subtask.events import CreditCame, GrantCredit
 from raystream.subtask.wiring import Link
@@ -25,6 +27,7 @@ class Incoming:
     sequence: int = 0
     consumed_bytes: int = 0
     granted_bytes: int = 0
+    granted_us: int = 0
     queued_bytes: int = 0
     rate_from_us: int = 0
     rate_bytes: int = 0
@@ -46,7 +49,6 @@ class Inbox:
         start = limits.channel_bytes_min
         self.channels = {link.channel: Incoming(link, start) for link in links}
         self._frames: deque[tuple[Incoming, bytes]] = deque(maxlen=None)  # bounded by credit
-        self._granted_us = 0
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -92,27 +94,34 @@ class Inbox:
             channel.rate_from_us, channel.rate_bytes = now_us, 0
 
     def grants(self, now_us: int) -> list[GrantCredit]:
-        """Give the credit that is due: a quarter of a window, or all when nothing is left to do."""
+        """Give the credit that is due.
+
+        That is once a quarter of a window is owed, or when there is nothing left to do, of all
+        channels or, for a while, of this one.
+        """
         due = []
-        late = now_us - self._granted_us >= _LATE_GRANT_US
-        for channel in self.channels.values():
+        for channel in self._owed():
             owed = channel.owed_bytes
-            if not owed or channel.finished:
-                continue
-            starved = not self._frames and (late or owed >= channel.window_bytes // 16)
-            if owed >= channel.window_bytes // 4 or starved:
-                channel.granted_bytes = channel.consumed_bytes
+            starved = not self._frames and owed >= channel.window_bytes // 16
+            if owed >= channel.window_bytes // 4 or starved or self._late_us(channel) <= now_us:
+                channel.granted_bytes, channel.granted_us = channel.consumed_bytes, now_us
                 credit = CreditCame(
                     channel.link.channel, channel.consumed_bytes, channel.window_bytes
                 )
                 due.append(GrantCredit(channel.link.peer, credit))
-                self._granted_us = now_us
         return due
 
     def next_grant_us(self) -> int | None:
         """Tell when credit that is owed will be due, if nothing happens before."""
-        owed = any(c.owed_bytes and not c.finished for c in self.channels.values())
-        return self._granted_us + _LATE_GRANT_US if owed else None
+        due_us = min(map(self._late_us, self._owed()), default=MAX_TIME)
+        return None if due_us == MAX_TIME else due_us
+
+    def _owed(self) -> Iterator[Incoming]:
+        return (c for c in self.channels.values() if c.owed_bytes and not c.finished)
+
+    def _late_us(self, channel: Incoming) -> int:
+        # What still waits here will bring credit when it is done with.
+        return MAX_TIME if channel.queued_bytes else channel.granted_us + _LATE_GRANT_US
 
     def finish(self, channel: ChannelId) -> None:
         """Note that nothing more will come on a channel."""

@@ -17,7 +17,7 @@ from typing_extensions import assert_never
 
 from raystream.clock import Clock
 from raystream.contracts.context import OpenContext
-from raystream.contracts.source import END
+from raystream.contracts.source import END, Split
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Columns, Objects
 from raystream.flow.codec import decode
@@ -120,10 +120,8 @@ class SubtaskMachine:
         """Whether ``work`` would do something now."""
         if self.state is not State.RUNNING:
             return False
-        if self._task is not None:
-            return not self.blocked
-        if self._has_input or self._input_finished:
-            return not self.blocked
+        if self._has_work and not self.blocked:
+            return True
         now_us = self._clock.monotonic_us()
         return any(due <= now_us for due in self._dues())
 
@@ -166,12 +164,10 @@ class SubtaskMachine:
                 self._to(State.RUNNING)
                 if self._splits is not None:
                     self._splits.more_may_come = more_splits
-                    self._splits.add(splits)
-                    self._ask()
+                    self._take_splits(self._splits, splits)
             case SplitsFound(splits):
                 assert self._splits is not None, "only a source gets splits"
-                self._splits.add(splits)
-                self._ask()
+                self._take_splits(self._splits, splits)
             case Received(frame):
                 self._inbox.receive(frame)
             case CreditCame(channel, consumed_bytes, window_bytes):
@@ -204,8 +200,8 @@ class SubtaskMachine:
         self._effects += self._inbox.grants(now_us)
         if self._task is None:
             self._ask()
-            if not self._has_input:
-                self._flush(now_us)
+        if self._resting:
+            self._flush(now_us)
         if self.blocked and self._splits is not None:
             self._splits.held_up()
         self._account("busy")
@@ -220,6 +216,15 @@ class SubtaskMachine:
     @property
     def _has_input(self) -> bool:
         return bool(self._polled) or len(self._inbox) > 0
+
+    @property
+    def _has_work(self) -> bool:
+        return self._task is not None or self._has_input or self._input_finished
+
+    @property
+    def _resting(self) -> bool:
+        # While one output is full the rest need not wait: nothing will be added to them.
+        return self.blocked or not self._has_work
 
     @property
     def _input_finished(self) -> bool:
@@ -321,7 +326,7 @@ class SubtaskMachine:
         return self._flushed_us + self._limits.flush_cost_share * self._flush_cost_us
 
     def _dues(self) -> Iterator[int]:
-        if any(c.sendable for c in self._outgoing.values()):
+        if self._resting and any(c.sendable for c in self._outgoing.values()):
             yield self._flush_due_us
         grant_us = self._inbox.next_grant_us()
         if grant_us is not None:
@@ -332,6 +337,11 @@ class SubtaskMachine:
                 yield poll_us
 
     # The rest --------------------------------------------------------------------------------
+
+    def _take_splits(self, known: Splits, splits: tuple[Split, ...]) -> None:
+        for status in known.add(splits):
+            self._urgent(status)
+        self._ask()
 
     def _ask(self) -> None:
         if self._splits is not None and self.state is State.RUNNING and not self.blocked:

@@ -13,13 +13,17 @@ import pyarrow as pa
 
 from raystream.config import Limits
 from raystream.flow.batch import Batch, Columns, Objects, concat
-from raystream.flow.codec import Header, encode
+from raystream.flow.codec import Header, encode, overhead_bytes, row_bytes
 from raystream.flow.element import MIN_TIME, Element, EndOfInput, Status, Watermark
 from raystream.subtask.events import Send
 from raystream.subtask.partition import Partitioner
 from raystream.subtask.wiring import Link
 
-_OBJECT_BYTES_GUESS = 64.0
+_CONTROL_BYTES = 128
+"""A watermark, a status or an end on the wire: its head and its body, both padded."""
+
+_MEASURED_EVERY = 8
+"""Of so many objects one is pickled to learn how large they are: what is pending has a bound."""
 
 
 class Outgoing:
@@ -29,9 +33,11 @@ class Outgoing:
         self.link = link
         self._attempt = attempt
         self._limits = limits
-        self._pending: list[Element] = []
+        self._pending: list[tuple[Element, int]] = []  # each with its bytes; bounded by ``full``
         self.pending_bytes = 0
-        self._object_bytes = _OBJECT_BYTES_GUESS
+        self._overhead_bytes = overhead_bytes(link.schema)
+        self._object_bytes = 0.0
+        self._unmeasured = _MEASURED_EVERY
         self._sequence = 0
         self.sent_bytes = 0
         self.consumed_bytes = 0
@@ -61,8 +67,14 @@ class Outgoing:
     @property
     def _has_credit(self) -> bool:
         # With nothing under way an envelope of any size may go: a wide row must not wait forever.
+        if not self.in_flight_bytes:
+            return True
         needed = min(self.pending_bytes, self._limits.envelope_bytes_inline)
-        return not self.in_flight_bytes or self.window_bytes - self.in_flight_bytes >= needed
+        if self._pending:
+            element, size = self._pending[0]
+            if isinstance(element, Columns | Objects):
+                needed = max(needed, size // element.num_rows)
+        return self.window_bytes - self.in_flight_bytes >= needed
 
     def put(self, batch: Batch) -> None:
         """Add rows."""
@@ -74,21 +86,25 @@ class Outgoing:
             )
         else:
             assert schema is None, f"objects on the columnar {self.link.channel}"
-        self._pending.append(batch)
-        self.pending_bytes += self._size(batch)
+        size = self._size(batch)
+        # Batches side by side leave as one; each other one has a head of its own.
+        if not (self._pending and isinstance(self._pending[-1][0], Columns | Objects)):
+            size += self._overhead_bytes
+        self._add(batch, size)
 
     def watermark(self, time_us: int) -> None:
         """Add a watermark; of several with no rows between them the last stays."""
         assert time_us > self.watermark_us, "a watermark rises"
         self.watermark_us = time_us
-        if self._pending and isinstance(self._pending[-1], Watermark):
-            self._pending.pop()
-        self._pending.append(Watermark(time_us))
+        if self._pending and isinstance(self._pending[-1][0], Watermark):
+            self._pending[-1] = (Watermark(time_us), _CONTROL_BYTES)
+        else:
+            self._add(Watermark(time_us), _CONTROL_BYTES)
 
     def urgent(self, element: Status | EndOfInput) -> Iterator[Send]:
         """Send a control element with all that is pending, over the window by that one time."""
         self._ended = self._ended or isinstance(element, EndOfInput)
-        self._pending.append(element)
+        self._add(element, _CONTROL_BYTES)
         while self._pending:
             yield self._envelope(self._limits.envelope_bytes_max)
 
@@ -100,14 +116,13 @@ class Outgoing:
             wanted = limits.envelope_bytes_inline
             if not flush and limit >= limits.envelope_bytes_large and size > wanted:
                 wanted = limits.envelope_bytes_large
-            if size < wanted and not flush:
-                return
-            if size > limits.envelope_bytes_inline and size < limits.envelope_bytes_large:
-                limit = limits.envelope_bytes_inline
-            if not self._has_credit:
+            if (size < wanted and not flush) or not self._has_credit:
                 return
             credit = self.window_bytes - self.in_flight_bytes
-            yield self._envelope(min(limit, credit) if self.in_flight_bytes else limit)
+            room = min(limit, credit) if self.in_flight_bytes else limit
+            if limits.envelope_bytes_inline < min(room, size) < limits.envelope_bytes_large:
+                room = limits.envelope_bytes_inline
+            yield self._envelope(room)
 
     def credit(self, consumed_bytes: int, window_bytes: int) -> None:
         """Take a grant; grants are cumulative, so that a late one changes nothing."""
@@ -116,43 +131,57 @@ class Outgoing:
             self.consumed_bytes = consumed_bytes
             self.window_bytes = window_bytes
 
+    def _add(self, element: Element, size_bytes: int) -> None:
+        self._pending.append((element, size_bytes))
+        self.pending_bytes += size_bytes
+
     def _size(self, batch: Batch) -> int:
         if isinstance(batch, Columns):
             return batch.nbytes
+        self._unmeasured += batch.num_rows
+        if self._unmeasured >= _MEASURED_EVERY:
+            self._unmeasured = 0
+            self._object_bytes = row_bytes(batch, _MEASURED_EVERY)
         return int(batch.num_rows * self._object_bytes)
 
     def _envelope(self, limit_bytes: int) -> Send:
+        """Send the first elements, up to a size; one row or control element at least."""
         elements: list[Element] = []
-        taken: list[Batch] = []
-        room = limit_bytes
-        index = 0
-        while index < len(self._pending) and (room > 0 or not (elements or taken)):
-            element = self._pending[index]
+        rows: list[Batch] = []
+        taken, room = 0, limit_bytes
+        while taken < len(self._pending) and (room > 0 or not taken):
+            element, size = self._pending[taken]
             if isinstance(element, Columns | Objects):
-                size = self._size(element)
-                if size > room and element.num_rows > 1:
-                    rows = max(1, element.num_rows * room // size)
-                    if rows < element.num_rows:
-                        taken.append(element.slice(0, rows))
-                        rest = element.slice(rows, element.num_rows - rows)
-                        self._pending[index] = rest
-                        self.pending_bytes -= size - self._size(rest)
-                        break
-                taken.append(element)
-                self.pending_bytes -= size
-                room -= size
+                count = element.num_rows
+                if size > room:
+                    within = room - self._overhead_bytes
+                    count = _rows_that_fit(element, size, within, at_least=0 if taken else 1)
+                if count < element.num_rows:
+                    if count:
+                        rows.append(element.slice(0, count))
+                        self._keep_rest(taken, element, count)
+                    break
+                rows.append(element)
             else:
-                if taken:
-                    elements.append(concat(taken))
-                    taken = []
+                elements += _joined(rows)
+                rows = []
                 elements.append(element)
-            index += 1
-        if taken:
-            elements.append(concat(taken))
-        del self._pending[:index]
-        if not self._pending:
-            self.pending_bytes = 0
+            taken += 1
+            room -= size
+            self.pending_bytes -= size
+        elements += _joined(rows)
+        del self._pending[:taken]
+        assert self._pending or not self.pending_bytes, "nothing weighs nothing"
         return self._send(elements)
+
+    def _keep_rest(self, place: int, batch: Batch, count: int) -> None:
+        rest = batch.slice(count, batch.num_rows - count)
+        before = self._pending[place][1]
+        size = before * rest.num_rows // batch.num_rows
+        if isinstance(rest, Columns):
+            size = rest.nbytes + self._overhead_bytes
+        self._pending[place] = (rest, size)
+        self.pending_bytes += size - before
 
     def _send(self, elements: list[Element]) -> Send:
         header = Header(self._attempt, self.link.channel, self._sequence, len(elements))
@@ -163,6 +192,19 @@ class Outgoing:
         if rows:
             self._object_bytes = len(frame) / rows
         return Send(self.link.peer, frame)
+
+
+def _rows_that_fit(batch: Batch, size: int, room: int, *, at_least: int) -> int:
+    """Count the first rows of a batch that make up at most about ``room`` bytes."""
+    count = max(batch.num_rows * max(room, 0) // size, at_least)
+    # Rows differ in width: some wide ones at the beginning must not leave all at once.
+    while count > 1 and isinstance(batch, Columns) and batch.slice(0, count).nbytes > 2 * room:
+        count //= 2
+    return count
+
+
+def _joined(batches: list[Batch]) -> list[Batch]:
+    return [concat(batches)] if batches else []
 
 
 class OutputEdge:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Protocol
+from operator import index
+from typing import Any, Protocol
 
 import numpy as np
 from typing_extensions import assert_never
@@ -95,9 +96,9 @@ def divide_by(batch: Batch, destinations: Int64s, parallelism: int) -> Iterator[
     order = np.argsort(small, kind="stable")
     ordered = batch.take(order)
     start = 0
-    for index, count in enumerate(counts.tolist()):
+    for destination, count in enumerate(counts.tolist()):
         if count:
-            yield index, ordered.slice(start, count)
+            yield destination, ordered.slice(start, count)
             start += count
 
 
@@ -171,7 +172,11 @@ class _ByFunction:
         exchange = self._exchange
         # The user's function sees rows: there is no column to compute the destination from.
         values = guard.call_each(
-            exchange.function, rows, operator=exchange.operator, where=exchange.where
+            self._chosen, rows, operator=exchange.operator, where=exchange.where
         )
         chosen = np.fromiter(values, dtype=np.int64, count=len(rows))
-        return divide_by(batch, chosen % self._parallelism, self._parallelism)
+        return divide_by(batch, chosen, self._parallelism)
+
+    def _chosen(self, row: Any) -> int:
+        # Any int, however large; a float or None is the user's mistake, told with the row.
+        return index(self._exchange.function(row)) % self._parallelism

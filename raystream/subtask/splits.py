@@ -7,7 +7,7 @@ together. At most two polls are under way: one being read while the one before i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from raystream.clock import Clock
 from raystream.config import Limits
@@ -25,6 +25,7 @@ class _Reading:
     split: Split
     order: int
     polls: int = 0
+    asked_us: list[int] = field(default_factory=list)  # one a poll under way
     not_before_us: int = 0
     backoff_us: int = 0
     silent_since_us: int | None = None
@@ -43,12 +44,16 @@ class Splits:
         self.gate = Gate()
         self.more_may_come = False
 
-    def add(self, splits: tuple[Split, ...]) -> None:
+    def add(self, splits: tuple[Split, ...]) -> Iterator[Status]:
         """Take splits; ones that are known already change nothing."""
         for split in splits:
             if split.id not in self._readings:
-                self._readings[split.id] = _Reading(split, len(self._readings))
-                self.gate.add(split.id, self._operator.first_watermark(split))
+                # A split that comes late takes its turns; it does not catch up with the others'.
+                polls = min((r.polls for r in self._unfinished()), default=0)
+                self._readings[split.id] = _Reading(split, len(self._readings), polls)
+                yield from self.gate.add(split.id, self._operator.first_watermark(split))
+        if self.more_may_come:
+            yield from self.gate.rest()
 
     @property
     def finished(self) -> bool:
@@ -59,13 +64,12 @@ class Splits:
         """Ask for rows, as long as fewer than two polls are under way."""
         now_us = self._clock.monotonic_us()
         while self._under_way < _POLLS_MAX:
-            ready = [
-                r for r in self._readings.values() if not r.finished and r.not_before_us <= now_us
-            ]
+            ready = [r for r in self._unfinished() if r.not_before_us <= now_us]
             if not ready:
                 return
             chosen = min(ready, key=self._turn)
             chosen.polls += 1
+            chosen.asked_us.append(now_us)
             self._under_way += 1
             yield Poll(chosen.split, self._limits.batch_rows_max)
 
@@ -73,12 +77,11 @@ class Splits:
         """Tell when a split that had nothing is due again."""
         if self._under_way >= _POLLS_MAX:
             return None
-        waiting = [r.not_before_us for r in self._readings.values() if not r.finished]
-        return min(waiting, default=None)
+        return min((r.not_before_us for r in self._unfinished()), default=None)
 
     def nothing(self, split: str) -> Iterator[Watermark | Status]:
         """Note that a split had no rows; after its idleness it no longer holds the time."""
-        reading = self._answered(split)
+        reading, asked_us = self._answered(split)
         if reading.finished:
             return
         now_us = self._clock.monotonic_us()
@@ -88,7 +91,8 @@ class Splits:
         if reading.silent_since_us is None:
             reading.silent_since_us = now_us
         idleness_us = self._operator.idleness_us
-        if idleness_us is not None and now_us - reading.silent_since_us >= idleness_us:
+        # The answer may have waited for a long time: it tells of the moment of the question.
+        if idleness_us is not None and asked_us - reading.silent_since_us >= idleness_us:
             yield from self.gate.go_idle(split)
 
     def gave(self, split: str, watermark_us: int | None) -> Iterator[Watermark | Status]:
@@ -98,26 +102,32 @@ class Splits:
 
     def came(self, split: str) -> Iterator[Status]:
         """Note that rows of a split came, before they leave."""
-        reading = self._answered(split)
+        reading, _ = self._answered(split)
         reading.backoff_us, reading.not_before_us, reading.silent_since_us = 0, 0, None
         yield from self.gate.active(split)
 
     def ended(self, split: str) -> Iterator[Watermark | Status]:
         """Note that a split has no more rows."""
-        reading = self._answered(split)
+        reading, _ = self._answered(split)
         if not reading.finished:
             reading.finished = True
             yield from self.gate.finish(split)
+            if self.more_may_come:
+                yield from self.gate.rest()
 
     def held_up(self) -> None:
         """Note that nobody asks for rows just now: silence does not count as idleness."""
         for reading in self._readings.values():
             reading.silent_since_us = None
 
-    def _answered(self, split: str) -> _Reading:
+    def _unfinished(self) -> Iterator[_Reading]:
+        return (reading for reading in self._readings.values() if not reading.finished)
+
+    def _answered(self, split: str) -> tuple[_Reading, int]:
         self._under_way -= 1
         assert self._under_way >= 0, "an answer to no poll"
-        return self._readings[split]
+        reading = self._readings[split]
+        return reading, reading.asked_us.pop(0)
 
     def _turn(self, reading: _Reading) -> tuple[int, int, int]:
         # Without event time a bounded source is read split by split, so that few are open; where

@@ -1,5 +1,8 @@
 """Column steps give, for any batches, what plain Python gives row by row."""
 
+import functools
+import itertools
+
 import narwhals.stable.v2 as nw
 import numpy as np
 import pyarrow as pa
@@ -91,7 +94,7 @@ ROWS = st.lists(
 
 def batches_of(rows, cuts):
     bounds = sorted({0, len(rows), *(cut % (len(rows) + 1) for cut in cuts)})
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         part = rows[start:stop]
         record = pa.RecordBatch.from_pylist(part, SCHEMA)
         yield with_times(record, np.array([row["__ts"] for row in part], dtype=np.int64))
@@ -160,9 +163,15 @@ def test_one_operator_for_all_steps_equals_one_for_each(expr, predicate, rows, c
 @given(NUMBERS, predicates(), ROWS)
 @settings(max_examples=40, deadline=None)
 def test_columns_that_pushdown_leaves_out_change_nothing(expr, predicate, rows):
-    steps = (Filter(predicate[0]), Select((("e", expr[0]),)))
+    dead = (("dead", nw.concat_str("s", lit("!")) == "x!"),)
+    steps = (
+        Filter(predicate[0]),
+        WithColumns(dead),
+        Select((("e", expr[0]), ("dead", None), ("b", None))),
+        Select((("e", None),)),
+    )
     needed = required_columns(steps, SCHEMA, True, None)
-    spec = fuse(*specs(steps))
+    spec = functools.reduce(fuse, specs(steps))
     batches = list(batches_of(rows, []))
     narrow = []
     for batch in batches:

@@ -13,7 +13,13 @@ from raystream.flow.batch import EVENT_TIME_FIELD, Columns
 from raystream.operators.window_top_k import WindowTopKSpec
 
 INPUT = pa.schema(
-    [("k", pa.string()), ("p", pa.int64()), ("q", pa.float64()), ("n", pa.int64()), EVENT_TIME_FIELD]
+    [
+        ("k", pa.string()),
+        ("p", pa.int64()),
+        ("q", pa.float64()),
+        ("n", pa.int64()),
+        EVENT_TIME_FIELD,
+    ]
 )
 ROW = st.tuples(
     st.sampled_from(["a", "b", None]),

@@ -7,6 +7,7 @@ of its own.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 import threading
@@ -37,7 +38,7 @@ _ATTEMPT = 1
 _IDLE_S = 0.25
 
 
-class Stopped(Exception):  # noqa: N818  not an error: the way out of a wait
+class Stopped(BaseException):  # not an error: the way out of a wait, past whoever catches errors
     """The subtask was told to close while it waited."""
 
 
@@ -47,6 +48,7 @@ class SubtaskCalls:
     def __init__(self) -> None:
         sys.setswitchinterval(0.0005)
         pa.set_cpu_count(1)
+        _choose_memory_pool()
         self._mailbox: queue.SimpleQueue[sub.Event] = queue.SimpleQueue()  # bounded by credit
         self._done = threading.Event()
         self._closing = threading.Event()
@@ -107,6 +109,12 @@ SubtaskActor: Any = ray.remote(
     enable_task_events=False,
     concurrency_groups={"ctl": 1, "results": 1, "exit": 1},
 )(SubtaskCalls)
+
+
+def _choose_memory_pool() -> None:
+    """Prefer jemalloc: mimalloc, Arrow's default, spends seconds on zeroing fresh huge pages."""
+    with contextlib.suppress(NotImplementedError):  # a build of Arrow without it
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 
 class _Shell:

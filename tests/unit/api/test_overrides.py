@@ -93,11 +93,3 @@ def test_explain_can_ask_for_another_format(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         job.run()
     assert capsys.readouterr().out.startswith("flowchart")
-
-
-def test_progress_is_told_to_whom_the_flags_name():
-    told = []
-    job, _ = simple()
-    with overriding(Overrides(runtime="local", progress=told.append)):
-        job.run()
-    assert told[-1].job == "t"

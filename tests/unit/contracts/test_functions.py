@@ -71,15 +71,10 @@ class AwaitsCalls:
         return row
 
 
-class NotCallable:
-    pass
-
-
 @pytest.mark.parametrize(
     ("function", "message"),
     [
         (Function(5), "takes a function, got int"),
-        (Function(NotCallable), "has no __call__"),
         (Function(awaits), "async_map"),
         (Function(AwaitsCalls), "async_map"),
         (Function(Adder, {"amuont": 1}), "amuont"),
@@ -93,3 +88,8 @@ def test_what_cannot_be_called_is_refused_while_the_job_is_built(function, messa
 def test_what_can_be_called_passes():
     for target in (Adder, Adder(), len, str.split, lambda row: row):
         check_function(Function(target), verb="map")
+
+
+def test_a_class_whose_instances_cannot_be_called_is_a_function_itself():
+    opened = Function(int).open(OpenContext())
+    assert opened.call("7") == 7

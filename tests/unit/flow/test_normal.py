@@ -22,7 +22,7 @@ PLAIN = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "plain"), PLAIN, ids=lambda kind: str(kind))
+@pytest.mark.parametrize(("kind", "plain"), PLAIN, ids=str)
 def test_each_type_has_one_plain_form(kind, plain):
     assert normal_type(kind) == plain
     assert normal_type(plain) == plain

@@ -88,5 +88,5 @@ def test_with_schema_turns_dicts_into_columns_and_keeps_event_time():
     spec = WithSchemaSpec(wire_schema(pa.schema([("a", pa.int64())]), timed=True))
     (batch,) = run(spec, Objects([{"a": 1}], np.array([9])))
     assert batch.record.to_pylist() == [{"a": 1, "__ts": 9}]
-    with pytest.raises(UserFunctionError, match="op#1: row 0 has no \"a\""):
+    with pytest.raises(UserFunctionError, match='op#1: row 0 has no "a"'):
         run(spec, Objects([{"b": 1}], np.array([9])))

@@ -149,7 +149,7 @@ def test_objects_go_through_as_a_list():
     operator = spec.build()
     operator.open(OpenContext())
     (batch,) = operator.on_batch(0, Objects([1, 2], TIMES[:2]))
-    assert (batch.values, batch.timestamps.tolist()) == ([2, 1], [10, 20])
+    assert (batch.values, batch.timestamps.tolist()) == ([2, 1], [10, 20])  # noqa: PD011  no pandas here
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_zoned_timestamps_are_aware_utc_and_naive_ones_stay_naive():
 
 def test_a_timestamp_that_python_does_not_have_names_its_column():
     record = pa.RecordBatch.from_pydict({"a": [1], "t": pa.array([2**62], pa.timestamp("us"))})
-    with pytest.raises(UserFunctionError, match='column "t": .* years 1 to 9999'):
+    with pytest.raises(UserFunctionError, match=r'column "t": .* years 1 to 9999'):
         to_rows(record)
 
 

@@ -25,6 +25,9 @@ LINE_EVERY_S = 10.0
 ENDED = frozenset({"finished", "stopped", "canceled", "failed"})
 """States after which nothing more is shown."""
 
+NO_NEWS = ENDED | {"starting", "running"}
+"""States that every job goes through; how it ended is said by others."""
+
 LAG_SHOWN_MAX_US = 24 * 3_600_000_000
 """A watermark further back than this is shown as a date: the job reads history."""
 
@@ -89,7 +92,7 @@ class Rates:
 
 
 class PlainProgress:
-    """Writes a line of ``key=value`` every ten seconds, and one when the state changes."""
+    """Writes a line of ``key=value`` every ten seconds, and one when something is amiss."""
 
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
@@ -99,9 +102,9 @@ class PlainProgress:
         self._next_s = LINE_EVERY_S
 
     def __call__(self, status: JobStatus) -> None:
-        changed = self._state not in {None, status.state}
+        news = status.state != self._state and status.state not in NO_NEWS
         self._state = status.state
-        if status.uptime_s < self._next_s and not changed:
+        if status.uptime_s < self._next_s and not news:
             return
         self._next_s = status.uptime_s + LINE_EVERY_S
         line = plain_line(status, self._rates.update(status), self._clock.now_us())
@@ -192,13 +195,14 @@ def status_table(status: JobStatus, rates: dict[str, tuple[float, float]], now_u
 
     title = f"{status.job} · {status.state} · {show_seconds(status.uptime_s)}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("operator", no_wrap=True)
+    # On a narrow terminal names are cut, figures never.
+    table.add_column("operator", min_width=8)
     for heading in ("p", "in/s", "out/s", "watermark", "busy", "idle", "backpressured", "late"):
         table.add_column(heading, justify="right", no_wrap=True)
     for operator in status.operators:
         rows_in, rows_out = rates[operator.name]
         table.add_row(
-            Text(operator.name),
+            Text(operator.name, no_wrap=True, overflow="ellipsis"),
             str(operator.parallelism),
             show_count(rows_in),
             show_count(rows_out),
@@ -206,7 +210,7 @@ def status_table(status: JobStatus, rates: dict[str, tuple[float, float]], now_u
             f"{operator.busy:.0%}",
             f"{operator.idle:.0%}",
             Text(f"{operator.backpressured:.0%}", "red" if operator.backpressured > 0.5 else ""),
-            Text(str(operator.late_rows), "yellow" if operator.late_rows else ""),
+            Text(show_count(operator.late_rows), "yellow" if operator.late_rows else ""),
         )
     return table
 
@@ -238,7 +242,7 @@ def show_watermark(watermark_us: int | None, now_us: int) -> str:
     if abs(lag_us) < LAG_SHOWN_MAX_US:
         return f"{-lag_us / 1_000_000:+.1f} s"
     try:
-        return (EPOCH + timedelta(microseconds=watermark_us)).strftime("%Y-%m-%d %H:%M:%S")
+        return (EPOCH + timedelta(microseconds=watermark_us)).strftime("%Y-%m-%d %H:%M")
     except OverflowError:  # a date that no calendar has
         return f"{watermark_us} us"
 

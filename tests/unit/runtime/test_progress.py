@@ -9,7 +9,7 @@ from raystream.clock import ManualClock
 from raystream.flow.control import JobStatus, OperatorStatus
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.time import micros
-from raystream.ops.progress import (
+from raystream.runtime.progress import (
     LiveProgress,
     PlainProgress,
     Rates,
@@ -49,11 +49,11 @@ def test_a_stream_that_is_no_terminal_gets_a_line_every_ten_seconds():
     assert second.startswith("job=hot_items state=running uptime_s=20 ")
 
 
-def test_a_change_of_state_is_written_at_once():
+def test_only_a_state_that_nobody_expects_is_written_at_once():
     out = io.StringIO()
     show = PlainProgress(out, ManualClock())
-    show(status(1.0))
-    show(status(2.0, state="restarting"))
+    for second, state in enumerate(["starting", "running", "restarting", "restarting", "running"]):
+        show(status(float(second), state=state))
     assert [line.split()[1] for line in out.getvalue().splitlines()] == ["state=restarting"]
 
 
@@ -75,6 +75,20 @@ def test_a_terminal_gets_a_table_with_every_operator(monkeypatch):
     for word in ("hot items", "window#1", "2 M", "200 k", "-3.5 s", "75%", "25%", "watermark"):
         assert word in text
     assert "\x1b[33m" in text, "late rows stand out"
+
+
+def test_on_a_narrow_terminal_names_are_cut_and_figures_are_not(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    out = Terminal()
+    name = "aggregate bids by auction and bidder"
+    operator = OperatorStatus(name, 12, 123_456_000, 99_900, NOW_US - micros("2d"), 1.0, 0.0, 1.0)
+    with progress_for(out, clock=ManualClock(NOW_US)) as show:
+        show(JobStatus("j", "running", 1.0, (operator,)))
+    line = next(line for line in out.getvalue().splitlines() if "aggr" in line)
+    name, figures = line.split("…")
+    assert " ".join(figures.split()) == "12 123 M 99.9 k 2023-11-12 22:13 100% 0% 100% 0"
 
 
 def test_no_color_takes_the_colours_and_leaves_the_table(monkeypatch):
@@ -141,7 +155,7 @@ def test_lengths_of_time_are_read_at_a_glance(seconds, shown):
         (MAX_TIME, "end"),
         (NOW_US - 1_500_000, "-1.5 s"),
         (NOW_US + 2_000_000, "+2.0 s"),
-        (NOW_US - micros("2d"), "2023-11-12 22:13:20"),
+        (NOW_US - micros("2d"), "2023-11-12 22:13"),
         (MAX_TIME - 1, f"{MAX_TIME - 1} us"),
     ],
 )
