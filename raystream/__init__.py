@@ -10,15 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from narwhals.stable.v2 import (
-    Array,
-    Binary,
+    Array as Array,
+)
+from narwhals.stable.v2 import (
+    Binary as Binary,
+)
+from narwhals.stable.v2 import (
     Boolean,
-    Categorical,
     Date,
     Datetime,
-    Decimal,
-    Duration,
-    Enum,
     Expr,
     Float32,
     Float64,
@@ -26,22 +26,46 @@ from narwhals.stable.v2 import (
     Int16,
     Int32,
     Int64,
-    Int128,
-    List,
-    Object,
     String,
-    Struct,
-    Time,
     UInt8,
     UInt16,
     UInt32,
     UInt64,
-    UInt128,
     coalesce,
     col,
     concat_str,
     lit,
     when,
+)
+from narwhals.stable.v2 import (
+    Categorical as Categorical,
+)
+from narwhals.stable.v2 import (
+    Decimal as Decimal,
+)
+from narwhals.stable.v2 import (
+    Duration as Duration,
+)
+from narwhals.stable.v2 import (
+    Enum as Enum,
+)
+from narwhals.stable.v2 import (
+    Int128 as Int128,
+)
+from narwhals.stable.v2 import (
+    List as List,
+)
+from narwhals.stable.v2 import (
+    Object as Object,
+)
+from narwhals.stable.v2 import (
+    Struct as Struct,
+)
+from narwhals.stable.v2 import (
+    Time as Time,
+)
+from narwhals.stable.v2 import (
+    UInt128 as UInt128,
 )
 
 from raystream.api.job import Job, JobHandle, attach, list_jobs
@@ -55,17 +79,27 @@ from raystream.contracts.aggregate import (
     collect,
     count,
     count_distinct,
-    first,
-    last,
-    max,
     max_by,
     mean,
-    min,
     min_by,
     quantile,
     stddev,
-    sum,
     variance,
+)
+from raystream.contracts.aggregate import (
+    first as first,
+)
+from raystream.contracts.aggregate import (
+    last as last,
+)
+from raystream.contracts.aggregate import (
+    max as max,
+)
+from raystream.contracts.aggregate import (
+    min as min,
+)
+from raystream.contracts.aggregate import (
+    sum as sum,
 )
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
@@ -94,9 +128,9 @@ from raystream.operators.expressions import event_time
 if TYPE_CHECKING:
     from raystream.connectors.callback import CallbackSink
     from raystream.connectors.console import PrintSink
-    from raystream.connectors.generator import DataGenSource
     from raystream.connectors.file_sink import FileSink
     from raystream.connectors.files import FileSource
+    from raystream.connectors.generator import DataGenSource
     from raystream.connectors.memory import MemorySink
     from raystream.connectors.nexmark import NexmarkSource
     from raystream.connectors.socket import SocketSource

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -12,10 +12,12 @@ from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count
 from raystream.api.draft import Tip
 from raystream.api.overrides import RUNTIMES
-from raystream.connectors.memory import MemorySink
 from raystream.errors import PlanError
 from raystream.graph.logical import LogicalNode, StreamType, is_bounded, label
 from raystream.operators.sink import SinkSpec
+
+if TYPE_CHECKING:
+    from raystream.connectors.memory import MemorySink
 
 
 def rows(tip: Tip, limit: int | None, runtime: str) -> list[Any]:
@@ -60,6 +62,8 @@ def grid(names: list[str], lines: list[list[Any]]) -> str:
 
 
 def _run(tip: Tip, limit: int | None, runtime: str, verb: str) -> MemorySink:
+    from raystream.connectors.memory import MemorySink
+
     where = user_line()
     if limit is not None and not is_count(limit, least=0):
         raise PlanError(f"{verb}(): a limit is an int of at least 0, got {limit!r}", where=where)

@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyarrow import acero
 
 from raystream.flow.batch import Int64s
 
@@ -123,6 +122,9 @@ def whole(values: Values) -> pa.Array:
 def _aggregate(
     table: pa.Table, keys: list[str], aggregates: list[tuple[Any, str, Any, str]]
 ) -> pa.Table:
+    # Here, because it loads pyarrow.dataset, and that loads pandas where it is installed.
+    from pyarrow import acero
+
     source = acero.Declaration("table_source", acero.TableSourceNodeOptions(table))
     node = acero.Declaration("aggregate", acero.AggregateNodeOptions(aggregates, keys=keys))
     # One thread: a subtask has one core, and only so do rows of a group keep their order.

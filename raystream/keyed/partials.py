@@ -21,8 +21,9 @@ FAN_IN = 8
 """Runs of a level that are merged into one of the next."""
 
 FAN_IN_WIDE = 32
-"""The same, where the last merge of the level found few equal keys: then merging early costs as
-much as merging late, and late is often never, because a firing comes first."""
+"""The same for runs of one batch, where the last merge found few equal keys: then merging early
+costs as much as merging late, and late is often never, because a firing comes first. Deeper levels
+stay narrow: their merges are long already."""
 
 _FEW_EQUAL = 0.7
 
@@ -133,8 +134,8 @@ class PartialTable:
                 return
             row_count = sum(run.row_count for run in runs)
             run = Run(self._merge([run.live for run in runs]), merged=True)
-            wide = run.row_count > _FEW_EQUAL * row_count
-            self._fan_in[level] = FAN_IN_WIDE if wide else FAN_IN
+            few_equal = run.row_count > _FEW_EQUAL * row_count
+            self._fan_in[level] = FAN_IN_WIDE if few_equal and level == 0 else FAN_IN
             runs.clear()
             level += 1
 

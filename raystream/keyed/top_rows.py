@@ -50,8 +50,7 @@ class TopRows:
         Shapes: rows [n] of the schema without bucket, buckets int64 [n] or one for all
         -> rows [m] of the schema, sorted by bucket, in order of arrival.
         """
-        kept, _ = self._ranked(rows, buckets)
-        kept = np.sort(kept)
+        kept = self._kept(rows, buckets)
         if isinstance(buckets, int):
             buckets = np.full(rows.num_rows, buckets)
         taken = [column.take(pa.array(kept)) for column in rows.columns]
@@ -63,7 +62,7 @@ class TopRows:
 
         Shapes: rows [n] of the schema -> rows [m], int64 [m].
         """
-        order, ranks = self._ranked(rows, buckets_of(rows))
+        order, ranks = self._ranked(rows, self._groups(rows, buckets_of(rows)))
         by_bucket = np.argsort(buckets_of(rows)[order], kind="stable")
         return rows.take(pa.array(order[by_bucket])), ranks[by_bucket]
 
@@ -84,12 +83,26 @@ class TopRows:
     def release(self, partials: pa.RecordBatch) -> None:
         """Rows hold nothing outside of themselves."""
 
-    def _ranked(self, rows: pa.RecordBatch, buckets: Int64s | int) -> tuple[Int64s, Int64s]:
+    def _kept(self, rows: pa.RecordBatch, buckets: Int64s | int) -> Int64s:
+        """Give the rows that are among the best of their group, in order of arrival."""
+        groups = self._groups(rows, buckets)
+        sizes = np.diff(groups.starts)
+        large = sizes > self._k
+        if large.all():
+            return np.sort(self._ranked(rows, groups)[0])
+        # Groups of at most k rows lose none, so only the others are worth sorting.
+        chosen = np.repeat(large, sizes)
+        starts = np.concatenate(([0], np.cumsum(sizes[large])))
+        best, _ = self._ranked(rows, Groups(groups.order[chosen], starts))
+        return np.sort(np.concatenate((groups.order[~chosen], best)))
+
+    def _ranked(self, rows: pa.RecordBatch, groups: Groups) -> tuple[Int64s, Int64s]:
         """Give the rows that are among the best, by group and rank, and their ranks.
 
-        Shapes: rows [n] -> rows int64 [m], ranks int64 [m].
+        Shapes: rows [n], groups of some of them -> rows int64 [m], ranks int64 [m].
         """
-        groups = self._groups(rows, buckets)
+        if not groups.count:
+            return groups.order, groups.order
         columns = [whole(rows.column(name)) for name, _ in self._by]
         keys = [
             self._keys_of(column, descending)
@@ -104,7 +117,9 @@ class TopRows:
             sorting.append(values[places])
             if missing is not None:
                 sorting.append(missing[places])
-        order = np.lexsort([*sorting, ids])
+        order = _packed_order(ids, sorting[0]) if len(sorting) == 1 else None
+        if order is None:
+            order = np.lexsort([*sorting, ids])
         places, ids = places[order], ids[order]
         starts = np.flatnonzero(np.diff(ids, prepend=-1))
         ranks = np.arange(len(ids)) - np.repeat(starts, np.diff(starts, append=len(ids)))
@@ -150,10 +165,31 @@ class TopRows:
         if missing is not None or len(rows) <= self._k:
             return rows, ids
         if groups.count == 1:
+            values = values[rows]
             kth = np.partition(values, self._k - 1)[self._k - 1]
-            rows = np.flatnonzero(values <= kth)
+            rows = rows[values <= kth]
             return rows, np.zeros(len(rows), np.int64)
         return least_rows(values, rows, ids) if self._k == 1 else (rows, ids)
+
+
+def _packed_order(ids: Int64s, values: npt.NDArray[Any]) -> Int64s | None:
+    """Sort by id, value and place as one integer; None where they do not fit into 63 bits.
+
+    Sorting plain integers takes a tenth of what sorting places by two columns does.
+    Shapes: ids, values [n] -> places int64 [n].
+    """
+    if values.dtype != np.int64 or not len(values):
+        return None
+    least = int(values.min())
+    place_bits = len(ids).bit_length()
+    value_bits = (int(values.max()) - least).bit_length()
+    if int(ids.max()).bit_length() + value_bits + place_bits > 63:
+        return None
+    packed = (ids << value_bits | values - least) << place_bits
+    packed |= np.arange(len(ids))
+    packed.sort()
+    order: Int64s = packed & ((1 << place_bits) - 1)
+    return order
 
 
 def _shared(

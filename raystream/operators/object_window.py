@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from itertools import repeat
 from typing import Any, TypeAlias
 
@@ -14,15 +15,13 @@ import numpy as np
 from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window import Window
-from raystream.errors import UserFunctionError
 from raystream.flow.batch import Batch, Int64s, Objects
 from raystream.flow.element import MIN_TIME
 from raystream.flow.key import canonical_keys
 from raystream.flow.time import EPOCH
 from raystream.keyed.object_accumulators import object_accumulator
 from raystream.keyed.window_state import admit
-from raystream.operators.guard import NO_ROW, failed
-from raystream.operators.keyed_rows import row_in_hand
+from raystream.operators.keyed_rows import over_rows
 from raystream.operators.window_aggregate import LATE_ROWS, event_times
 
 Accumulators: TypeAlias = tuple[Any, list[Any]]
@@ -128,23 +127,33 @@ class ObjectWindow:
         open_from = max(self._grid.due(self._watermark_us) + 1, MIN_TIME)
         first = np.maximum(self._cover.first(panes), open_from)
         last = self._cover.last(panes)
-        keys = batch.keys
-        ids: Any = repeat(None) if keys is None else canonical_keys(keys)
         left = iter(batch.values)
+        over_rows(
+            partial(self._add_rows, left, batch, first.tolist(), last.tolist()),
+            operator=self._spec.operator,
+            where=self._spec.where,
+            rows=batch.values,
+            left=left,
+        )
+
+    def _add_rows(
+        self, left: Iterator[Any], batch: Objects, first: list[int], last: list[int]
+    ) -> None:
+        assert batch.timestamps is not None, "event times were checked"
+        keys: Any = repeat(None) if batch.keys is None else batch.keys
+        ids: Any = repeat(None) if batch.keys is None else canonical_keys(batch.keys)
+        times = batch.timestamps.tolist()
         arrival = self._arrived
         self._arrived += batch.num_rows
-        try:
-            # A loop over rows: they are Python objects.
-            for row, key, key_id, time_us, begin, end in zip(  # noqa: B905  repeat() has no end
-                left, keys or repeat(None), ids, times.tolist(), first.tolist(), last.tolist()
-            ):
-                for window in range(begin, end + 1):
-                    accs = self._accumulators(window, key, key_id)
-                    for place, add in self._adds:
-                        accs[place] = add(accs[place], row, time_us, arrival)
-                arrival += 1
-        except Exception as error:
-            raise self._failed(error, row_in_hand(batch.values, left)) from error
+        # A loop over rows: they are Python objects.
+        for row, key, key_id, time_us, begin, end in zip(  # noqa: B905  repeat() has no end
+            left, keys, ids, times, first, last
+        ):
+            for window in range(begin, end + 1):
+                accs = self._accumulators(window, key, key_id)
+                for place, add in self._adds:
+                    accs[place] = add(accs[place], row, time_us, arrival)
+            arrival += 1
 
     def _accumulators(self, window: int, key: Any, key_id: Hashable) -> list[Any]:
         keys = self._windows.get(window)
@@ -171,7 +180,11 @@ class ObjectWindow:
             count = min(room - len(rows), len(self._firing))
             some = self._firing[-count:][::-1]
             del self._firing[-count:]
-            rows += self._rows(some, self._firing_window)
+            rows += over_rows(
+                partial(self._rows, some, self._firing_window),
+                operator=self._spec.operator,
+                where=self._spec.where,
+            )
             windows += [self._firing_window] * count
         return rows, self._grid.ends(np.array(windows, np.int64)) - 1
 
@@ -180,22 +193,13 @@ class ObjectWindow:
         start = moment(int(self._grid.starts(index)[0]))
         end = moment(int(self._grid.ends(index)[0]))
         rows = []
-        try:
-            for key, accs in states:
-                row = (
-                    {names[0]: key} if len(names) == 1 else dict(zip(names, key or (), strict=True))
-                )
-                row["window_start"], row["window_end"] = start, end
-                for name, result, acc in zip(self._names, self._results, accs, strict=True):
-                    row[name] = result(acc)
-                rows.append(row)
-        except Exception as error:
-            raise self._failed(error, NO_ROW) from error
+        for key, accs in states:
+            row = {names[0]: key} if len(names) == 1 else dict(zip(names, key or (), strict=True))
+            row["window_start"], row["window_end"] = start, end
+            for name, result, acc in zip(self._names, self._results, accs, strict=True):
+                row[name] = result(acc)
+            rows.append(row)
         return rows
-
-    def _failed(self, error: Exception, row: Any) -> UserFunctionError:
-        operator, where = self._spec.operator, self._spec.where
-        return failed(error, operator=operator, where=where, row=row)
 
 
 def moment(time_us: int) -> datetime:

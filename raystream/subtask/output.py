@@ -163,13 +163,13 @@ class Outgoing:
                     break
                 rows.append(element)
             else:
-                elements += _joined(rows)
+                elements += _joined(rows, self._limits.batch_rows_max)
                 rows = []
                 elements.append(element)
             taken += 1
             room -= size
             self.pending_bytes -= size
-        elements += _joined(rows)
+        elements += _joined(rows, self._limits.batch_rows_max)
         del self._pending[:taken]
         assert self._pending or not self.pending_bytes, "nothing weighs nothing"
         return self._send(elements)
@@ -203,8 +203,17 @@ def _rows_that_fit(batch: Batch, size: int, room: int, *, at_least: int) -> int:
     return count
 
 
-def _joined(batches: list[Batch]) -> list[Batch]:
-    return [concat(batches)] if batches else []
+def _joined(batches: list[Batch], rows_max: int) -> list[Batch]:
+    """Join batches to larger ones, of at most ``rows_max`` rows unless one has more itself."""
+    groups: list[list[Batch]] = []
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        if not groups or rows > rows_max:
+            groups.append([])
+            rows = batch.num_rows
+        groups[-1].append(batch)
+    return [concat(group) for group in groups]
 
 
 class OutputEdge:

@@ -88,9 +88,9 @@ def latency_ms(*, hops: int, rows_per_second: int, seconds: int) -> tuple[float,
         job = rs.Job(f"bench-latency-{hops}")
         rows = job.source(DueSource(rows_per_second, rows_per_second * seconds))
         counts = rows.key_by("key").aggregate(n=rs.count(), born=rs.max("born"))
+        sink = counts.sink(AgeSink(path))
         if hops:
-            counts.disable_chaining()
-        counts.sink(AgeSink(path))
+            sink.disable_chaining()
         job.run()
         ages = np.load(path) / 1e6
     warm = ages[int(len(ages) * _WARM_SHARE) :]

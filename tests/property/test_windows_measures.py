@@ -1,8 +1,9 @@
-"""Partials may be made of any cut of the rows and merged in any grouping: the results are the same."""
+"""Partials may come from any cut of the rows and be merged in any order: the results stay."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +83,7 @@ def by_key(measures, partials):
 def same(a, b):
     if isinstance(a, float) and isinstance(b, float):
         return a == pytest.approx(b, rel=1e-9, abs=1e-12, nan_ok=True)
-    return a == b or (a != a and b != b)
+    return a == b
 
 
 @st.composite
@@ -131,10 +132,7 @@ def test_kept_values_survive_every_cut(case):
     bounds = [Bound(kind, kind, output[kind], "v", type, q=0.4) for kind in kinds]
     measures = Measures([pa.field("k", INT)], bounds)
     record = record_of(rows, type)
-    pieces = [
-        measures.fold(record.slice(start, end - start), 7)
-        for start, end in zip(cuts, cuts[1:], strict=False)
-    ]
+    pieces = [measures.fold(record.slice(start, end - start), 7) for start, end in pairwise(cuts)]
     early = min(early, len(pieces))
     if early > 1:
         pieces = [measures.merge(pieces[:early]), *pieces[early:]]
@@ -142,7 +140,7 @@ def test_kept_values_survive_every_cut(case):
     for (key, bucket), values in merged.items():
         assert bucket == 7
         mine = [row for row in record.to_pylist() if row["k"] == key and row["v"] is not None]
-        texts = {"nan" if row["v"] != row["v"] else row["v"] for row in mine}
+        texts = {str(row["v"]).replace("-0.0", "0.0") for row in mine}
         assert values[0] == len(texts)
         assert (values[1] is None) == (not mine)
         assert all(map(same, values[1] or [], [row["v"] for row in mine]))

@@ -59,7 +59,7 @@ def test_two_phases_equal_one(events, window, keyed):
     one, late_one = opened(WindowAggregateSpec(keys, window, AGGREGATES, output))
     partials = partial_schema(fields, window, AGGREGATES)
     first, _ = opened(WindowPartialSpec(keys, window, AGGREGATES, partials))
-    two, late_two = opened(WindowAggregateSpec(keys, window, AGGREGATES, output, True))  # noqa: FBT003
+    two, late_two = opened(WindowAggregateSpec(keys, window, AGGREGATES, output, True))
     number = 0
     for event in [*events, 2**63 - 1]:
         if isinstance(event, int):

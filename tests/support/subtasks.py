@@ -16,6 +16,7 @@ from raystream.contracts.source import END, Reader, Source, Split
 from raystream.flow.batch import EVENT_TIME_FIELD, Columns, Objects
 from raystream.flow.codec import Header, decode, encode, read_header
 from raystream.flow.element import Element, EndOfInput, Status, Watermark
+from raystream.flow.exchange import ToOne
 from raystream.flow.ids import ChannelId, SubtaskId
 from raystream.graph.physical import Chain, ChainNode, Edge, PhysicalPlan
 from raystream.subtask.events import CreditCame, GrantCredit, Poll, Polled, Received, Send, Start
@@ -98,24 +99,23 @@ def one_chain(
         for at, exchange in enumerate(exchanges)
     )
     feeding = () if up == 0 else (Chain("from", (nothing,), up),)
-    first = () if up == 0 else (Edge(0, "from", "it", 0, _whole(), schema_in),)
+    first = () if up == 0 else (Edge(0, "from", "it", 0, ToOne(), schema_in),)
     behind = tuple(Chain(f"to{at}", (nothing,), down) for at in range(len(exchanges)))
     return PhysicalPlan(
         "test", (*feeding, Chain("it", nodes, 1), *behind), (*first, *edges), limits=limits
     )
 
 
-def _whole() -> Any:
-    from raystream.flow.exchange import ToOne
-
-    return ToOne()
-
-
 class Driven:
     """A started machine, the frames it has sent by channel, the credit it has granted."""
 
     def __init__(
-        self, plan: PhysicalPlan, clock: ManualClock | None = None, start: Start | None = None
+        self,
+        plan: PhysicalPlan,
+        clock: ManualClock | None = None,
+        start: Start | None = None,
+        *,
+        started: bool = True,
     ) -> None:
         self.plan = plan
         self.clock = clock or ManualClock()
@@ -129,7 +129,8 @@ class Driven:
         self.machine = SubtaskMachine(
             plan, plan.chain("it").subtasks[0], 1, self.clock, self._context
         )
-        self.step(start or Start())
+        if started:
+            self.step(start or Start())
 
     def _context(self, node: ChainNode) -> OpenContext:
         return OpenContext(

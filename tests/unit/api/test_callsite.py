@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from raystream.api.callsite import located, user_line
 from raystream.errors import PlanError
 
 
 def test_it_is_the_nearest_line_outside_of_the_package(monkeypatch):
     monkeypatch.chdir(Path(__file__).parent)
-    assert user_line() == "test_callsite.py:11"
+    assert user_line() == "test_callsite.py:13"
 
 
 def test_a_script_outside_of_the_working_folder_has_its_whole_path(monkeypatch, tmp_path):
@@ -16,22 +18,25 @@ def test_a_script_outside_of_the_working_folder_has_its_whole_path(monkeypatch, 
     assert user_line().startswith(str(Path(__file__).parent))
 
 
+def called_from(module, filename):
+    """Call user_line() in a function of a module that is not there."""
+    space = {"__name__": module, "user_line": user_line}
+    code = compile("def call():\n    return user_line()", filename, "exec")
+    exec(code, space)  # noqa: S102  two lines of ours
+    return space["call"]()
+
+
 def test_frames_of_the_package_are_passed_over():
-    inside = {"__name__": "raystream.api.anything", "user_line": user_line}
-    exec(compile("def call():\n    return user_line()", "inside.py", "exec"), inside)
-    assert "test_callsite.py:" in inside["call"]()
+    assert "test_callsite.py:" in called_from("raystream.api.anything", "inside.py")
 
 
 def test_a_package_of_a_like_name_is_the_users():
-    mine = {"__name__": "raystream_jobs.x", "user_line": user_line}
-    exec(compile("def call():\n    return user_line()", "mine.py", "exec"), mine)
-    assert mine["call"]() == "mine.py:2"
+    assert called_from("raystream_jobs.x", "mine.py") == "mine.py:2"
 
 
-def test_an_error_gets_the_line_unless_it_has_one():
-    for known, expected in ((None, "x.py:1"), ("y.py:2", "y.py:2")):
-        try:
-            with located("x.py:1"):
-                raise PlanError("no", where=known)
-        except PlanError as error:
-            assert error.where == expected
+@pytest.mark.parametrize(("known", "expected"), [(None, "x.py:1"), ("y.py:2", "y.py:2")])
+def test_an_error_gets_the_line_unless_it_has_one(known, expected):
+    error = PlanError("no", where=known)
+    with pytest.raises(PlanError), located("x.py:1"):
+        raise error
+    assert error.where == expected

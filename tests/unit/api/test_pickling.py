@@ -50,7 +50,7 @@ def closure():
 
 def nested():
     inner = closure()
-    return lambda row: inner(row)
+    return lambda row: inner(row)  # noqa: PLW0108  the cell is the point
 
 
 def default(row, lock=LOCK):
@@ -99,7 +99,7 @@ def test_arguments_of_a_function_are_looked_into():
     job = rs.Job("t")
     job.from_items([1]).map(print, fn_kwargs={"file": {"x": [LOCK]}}).named("step").print()
     plan = job._draft.plan()
-    with pytest.raises(rs.PlanError, match="holds a _thread.lock"):
+    with pytest.raises(rs.PlanError, match=r"holds a _thread\.lock"):
         check_travels(plan, physical_plan(plan))
 
 
@@ -149,5 +149,6 @@ def test_modules_beside_the_script_travel_and_libraries_do_not(tmp_path):
     assert done.stdout.splitlines() == ["['beside']", "True True"]
 
 
-def test_a_script_in_a_folder_of_the_interpreter_takes_nothing_along():
+def test_a_script_in_a_folder_of_the_interpreter_takes_nothing_along(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert pickling.pickle_script_folder_by_value(str(Path(sys.prefix) / "bin" / "pytest")) == []

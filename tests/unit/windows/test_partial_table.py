@@ -39,7 +39,7 @@ def test_a_row_is_merged_once_a_level_however_many_batches_follow():
     for i in range(8**3):
         table.append(record([i], [i % 5]))
     assert table.row_count == 512
-    # All rows are alike to this merge, so that levels widen from 8 to 32 runs.
+    # All rows are alike to this merge, so that the first level widens from 8 to 32 runs.
     assert merging.row_count <= 3 * 512
     assert len(table.runs()) <= 3 * 32
 

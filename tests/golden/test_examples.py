@@ -1,0 +1,90 @@
+"""Every lesson runs as a program and prints what it teaches."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+from goldens import ROOT, program
+
+EXAMPLES = ROOT / "examples"
+COMMAND_LINE = ("-m", "raystream.ops.cli", "run", "--runtime", "local")
+
+pytestmark = pytest.mark.slow
+
+WINDOWS = """\
+sensor  window_start               window_end                 rows  mean  last
+──────  ─────────────────────────  ─────────────────────────  ────  ────  ────
+a       1970-01-01 00:00:00+00:00  1970-01-01 00:00:10+00:00  2     3.0   5.0
+b       1970-01-01 00:00:00+00:00  1970-01-01 00:00:10+00:00  1     7.0   7.0
+a       1970-01-01 00:00:10+00:00  1970-01-01 00:00:20+00:00  1     3.0   3.0
+a       1970-01-01 00:00:20+00:00  1970-01-01 00:00:30+00:00  1     2.0   2.0
+"""
+
+CLICKS = """\
+ user                        at  page        day
+    1 2024-05-01 09:00:00+00:00 /home 2024-05-01
+    2 2024-05-01 09:00:05+00:00  /buy 2024-05-01
+    1 2024-05-02 10:30:00+00:00  /buy 2024-05-02
+"""
+
+
+def test_every_lesson_is_run_here():
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
+        "01_hello.py",
+        "02_windows.py",
+        "03_word_count.py",
+        "04_files.py",
+        "05_own_source.py",
+    ]
+
+
+def test_hello_prints_the_large_orders():
+    rows = [ast.literal_eval(line) for line in program(EXAMPLES / "01_hello.py").splitlines()]
+    assert rows == [
+        {"item": "tea", "price": 3.5, "count": 2, "total": 7.0},
+        {"item": "coffee", "price": 2.5, "count": 4, "total": 10.0},
+    ]
+
+
+def test_windows_prints_the_late_row_in_its_own_window():
+    assert sorted(program(EXAMPLES / "02_windows.py").splitlines()) == sorted(WINDOWS.splitlines())
+
+
+def test_word_count_prints_counts_that_grow_and_counts_that_are_final():
+    running, final = program(EXAMPLES / "03_word_count.py").splitlines()
+    assert running == (
+        "after each word: [('to', 1), ('be', 1), ('or', 1), ('not', 1), ('to', 2), ('be', 2)]"
+    )
+    counts = "('be', 3), ('is', 1), ('not', 1), ('or', 1), ('question', 1)"
+    assert final == f"in the end: [{counts}, ('sure', 1), ('that', 1), ('the', 1), ('to', 3)]"
+
+
+def check_files(printed: str) -> None:
+    plan, head, rows = printed.partition(CLICKS.splitlines()[0])
+    assert head + rows == CLICKS
+    for part in ("FileSource", "with_columns", "FileSink"):
+        assert part in plan
+
+
+def check_dice(printed: str) -> None:
+    counts = {eyes: 0 for eyes in range(1, 7)}
+    for die in range(3):
+        for roll in range(1, 61):
+            counts[(die * 7 + roll * 5) % 6 + 1] += 1
+    rows = [ast.literal_eval(line) for line in printed.splitlines()]
+    assert sorted((row["eyes"], row["times"]) for row in rows) == sorted(counts.items())
+
+
+def test_files_prints_its_plan_and_what_it_wrote():
+    check_files(program(*COMMAND_LINE, EXAMPLES / "04_files.py"))
+
+
+def test_own_source_counts_the_eyes_of_three_dice():
+    check_dice(program(*COMMAND_LINE, EXAMPLES / "05_own_source.py"))
+
+
+@pytest.mark.cluster
+def test_lessons_that_run_a_job_print_the_same_on_ray(ray_cluster):
+    check_files(program(EXAMPLES / "04_files.py", ray=ray_cluster))
+    check_dice(program(EXAMPLES / "05_own_source.py", ray=ray_cluster))
