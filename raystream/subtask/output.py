@@ -38,6 +38,7 @@ class Outgoing:
         self._overhead_bytes = overhead_bytes(link.schema)
         self._object_bytes = 0.0
         self._unmeasured = _MEASURED_EVERY
+        self._run_rows = 0
         self._sequence = 0
         self.sent_bytes = 0
         self.consumed_bytes = 0
@@ -87,8 +88,12 @@ class Outgoing:
         else:
             assert schema is None, f"objects on the columnar {self.link.channel}"
         size = self._size(batch)
-        # Batches side by side leave as one; each other one has a head of its own.
-        if not (self._pending and isinstance(self._pending[-1][0], Columns | Objects)):
+        # Batches side by side leave as one, up to the rows that a batch may have; each other one
+        # has a head of its own.
+        follows = bool(self._pending) and isinstance(self._pending[-1][0], Columns | Objects)
+        self._run_rows += batch.num_rows
+        if not follows or self._run_rows > self._limits.batch_rows_max:
+            self._run_rows = batch.num_rows
             size += self._overhead_bytes
         self._add(batch, size)
 

@@ -28,6 +28,7 @@ class Outbox:
         self._size = size
         self._parcels: deque[Parcel] = deque(maxlen=size)
         self._changed = threading.Condition()
+        self._travelling = False
         self._closed = False
 
     def put(self, parcel: Parcel) -> bool:
@@ -41,18 +42,27 @@ class Outbox:
             return True
 
     def take(self, timeout_s: float) -> list[Parcel] | None:
-        """Take what is there, waiting a while for something; None once closed and empty."""
+        """Take what is there, waiting a while for something; None once closed and empty.
+
+        Whoever asks again has what was taken before.
+        """
         with self._changed:
+            self._travelling = False
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._closed or bool(self._parcels), timeout_s)
             taken = list(self._parcels)
             self._parcels.clear()
+            self._travelling = bool(taken)
             self._changed.notify_all()
             return None if self._closed and not taken else taken
 
     def wait_empty(self) -> None:
-        """Wait until everything is taken, or the outbox is closed."""
+        """Wait until everything has arrived, or the outbox is closed.
+
+        What was taken is lost if this process ends while it travels.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._parcels)
+            self._changed.wait_for(lambda: self._closed or not (self._parcels or self._travelling))
 
     def close(self) -> None:
         """Let nobody wait any more."""
