@@ -12,7 +12,6 @@ from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import Chain, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 
-
 _SHARE_SPAN_US = 500_000
 """Shares are of at least this long: two reports at once say nothing of a subtask."""
 

@@ -1,7 +1,7 @@
 """Measure raystream: rows per second, rows per CPU second of all its processes, memory, latency.
 
-``make bench`` runs everything; ``make bench ARGS="q5 q7 --events 5000000"`` some of it. Each case is
-a job of its own on one Ray cluster that this process starts. Reading the input is included. The
+``make bench`` runs everything; ``make bench ARGS="q5 q7 --events 5000000"`` some of it. Each case
+is a job of its own on one Ray cluster that this process starts. Reading the input is included. The
 figures of one run compare with each other, not with those of another machine or another hour.
 """
 

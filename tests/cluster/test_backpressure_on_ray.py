@@ -40,7 +40,8 @@ class WideReader(rs.Reader):
             return rs.END
         start, self.n = self.n, self.n + BATCH
         payload = pa.array([PAYLOAD]).take(pa.array(np.zeros(BATCH, np.int32)))
-        return pa.RecordBatch.from_arrays([pa.array(np.arange(start, self.n)), payload], ["n", "payload"])
+        numbers = pa.array(np.arange(start, self.n))
+        return pa.RecordBatch.from_arrays([numbers, payload], ["n", "payload"])
 
     def position(self):
         return self.n

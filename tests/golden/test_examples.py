@@ -68,7 +68,7 @@ def check_files(printed: str) -> None:
 
 
 def check_dice(printed: str) -> None:
-    counts = {eyes: 0 for eyes in range(1, 7)}
+    counts = dict.fromkeys(range(1, 7), 0)
     for die in range(3):
         for roll in range(1, 61):
             counts[(die * 7 + roll * 5) % 6 + 1] += 1

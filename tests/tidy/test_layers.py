@@ -78,6 +78,8 @@ def imports_of(tree: ast.AST) -> list[Import]:
                 if isinstance(argument, ast.Constant)
             )
         inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        # What is imported for types alone is never loaded.
+        inside = inside or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
         for child in ast.iter_child_nodes(node):
             visit(child, when_loaded and not inside)
 

@@ -113,5 +113,8 @@ def test_a_constructor_and_a_close_that_raise_say_so():
         def __init__(self):
             raise OSError("no model")
 
+        def __call__(self, row):
+            return row
+
     with pytest.raises(UserFunctionError, match="failed in open: OSError: no model"):
         guard.open_function(Function(Bad), OpenContext(), **HERE)

@@ -51,18 +51,24 @@ def spell(element: object) -> str:
         (2, "c0:5 -> -; c1:3 -> 3; c1:7 -> 5; c0:4 -> -; c0:9 -> 7"),
         (
             2,
-            "c0:5 -> -; c1:3 -> 3; c1 idle -> 5; c1 active|c1:4 -> -; c0:8 -> 8; c1:10 -> -; "
-            "c0:12 -> 10",
+            (
+                "c0:5 -> -; c1:3 -> 3; c1 idle -> 5; c1 active|c1:4 -> -; c0:8 -> 8; c1:10 -> -; "
+                "c0:12 -> 10"
+            ),
         ),
         (
             3,
-            "c0:5 -> -; c1:5 -> -; c2:20 -> 5; c2 idle -> -; c1 idle -> -; c0:9 -> 9; "
-            "c1 active -> -; c0 idle -> -; c1 idle -> 20 IDLE",
+            (
+                "c0:5 -> -; c1:5 -> -; c2:20 -> 5; c2 idle -> -; c1 idle -> -; c0:9 -> 9; "
+                "c1 active -> -; c0 idle -> -; c1 idle -> 20 IDLE"
+            ),
         ),
         (
             2,
-            "c0:5 -> -; c1:3 -> 3; c0 ends -> -; c1 idle -> IDLE; c1 active|c1:6 -> ACTIVE 6; "
-            "c1 ends -> MAX",
+            (
+                "c0:5 -> -; c1:3 -> 3; c0 ends -> -; c1 idle -> IDLE; c1 active|c1:6 -> ACTIVE 6; "
+                "c1 ends -> MAX"
+            ),
         ),
         (1, "c0:-7 -> -7; c0:-9 -> -; c0 idle -> IDLE; c0:2 -> ACTIVE 2"),
         (2, "c0 ends -> -; c1:4 -> 4; c1 ends -> MAX"),
