@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.batch import Batch as Rows
@@ -113,7 +114,7 @@ class SourceOperator:
                     where=self._spec.where,
                     hint="give a watermark strategy, or timestamps with every batch",
                 )
-            return batch, None
+            given = np.empty(0, np.int64)
         timed: Batch = (
             with_times(batch.record, given)
             if isinstance(batch, Columns)

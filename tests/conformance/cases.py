@@ -1,0 +1,16 @@
+"""Every operator that has a spec, and the cases that it must pass in every mode."""
+
+from __future__ import annotations
+
+import cases_ends
+import cases_keyed
+import cases_rows
+import cases_windows
+
+CASES = {
+    **cases_ends.CASES,
+    **cases_keyed.CASES,
+    **cases_rows.CASES,
+    **cases_windows.CASES,
+}
+"""By module of ``raystream.operators``."""
