@@ -14,6 +14,7 @@ from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count, is_text
 from raystream.api.columns import check_schema
 from raystream.api.draft import Draft, Tip
+from raystream.api.reporting import report_uncaught
 from raystream.api.streams import Stream
 from raystream.api.transforms import check_watermark
 from raystream.config import Limits, limits_from
@@ -76,6 +77,7 @@ class Job:
         config: Mapping[str, Any] | Limits | None = None,
         runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
+        report_uncaught()
         where = user_line()
         later = {"checkpoint": checkpoint, "restart": restart, "autoscale": autoscale}
         for setting, value in later.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from raystream.api.reporting import report
 from raystream.errors import (
     ClusterError,
     InternalError,
@@ -78,20 +79,6 @@ def exit_code(error: RaystreamError) -> int:
     if isinstance(reason, ClusterError):
         return EXIT_UNREACHABLE
     return EXIT_WRONG_USE if isinstance(error, UserError) else EXIT_FAILED
-
-
-def report(error: RaystreamError) -> None:
-    """Print a failure to stderr: the user's traceback first, then our message, without our frames.
-
-    With RAYSTREAM_TRACEBACK=1, and for a bug of ours, our frames too.
-    """
-    user_traceback = getattr(error, "user_traceback", "")
-    if os.environ.get("RAYSTREAM_TRACEBACK") == "1" or exit_code(error) == EXIT_BUG:
-        click.echo("".join(traceback.format_exception(error)), err=True)
-    elif user_traceback:
-        click.echo(f"{user_traceback.rstrip()}\n", err=True)
-    label = click.style("error:", fg="red", bold=True)
-    click.echo(f"{label} {RaystreamError.__str__(error)}", err=True)
 
 
 def show_from_script(

@@ -31,7 +31,8 @@ from raystream.operators.window_partial import WindowPartialSpec, partial_schema
 from raystream.operators.window_top_k import WindowTopKSpec
 
 STORY = story(90, seed=5, jitter=25)
-DENSE = story(150, seed=6, jitter=40)
+SHORT = story(40, seed=7, jitter=25)
+DENSE = story(100, seed=6, jitter=40)
 LATE: Story = [
     [(3, {**row}) for _, row in rows_of(STORY)[:3]],
     9,
@@ -100,9 +101,12 @@ def gathering(
 
 FEW = {name: MODELS[name] for name in ("rows", "sum_i", "max_f", "min_k", "mean_i", "sum_d")}
 WINDOW_AGGREGATE = [
-    *(gathering(name, ("k",)) for name in WINDOWS),
+    *(gathering(name, ("k",), STORY, FEW) for name in WINDOWS),
+    gathering("tumbling", ("k",), DENSE),
     gathering("tumbling", (), LATE),
-    gathering("sliding", ("f", "b"), DENSE),
+    gathering("sliding with gaps", ("f", "b")),
+    gathering("sliding", ("k",), SHORT),
+    gathering("sliding, more panes than are shared", ("b",), SHORT),
     gathering("sliding", (), STORY, FEW, with_own=False),
     gathering("tumbling", ("t",), DENSE, FEW, with_own=False),
     gathering("tumbling", ("k",), ONLY_TIME),
@@ -230,7 +234,7 @@ def alone(told: Story) -> Case:
 
 WINDOW_PARTIAL = [
     alone(STORY),
-    *(in_two_phases(name, ("k",)) for name in WINDOWS if "many" not in name),
+    *(in_two_phases(name, ("k",), SHORT) for name in WINDOWS if "many" not in name),
     in_two_phases("tumbling", (), LATE),
     in_two_phases("sliding", ("k", "b"), DENSE),
 ]
@@ -271,7 +275,7 @@ def no_key(row: Any) -> None:
 
 
 OBJECT_WINDOW = [
-    *(gathering_objects(name, ("key",), by_f) for name in WINDOWS),
+    *(gathering_objects(name, ("key",), by_f, SHORT) for name in WINDOWS),
     gathering_objects("tumbling", ("k", "f"), by_both, LATE),
     gathering_objects("sliding", (), no_key, DENSE),
     gathering_objects("tumbling", ("key",), by_f, EMPTY),

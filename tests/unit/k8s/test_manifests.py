@@ -47,7 +47,9 @@ def test_a_manifest_is_a_kuberay_resource_whose_ray_parameters_are_text(path):
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_a_manifest_fits_kuberays_own_schema(path):
     document = yaml.safe_load(path.read_text())
-    definition = yaml.safe_load((Path(CRDS) / f"ray.io_{document['kind'].lower()}s.yaml").read_text())
+    definition = yaml.safe_load(
+        (Path(CRDS) / f"ray.io_{document['kind'].lower()}s.yaml").read_text()
+    )
     version = next(v for v in definition["spec"]["versions"] if v["storage"])
     schema = version["schema"]["openAPIV3Schema"]
     strict(schema)
