@@ -109,7 +109,10 @@ class Json(WholeFiles):
         def parse(raw: pa.NativeFile, block_bytes: int) -> Any:
             return pa.json.open_json(raw, _json_read(block_bytes), options)
 
-        return _parsed(file, parse, wanted.skip)
+        try:
+            yield from _parsed(file, parse, wanted.skip)
+        except pa.ArrowInvalid as error:
+            raise _disagrees(file, str(error)) from error
 
 
 class Arrow(WholeFiles):
@@ -216,9 +219,13 @@ def _named_column(file: File, error: pa.ArrowInvalid) -> SourceError:
         index = int(number.group(1))
         if index < len(names):
             message = message.replace(number.group(0), f'column "{names[index]}"')
+    return _disagrees(file, message)
+
+
+def _disagrees(file: File, message: str) -> SourceError:
     return SourceError(
         f"cannot read {file.url}: {message}",
-        hint="all files of a source must agree; schema= gives the types of the columns",
+        hint="types come from the start of the first file; schema= gives them for all",
     )
 
 

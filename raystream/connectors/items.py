@@ -94,8 +94,8 @@ def _of_table(items: pa.Table | pa.RecordBatch, schema: pa.Schema | None) -> pa.
     try:
         batches = table.combine_chunks().to_batches()
         records = [normal_record(record, wanted) for record in batches if record.num_rows]
-        return pa.concat_batches(records) if records else wanted.empty_table().to_batches()[0]
-    except (pa.ArrowException, IndexError) as error:
+        return pa.concat_batches(records) if records else pa.RecordBatch.from_pylist([], wanted)
+    except pa.ArrowException as error:
         raise PlanError(f"the table does not fit the schema: {error}") from error
 
 

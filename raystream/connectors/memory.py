@@ -66,11 +66,15 @@ class MemorySink(Sink):
             return pa.Table.from_batches(records)
         if schema is None and not self._count:
             raise SinkError("no rows came, so their columns are unknown", hint="give schema=")
+        # A loop over rows: Arrow would take what is no dict for a row of nulls.
+        other = next((row for row in self.rows if not isinstance(row, dict)), None)
+        if other is not None:
+            raise SinkError(f"these rows make no table: one is {other!r:.80}, which is no dict")
         try:
             return pa.Table.from_pylist(self.rows, schema)
-        except (AttributeError, TypeError, pa.ArrowException) as error:
+        except (TypeError, pa.ArrowException) as error:
             raise SinkError(
-                f"these rows make no table: {error}", hint="rows must be dicts; schema= types them"
+                f"these rows make no table: {error}", hint="schema= gives the types of the columns"
             ) from error
 
     def describe(self) -> str:

@@ -26,8 +26,10 @@ from raystream.errors import PlanError
 
 _BLOCK_EPOCHS = 80
 _BLOCK_EVENTS = _BLOCK_EPOCHS * EPOCH_EVENTS
-_SPLIT_EVENTS_MIN = 65_536
-_SPLITS_MAX = 32
+_STRIPE_BLOCKS = 8
+_STRIPE_EVENTS = _STRIPE_BLOCKS * _BLOCK_EVENTS
+"""Events that a split gives in one go, about a batch: time then passes in order over all splits."""
+_SPLITS_MAX = 8
 _EVENTS_MAX = 10**12
 """More would not fit the arithmetic of event times."""
 
@@ -66,12 +68,12 @@ class NexmarkSource(Source):
         self._events, self._rate, self._seed, self._kind = events, int(rate), int(seed), kind
         self._all = ALL_KINDS if kind is None else SCHEMAS[kind]
         self.schema: pa.Schema = self._all
-        splits = min(max(events // _SPLIT_EVENTS_MIN, 1), _SPLITS_MAX)
-        self._blocks = Blocks(events, _BLOCK_EVENTS, splits)
+        splits = min(max(events // _STRIPE_EVENTS, 1), _SPLITS_MAX)
+        self._blocks = Blocks(events, _STRIPE_EVENTS, splits)
 
     def splits(self) -> Sequence[Split]:
         first = FIRST_OFFSET.get(self._kind or "", 0)
-        ids = np.arange(self._blocks.count, dtype=np.int64) * _BLOCK_EVENTS + first
+        ids = np.arange(self._blocks.count, dtype=np.int64) * _STRIPE_EVENTS + first
         times = event_times(ids, self._rate).tolist()
         known = self._kind is not None
         return [
@@ -112,7 +114,8 @@ class NexmarkSource(Source):
 
     def make(self, split: int, first: int, count: int) -> pa.RecordBatch:
         """Make all rows of blocks ``first`` to ``first + count`` of a split."""
-        blocks = np.arange(first, first + count, dtype=np.int64) * self._blocks.count + split
+        stripes, within = np.divmod(np.arange(first, first + count), _STRIPE_BLOCKS)
+        blocks = (stripes * self._blocks.count + split) * _STRIPE_BLOCKS + within
         if self._kind is not None:
             columns = columns_of(self._of_kind(self._kind, blocks))
             arrays = [columns[name]() for name in self.schema.names]

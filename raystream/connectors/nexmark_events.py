@@ -28,6 +28,9 @@ EPOCH_EVENTS = 50
 PERSONS, AUCTIONS, BIDS = 1, 3, 46
 FIRST_OFFSET = {"person": 0, "auction": PERSONS, "bid": PERSONS + AUCTIONS}
 PER_EPOCH = {"person": PERSONS, "auction": AUCTIONS, "bid": BIDS}
+RUN_EPOCHS = 80
+"""Epochs whose padding is one run of letters: it says what ``extra`` an event has."""
+
 FIRST_ID = 1_000
 FIRST_CATEGORY = 10
 CATEGORIES = 5
@@ -90,9 +93,9 @@ class Events:
     """The events of one kind in some blocks of epochs, and the random numbers that are theirs."""
 
     def __init__(self, kind: str, seed: int, rate: int, blocks: Int64s, block_epochs: int) -> None:
+        assert block_epochs % RUN_EPOCHS == 0, "a block is whole runs of padding"
         self.kind = kind
         self.rate = rate
-        self.blocks = blocks
         self._seed = seed
         within = np.arange(block_epochs, dtype=np.int64)
         self.epochs = (blocks[:, None] * block_epochs + within).reshape(-1, 1)
@@ -114,8 +117,9 @@ class Events:
 
     def padding(self, lengths: Int64s) -> pa.Array:
         """Give ``extra`` of these lengths."""
-        starts = random_bits(self._seed, 15 + FIRST_OFFSET[self.kind], self.blocks)
-        return text.padding(lengths.reshape(len(self.blocks), -1), starts)
+        runs = np.ascontiguousarray(self.epochs[::RUN_EPOCHS, 0]) // RUN_EPOCHS
+        starts = random_bits(self._seed, 15 + FIRST_OFFSET[self.kind], runs)
+        return text.padding(lengths.reshape(len(runs), -1), starts)
 
 
 def event_times(ids: Int64s, rate: int) -> Int64s:

@@ -36,7 +36,7 @@ WORDS = 8_192
 _SHORTEST = 3
 _POOL_BYTES = 1 << 20
 _RUN_BYTES_MAX = 1 << 19
-"""A run of padding, for one block of events, is shorter than this."""
+"""A run of padding is shorter than this."""
 
 
 def strings(lengths: Int64s, characters: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> pa.Array:
@@ -52,14 +52,15 @@ def strings(lengths: Int64s, characters: np.ndarray[tuple[int], np.dtype[np.uint
 
 
 def padding(lengths: Int64s, starts: UInt64s) -> pa.Array:
-    """Fill strings of given lengths with random letters; each block has a run of its own.
+    """Fill strings of given lengths with random letters; each line is a run of its own.
 
-    Shapes: lengths [blocks, n], starts (random bits) [blocks] -> string [blocks * n].
+    Shapes: lengths [runs, n], starts (random bits) [runs] -> string [runs * n].
     """
     pool = _pool()
     first = below(starts, _POOL_BYTES).tolist()
     totals = lengths.sum(axis=1).tolist()
-    # A loop over blocks of thousands of rows.
+    assert max(totals, default=0) <= _RUN_BYTES_MAX, "a run of padding fits the pool"
+    # A loop over runs of up to thousands of rows.
     runs = [pool[start : start + total] for start, total in zip(first, totals, strict=True)]
     return strings(lengths.reshape(-1), np.concatenate(runs))
 

@@ -18,9 +18,12 @@ from raystream.keyed.measures_rules import two_phase
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
 from raystream.operators.columns import ColumnsSpec, Select, fuse, required_columns
 from raystream.operators.expressions import columns_used
+from raystream.operators.operator import Spec
 from raystream.operators.source import SourceSpec
 from raystream.operators.window_aggregate import WindowAggregateSpec
 from raystream.operators.window_partial import WindowPartialSpec, partial_schema
+from raystream.operators.window_top_k import WindowTopKSpec
+from raystream.operators.window_top_k_partial import WindowTopKPartialSpec
 
 Wanted: TypeAlias = set[str] | None
 """Names of columns; None: all of them."""
@@ -58,33 +61,38 @@ def group_before_exchange(graph: FlatGraph) -> None:
     """Aggregate windows in two phases where rows would cross from subtask to subtask.
 
     Each batch is grouped where it is made, and one row of a key and window travels in place of
-    many.
+    many; a top-k sends only the rows of a batch that may be among the best.
     """
     for node in list(graph.nodes):
-        spec = node.spec
         edges = graph.inputs(node)
-        if not isinstance(spec, WindowAggregateSpec) or not two_phase(spec.aggregates):
-            continue
         if any(chains(graph, edge) for edge in edges):
             continue
         if not all(isinstance(edge.exchange, (Hash, ToOne)) for edge in edges):
             continue
         if node.parallelism == 1 and sum(edge.upstream.parallelism for edge in edges) == 1:
             continue
-        _split(graph, node, spec, edges)
+        _split(graph, node, edges)
 
 
-def _split(
-    graph: FlatGraph, node: FlatNode, spec: WindowAggregateSpec, edges: list[FlatEdge]
-) -> None:
-    schema = edges[0].upstream.schema
-    assert schema is not None, "a columnar aggregate has columns before it"
-    output = partial_schema([schema.field(key) for key in spec.keys], spec.window, spec.aggregates)
-    partial = WindowPartialSpec(spec.keys, spec.window, spec.aggregates, output)
+def _split(graph: FlatGraph, node: FlatNode, edges: list[FlatEdge]) -> None:
+    """Put the first phase of a window before each of its inputs, where it has one."""
+    spec = node.spec
+    schema = edges[0].upstream.schema if edges else None
+    partial: Spec
+    if schema is None:
+        return
+    if isinstance(spec, WindowAggregateSpec) and two_phase(spec.aggregates):
+        keys = [schema.field(key) for key in spec.keys]
+        schema = partial_schema(keys, spec.window, spec.aggregates)
+        partial = WindowPartialSpec(spec.keys, spec.window, spec.aggregates, schema)
+        node.spec = dataclasses.replace(spec, partial_input=True)
+    elif isinstance(spec, WindowTopKSpec) and spec.window.grid.cover.alone:
+        partial = WindowTopKPartialSpec(spec, schema)
+    else:
+        return
     for number, edge in enumerate(edges):
         name = f"{node.name}.partial{number + 1 if len(edges) > 1 else ''}"
-        graph.insert(edge, name, partial, output)
-    node.spec = dataclasses.replace(spec, partial_input=True)
+        graph.insert(edge, name, partial, schema)
 
 
 def push_projection(graph: FlatGraph) -> None:

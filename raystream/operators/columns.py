@@ -314,7 +314,10 @@ def _read_for(step: Step, wanted: set[str], before: pa.Schema, timed: bool) -> s
 
 
 def _conform(record: pa.RecordBatch, output: pa.Schema) -> pa.RecordBatch:
-    """Give the record the declared schema; only a computed column may differ, in its type."""
-    columns = zip(record.columns, output, strict=True)
-    arrays = [normal_array(array, field.type) for array, field in columns]
+    """Give the record the declared schema: a computed column may differ in its type.
+
+    One that replaces a column that the source need not read stands at another place, too.
+    """
+    assert record.num_columns == len(output), "every column that was declared, and no other"
+    arrays = [normal_array(record.column(field.name), field.type) for field in output]
     return pa.RecordBatch.from_arrays(arrays, schema=output)

@@ -70,7 +70,12 @@ class Outgoing:
         # With nothing under way an envelope of any size may go: a wide row must not wait forever.
         if not self.in_flight_bytes:
             return True
-        needed = min(self.pending_bytes, self._limits.envelope_bytes_inline)
+        limits = self._limits
+        needed = min(self.pending_bytes, limits.envelope_bytes_inline)
+        # Where envelopes are large credit for a whole one is worth waiting for: half a window is
+        # still under way.
+        if min(self._envelope_limit, self.pending_bytes) >= limits.envelope_bytes_large:
+            needed = limits.envelope_bytes_large
         if self._pending:
             element, size = self._pending[0]
             if isinstance(element, Columns | Objects):

@@ -69,7 +69,8 @@ def count_by_columns(bids: rs.Stream) -> rs.Stream:
 WRITE = """
 import sys, raystream as rs
 job = rs.Job("bench-data", runtime="local")
-bids = job.source(rs.NexmarkSource(int(sys.argv[2]), rate=10_000, seed=1, kind="bid"))
+source = rs.NexmarkSource(int(sys.argv[2]), rate=10_000, seed=1, kind="bid")
+bids = job.source(source, watermark=rs.WatermarkStrategy("dateTime"))  # in order of time
 bids.sink(rs.FileSink(sys.argv[1], "parquet"))
 job.run()
 """

@@ -122,6 +122,7 @@ def assigning(timestamp: Any, unit: str, *, columns: bool) -> Case:
         read_again(unit),
         input=output,
         output=output,
+        forwards=False,
         watermark=10**15 - LATE_US - 1,
     )
 
@@ -141,6 +142,7 @@ ASSIGN = [
         each(lambda row: row),
         input=ODD_WIRE,
         output=ODD_WIRE,
+        forwards=False,
     ),
 ]
 
@@ -211,11 +213,15 @@ def sink() -> SinkSpec:
     return SinkSpec(KeepingSink(), "it", "")
 
 
+def writing(name: str, told: Story, schema: pa.Schema | None = None) -> Case:
+    return Case(name, sink, told, each(lambda row: row), input=schema, forwards=False)
+
+
 SINK = [
-    Case("columns", sink, story(), each(lambda row: row), input=ODD_WIRE),
-    Case("objects", sink, story(), each(lambda row: row)),
-    Case("without event time", sink, story(timed=False), each(lambda row: row), input=ODD),
-    Case("nothing comes", sink, ONLY_TIME, each(lambda row: row), input=ODD_WIRE),
+    writing("columns", story(), ODD_WIRE),
+    writing("objects", story()),
+    writing("without event time", story(timed=False), ODD),
+    writing("nothing comes", ONLY_TIME, ODD_WIRE),
 ]
 
 CASES = {"assign_timestamps": ASSIGN, "sink": SINK, "source": SOURCE}

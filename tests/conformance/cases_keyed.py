@@ -18,11 +18,8 @@ from raystream.operators.object_aggregate import ObjectAggregateSpec
 from raystream.operators.reduce import ReduceSpec
 from raystream.operators.running_aggregate import RunningAggregateSpec
 
-STORY = story(80, seed=2)
-UNTIMED = story(80, seed=3, timed=False)
-OBJECTS = [
-    [(time, row) for time, row in item] if isinstance(item, list) else item for item in STORY
-]
+STORY = story(50, seed=2)
+UNTIMED = story(50, seed=3, timed=False)
 
 
 def by_k(row: Any) -> Any:
@@ -158,29 +155,35 @@ def gathered(first: Any, rows: list[Row]) -> Any:
     return row
 
 
+def gather_own(a: Any, b: Any) -> Any:
+    """Do the same to rows that belong to who made them: the first is copied, once."""
+    return gather(a if "mine" in a else {**a, "mine": True}, b)
+
+
+def gathered_own(first: Any, rows: list[Row]) -> Any:
+    row = gathered(first, rows)
+    return {**row, "mine": True} if len(rows) > 1 else row
+
+
 def reducing(emit: str, names: tuple[str, ...], told: Story, *, columns: bool) -> Case:
     untimed = told is UNTIMED
     wire = (ODD if untimed else ODD_WIRE) if columns else None
     key = by_k if names == ("k",) else by_both
+    function, out = (gather, gathered) if columns else (gather_own, gathered_own)
     return Case(
         f"{'columns' if columns else 'objects'} by {', '.join(names)}, emit={emit}"
         f"{', without event time' if untimed else ''}",
-        lambda: ReduceSpec(Function(_copying), names if columns else None, wire, emit, "it", ""),
+        lambda: ReduceSpec(Function(function), names if columns else None, wire, emit, "it", ""),
         told,
-        lambda some, ended: running(some, ended, key, gathered, emit),
+        lambda some, ended: running(some, ended, key, out, emit),
         input=wire,
         output=wire,
         key_of=None if columns else key,
         keys=names if columns else (),
         ordered=emit == "row",
+        forwards=emit != "final",
         view=last_of_keys(names) if emit == "batch" else None,
     )
-
-
-def _copying(a: Any, b: Any) -> Any:
-    # Rows of an object stream belong to who made them; a function that changes its state takes a
-    # copy of the first.
-    return gather({**a}, b)
 
 
 REDUCE = [
@@ -306,6 +309,7 @@ def aggregating(emit: str, keys: tuple[str, ...], told: Story, *, timed: bool = 
         output=output,
         keys=keys,
         ordered=emit == "row",
+        forwards=emit != "final",
         view=last_of_keys(keys) if emit == "batch" else None,
     )
 
@@ -346,6 +350,7 @@ def aggregating_objects(emit: str, names: tuple[str, ...], told: Story, key: Any
         key_of=key,
         keys=(),
         ordered=emit == "row",
+        forwards=emit != "final",
         view=last_of_keys(names) if emit == "batch" else None,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -29,10 +29,11 @@ from raystream.operators.object_window import ObjectWindowSpec
 from raystream.operators.window_aggregate import WindowAggregateSpec
 from raystream.operators.window_partial import WindowPartialSpec, partial_schema
 from raystream.operators.window_top_k import WindowTopKSpec
+from raystream.operators.window_top_k_partial import WindowTopKPartialSpec
 
-STORY = story(90, seed=5, jitter=25)
+STORY = story(60, seed=5, jitter=25)
 SHORT = story(40, seed=7, jitter=25)
-DENSE = story(100, seed=6, jitter=40)
+DENSE = story(80, seed=6, jitter=40)
 LATE: Story = [
     [(3, {**row}) for _, row in rows_of(STORY)[:3]],
     9,
@@ -101,13 +102,13 @@ def gathering(
 
 FEW = {name: MODELS[name] for name in ("rows", "sum_i", "max_f", "min_k", "mean_i", "sum_d")}
 WINDOW_AGGREGATE = [
-    *(gathering(name, ("k",), STORY, FEW) for name in WINDOWS),
-    gathering("tumbling", ("k",), DENSE),
+    *(gathering(name, ("k",), SHORT, FEW, with_own=False) for name in WINDOWS),
+    gathering("tumbling", ("k",)),
     gathering("tumbling", (), LATE),
     gathering("sliding with gaps", ("f", "b")),
-    gathering("sliding", ("k",), SHORT),
+    gathering("sliding", ("d",), SHORT),
     gathering("sliding, more panes than are shared", ("b",), SHORT),
-    gathering("sliding", (), STORY, FEW, with_own=False),
+    gathering("sliding", (), DENSE, FEW, with_own=False),
     gathering("tumbling", ("t",), DENSE, FEW, with_own=False),
     gathering("tumbling", ("k",), ONLY_TIME),
 ]
@@ -125,18 +126,19 @@ MERGEABLE = {
 class Both:
     """The first phase and the second, as one operator: the first holds nothing back."""
 
-    first: WindowPartialSpec
-    second: WindowAggregateSpec
+    first: WindowPartialSpec | WindowTopKPartialSpec
+    second: WindowAggregateSpec | WindowTopKSpec
+    between: pa.Schema
 
     @property
     def verb(self) -> str:
-        return "window_aggregate"
+        return self.second.verb
 
     def describe(self) -> str:
         return f"{self.first.describe()} then {self.second.describe()}"
 
     def build(self) -> _Both:
-        return _Both(self.first.build(), self.second.build(), self.first.output)
+        return _Both(self.first.build(), self.second.build(), self.between)
 
 
 class _Both:
@@ -181,6 +183,7 @@ def in_two_phases(name: str, keys: tuple[str, ...], told: Story = STORY) -> Case
         lambda: Both(
             WindowPartialSpec(keys, window, made, between),
             WindowAggregateSpec(keys, window, made, output, partial_input=True),
+            between,
         ),
         told,
         whole.expect,
@@ -366,9 +369,34 @@ WINDOW_TOP_K = [
     ranking("tumbling", ("k",), 2, (("f", False),), ties=True, rank="rank", told=EMPTY),
 ]
 
+# window_top_k_partial -----------------------------------------------------------------------------
+
+
+def ranking_in_two_phases(
+    name: str, keys: tuple[str, ...], k: int, order: Any, *, ties: bool, told: Story = STORY
+) -> Case:
+    whole = ranking(name, keys, k, order, ties=ties, rank="rank", told=told)
+    spec = whole.spec()
+    return replace(
+        whole,
+        name=f"{whole.name}, in two phases",
+        spec=lambda: Both(WindowTopKPartialSpec(spec, ODD_WIRE), spec, ODD_WIRE),
+        late=None,  # rows that are pruned before are not known to be late
+    )
+
+
+WINDOW_TOP_K_PARTIAL = [
+    ranking_in_two_phases("tumbling", ("k",), 2, (("i", True),), ties=False),
+    ranking_in_two_phases("tumbling", ("k",), 1, (("f", False),), ties=True, told=LATE),
+    ranking_in_two_phases(
+        "tumbling with an offset", (), 3, (("d", False), ("i", True)), ties=True, told=DENSE
+    ),
+]
+
 CASES = {
     "object_window": OBJECT_WINDOW,
     "window_aggregate": WINDOW_AGGREGATE,
     "window_partial": WINDOW_PARTIAL,
     "window_top_k": WINDOW_TOP_K,
+    "window_top_k_partial": WINDOW_TOP_K_PARTIAL,
 }

@@ -120,16 +120,12 @@ def test_reading_from_any_position_gives_the_remaining_rows(index, data):
 @given(INDICES, st.data())
 def test_projection_gives_the_same_values(index, data):
     source, split, whole = pick(data, index)
-    if source.schema is None:
-        assert source.project(["a"]) is source
+    if source.schema is None or isinstance(source, ItemsSource):
+        assert source.project(["n"]) is source
         return
     names = data.draw(st.sets(st.sampled_from(source.schema.names), min_size=1))
     kept = [name for name in source.schema.names if name in names]
     narrow = source.project(sorted(names))
     assert narrow.schema.names == kept
     rows, _ = read(narrow, split, None, [1_000])
-    plain = [row[0] if isinstance(row, tuple) else row for row in whole]
-    got = [row[0] if isinstance(row, tuple) else row for row in rows]
-    if isinstance(source, ItemsSource):
-        kept = source.schema.names
-    assert got == [{name: row[name] for name in kept} for row in plain]
+    assert rows == [{name: row[name] for name in kept} for row in whole]

@@ -21,6 +21,9 @@ Made = tuple[Callable[[Any], Any], str]
 Names = Callable[..., list[str]]
 
 
+_TYPES = {"int": "Int64", "float": "Float64", "str": "String", "bool": "Boolean"}
+
+
 def kind(dtype: pl.DataType) -> str:
     """Name the kind of a column: int, float, str, bool or time."""
     names = {pl.Int64: "int", pl.Float64: "float", pl.String: "str", pl.Boolean: "bool"}
@@ -47,13 +50,21 @@ def expression(rng: random.Random, wanted: str, names: Names, depth: int = 2) ->
     if columns and rng.random() < 0.85:
         name = rng.choice(columns)
         return (lambda e: e.col(name)), name
-    value = {"int": rng.randint(-9, 9), "float": rng.randint(-9, 9) / 2, "str": "lit"}.get(wanted)
-    value = rng.random() < 0.5 if wanted == "bool" else value
-    # A literal alone is one row: it is bound to a column, whatever that holds.
-    first = names("int", "float", "str", "bool", "time", "other")[0]
-    return (
-        lambda e: e.when(e.col(first).is_null()).then(e.lit(value)).otherwise(e.lit(value))
-    ), repr(value)
+    values = {
+        "int": rng.randint(-9, 9),
+        "float": rng.randint(-9, 9) / 2,
+        "str": rng.choice("abz"),
+        "bool": rng.random() < 0.5,
+    }
+    value = values[wanted]
+    # A literal alone is one row, and some functions take no literal: it stands beside a column.
+    first = names("int", "float", "str", "bool", "time")[0]
+
+    def literal(e: Any) -> Any:
+        lit = e.lit(value, getattr(e, _TYPES[wanted]))
+        return e.when(e.col(first).is_null()).then(lit).otherwise(lit)
+
+    return literal, repr(value)
 
 
 def _compound(rng: random.Random, wanted: str, names: Names, depth: int) -> Made:

@@ -64,9 +64,9 @@ def table_source(rng: random.Random) -> tuple[rs.Source, pl.DataFrame, int]:
     delay_us = rng.choice([0, 1, 3_000_000])
     parts, number = [], rng.choice([1, 1, 2, 3, 5])
     for index in range(number):
-        rows = rng.choice([0, 1, 20, 60, 100]) // (1 if number == 1 else 2)
+        rows = rng.choice([0, 1, 10, 25]) * (2 if number == 1 else 1)
         times = sorted(
-            start_us + rng.randrange(span_us) // rng.choice([1, 500_000]) * 1 for _ in range(rows)
+            start_us + rng.randrange(span_us) for _ in range(rows)
         )
         times.sort(key=lambda time: time + rng.randint(0, delay_us))
         parts.append(_part(rng, times, 1_000 * index))

@@ -58,7 +58,7 @@ class Pipeline:
         self.log: list[str] = []
         self._number = 0
         parallelism = rng.randint(1, PARALLELISM_MAX)
-        limits = {"batch_rows_max": rng.choice([1, 2, 5, 17, 60, 32_768])}
+        limits = {"batch_rows_max": rng.choice([1, 3, 8, 20, 60, 32_768])}
         if rng.random() < 0.5:
             limits["row_batch_rows_max"] = rng.choice([1, 3, 20])
             limits["firing_rows_max"] = rng.choice([1, 4, 50])
