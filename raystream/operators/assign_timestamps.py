@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.watermark import WatermarkStrategy
-from raystream.flow.batch import Batch, Columns, Objects, with_times
+from raystream.flow.batch import EVENT_TIME, Batch, Columns, Objects, with_times
 from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
 from raystream.operators.timestamps import TimestampReader
 
@@ -41,6 +41,10 @@ class AssignTimestamps:
 
     def __init__(self, spec: AssignTimestampsSpec) -> None:
         self._reader = TimestampReader(spec.watermark, spec.operator, spec.where)
+        # Not all columns of the input: those that nobody behind reads may be left out here.
+        self._names = (
+            None if spec.output is None else [n for n in spec.output.names if n != EVENT_TIME]
+        )
         self._lateness_us = spec.watermark.out_of_orderness_us
         self._watermark_us = MIN_TIME
 
@@ -50,7 +54,8 @@ class AssignTimestamps:
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         times = self._reader.read(batch)
         if isinstance(batch, Columns):
-            yield with_times(batch.visible, times)
+            visible = batch.visible
+            yield with_times(visible if self._names is None else visible.select(self._names), times)
         else:
             yield Objects(batch.values, times, batch.keys)
         if len(times):

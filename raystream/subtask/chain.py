@@ -49,7 +49,7 @@ class RunningChain:
             self._close_from(self._opened)
 
     def _close_from(self, index: int) -> None:
-        if index == len(self.operators):
+        if index >= len(self.operators):  # above, where one of them could not even be built
             return
         try:
             self.operators[index].close()

@@ -5,6 +5,7 @@ The bids are made once by the generator's readers and lie in files; DuckDB count
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def side_by_side(table: pa.Table, folder: Path) -> rs.FileSource:
     """A large file of several splits, then small ones: each begins where another ended."""
     folder.mkdir()
     ends = [0, table.num_rows * 3 // 4, table.num_rows * 7 // 8, table.num_rows]
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in itertools.pairwise(ends):
         part = table.slice(start, end - start)
         pq.write_table(part, folder / f"{start:06}.parquet", row_group_size=20_000)
     return rs.FileSource(str(folder))

@@ -21,6 +21,9 @@ Made = tuple[Callable[[Any], Any], str]
 Names = Callable[..., list[str]]
 
 
+ROUNDED = "rounded"
+"""How columns begin that Polars may have rounded another way: nothing is computed from these."""
+
 _TYPES = {"int": "Int64", "float": "Float64", "str": "String", "bool": "Boolean"}
 
 
@@ -58,7 +61,7 @@ def expression(rng: random.Random, wanted: str, names: Names, depth: int = 2) ->
     }
     value = values[wanted]
     # A literal alone is one row, and some functions take no literal: it stands beside a column.
-    first = names("int", "float", "str", "bool", "time")[0]
+    first = names(*_ANY)[0]
 
     def literal(e: Any) -> Any:
         lit = e.lit(value, getattr(e, _TYPES[wanted]))
@@ -135,12 +138,12 @@ _bool: list[Any] = [
 ]
 
 
-def row_function(rng: random.Random, columns: list[str]) -> Callable[[dict[str, Any]], int]:
+def row_function(rng: random.Random, flow: Flow) -> Callable[[dict[str, Any]], int]:
     """Give a function of a row, as a user would write it: a number of 0 to 99."""
-    name, factor = rng.choice(columns), rng.choice([1, 7])
+    name, factor = rng.choice([*flow.of(*_ANY), None]), rng.choice([1, 7])
 
     def function(row: dict[str, Any]) -> int:
-        return sum(str(row[name]).encode()) * factor % 100
+        return sum(str(row.get(name)).encode()) * factor % 100
 
     return function
 
@@ -150,6 +153,7 @@ def row_function(rng: random.Random, columns: list[str]) -> Callable[[dict[str, 
 _ANY = ("int", "str", "float", "bool", "time")
 _ORDERED = ("int", "str", "float", "time")
 _NUMBERS = ("int", "float")
+_ROUNDING = ("mean", "stddev", "variance", "p30", "median")
 
 
 def _sum(c: pl.Expr) -> pl.Expr:
@@ -175,11 +179,11 @@ def aggregates(pipeline: Pipeline, flow: Flow) -> dict[str, tuple[Any, pl.Expr]]
     rng, asked = pipeline.rng, {}
     mergeable = rng.random() < 0.6
     for _ in range(rng.randint(1, 4)):
-        name = pipeline.fresh("a")
         test = expression(rng, "bool", flow.of) if rng.random() < 0.25 else None
         ours, theirs, text = _aggregate(rng, flow, test, mergeable=mergeable)
         if test is not None:
             ours, text = ours.where(test[0](rs)), f"{text} where {test[1]}"
+        name = pipeline.fresh(ROUNDED if text.startswith(_ROUNDING) else "a")
         pipeline.said(f"  {name} = {text}")
         asked[name] = ours, theirs
     return asked

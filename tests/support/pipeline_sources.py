@@ -65,9 +65,7 @@ def table_source(rng: random.Random) -> tuple[rs.Source, pl.DataFrame, int]:
     parts, number = [], rng.choice([1, 1, 2, 3, 5])
     for index in range(number):
         rows = rng.choice([0, 1, 10, 25]) * (2 if number == 1 else 1)
-        times = sorted(
-            start_us + rng.randrange(span_us) for _ in range(rows)
-        )
+        times = sorted(start_us + rng.randrange(span_us) for _ in range(rows))
         times.sort(key=lambda time: time + rng.randint(0, delay_us))
         parts.append(_part(rng, times, 1_000 * index))
     tables = pl.from_arrow(pa.Table.from_batches(parts, SCHEMA))

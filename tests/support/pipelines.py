@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pipeline_columns as kinds
 import polars as pl
@@ -42,8 +41,9 @@ class Flow:
         return [name for name in self.rows.columns if name != TIME]
 
     def of(self, *names: str) -> list[str]:
-        """The columns of some kinds."""
-        return [name for name in self.columns if kinds.kind(self.rows.schema[name]) in names]
+        """The columns of some kinds; without those that rounding may make differ."""
+        exact = [name for name in self.columns if not name.startswith(kinds.ROUNDED)]
+        return [name for name in exact if kinds.kind(self.rows.schema[name]) in names]
 
     @property
     def schema(self) -> pa.Schema:
@@ -166,7 +166,7 @@ class Pipeline:
         if len(flow.columns) < 3:
             return None
         gone, old = self.rng.sample(flow.columns, 2)
-        new = self.fresh("r")
+        new = self.fresh(kinds.ROUNDED if old.startswith(kinds.ROUNDED) else "r")
         self.said(f"drop {gone}, rename {old} to {new}")
         stream = flow.stream.drop(gone).rename({old: new})
         return replace(flow, stream=stream, rows=flow.rows.drop(gone).rename({old: new}))
@@ -194,7 +194,7 @@ class Pipeline:
     # Functions of rows -----------------------------------------------------------------------
 
     def map(self, flow: Flow) -> Flow:
-        name, function = self.fresh("m"), kinds.row_function(self.rng, flow.columns)
+        name, function = self.fresh("m"), kinds.row_function(self.rng, flow)
         self.said(f"map: {name}")
         schema = flow.schema.append(pa.field(name, pa.int64()))
         stream = flow.stream.map(lambda row: row | {name: function(row)}, schema)
@@ -203,7 +203,7 @@ class Pipeline:
         return replace(flow, stream=self.place(stream), rows=rows)
 
     def flat_map(self, flow: Flow) -> Flow:
-        function = kinds.row_function(self.rng, flow.columns)
+        function = kinds.row_function(self.rng, flow)
         self.said("flat_map")
         stream = flow.stream.flat_map(lambda row: [row] * (function(row) % 3), flow.schema)
         times = [function(row) % 3 for row in flow.rows.drop(TIME).to_dicts()]
@@ -211,7 +211,7 @@ class Pipeline:
         return replace(flow, stream=self.place(stream), rows=flow.rows[index])
 
     def filter_function(self, flow: Flow) -> Flow:
-        function = kinds.row_function(self.rng, flow.columns)
+        function = kinds.row_function(self.rng, flow)
         self.said("filter by a function")
         stream = flow.stream.filter(lambda row: function(row) % 4 > 0)
         kept = [function(row) % 4 > 0 for row in flow.rows.drop(TIME).to_dicts()]
@@ -237,7 +237,7 @@ class Pipeline:
         return self.with_columns(replace(flow, stream=self._exchanged(flow.stream, flow)))
 
     def _exchanged(self, stream: rs.Stream, flow: Flow) -> rs.Stream:
-        function = kinds.row_function(self.rng, flow.columns)
+        function = kinds.row_function(self.rng, flow)
         ways: dict[str, Callable[[], rs.Stream]] = {
             "rebalance": stream.rebalance,
             "local rebalance": lambda: stream.rebalance(local=True),
@@ -398,17 +398,3 @@ STEPS: list[Callable[[Pipeline, Flow], Flow | None]] = [
     *[Pipeline.window] * 4,
     *[Pipeline.top_k] * 2,
 ]
-
-
-def ordered(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """Rows as tuples in an order of their own; lists, which come in any order, sorted."""
-
-    def value(one: Any) -> Any:
-        return tuple(sorted(one)) if isinstance(one, list) else one
-
-    def key(row: tuple[Any, ...]) -> tuple[Any, ...]:
-        # Floats last: rows that differ in nothing but a rounding error keep their order.
-        plain = sorted(row, key=lambda one: isinstance(one, float))
-        return tuple((one is None, type(one).__name__, one) for one in plain)
-
-    return sorted((tuple(value(one) for one in row.values()) for row in rows), key=key)

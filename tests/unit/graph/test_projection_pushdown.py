@@ -186,3 +186,22 @@ def test_hidden_columns_are_made_in_the_step_before_them():
     made = nodes(job)
     assert "filter#1" in made
     assert columns(made["filter#1"]) == ["k", "__a0"]
+
+
+def test_a_column_that_is_replaced_unread_keeps_its_place():
+    job, s = make()
+    replaced = s.with_columns(n="v", w=COL("v") + 1)
+    replaced.print()
+    assert "w" not in columns(nodes(job)["src"])
+    assert replaced.collect() == [
+        {"t": 0, "k": 1, "v": 3, "w": 4, "x": "a", "n": 3},
+        {"t": 1, "k": 2, "v": 4, "w": 5, "x": "b", "n": 4},
+    ]
+
+
+def test_event_time_given_behind_a_function_leaves_out_what_nobody_reads():
+    job, s = make()
+    again = s.map(lambda row: row, TABLE.schema).assign_timestamps(STRATEGY)
+    again.named("again").select("v").print()
+    assert columns(nodes(job)["again"]) == ["t", "v"]
+    assert again.select("v").collect() == [{"v": 3}, {"v": 4}]

@@ -111,6 +111,21 @@ def test_only_what_is_open_is_closed_when_opening_fails():
     assert log == [("b", "close"), ("c", "close")]
 
 
+def test_there_is_nothing_to_close_when_building_fails():
+    @dataclass(frozen=True, eq=False)
+    class Unbuilt(Telling):
+        def build(self) -> Any:
+            raise RuntimeError("b build")
+
+    log = []
+    nodes = (node(Telling("a", log), [1]), node(Unbuilt("b", log)))
+    chain = RunningChain(Chain("it", nodes, 1), lambda n: OpenContext(n.name))
+    with pytest.raises(RuntimeError, match="b build"):
+        chain.open()
+    chain.close()
+    assert log == []
+
+
 def test_all_are_closed_once_though_closing_one_fails():
     log = []
     chain = running(
