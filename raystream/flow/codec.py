@@ -24,7 +24,7 @@ from raystream.flow.ids import ChannelId
 
 _HEADER = struct.Struct("<4sIIIIQI")
 _HEAD = struct.Struct("<BxxxI")
-_CREDIT = struct.Struct("<IIIQQ")
+_CREDIT = struct.Struct("<IIIQQq")
 _INT64 = struct.Struct("<q")
 _MAGIC = b"RSE1"
 _ALIGN = 64
@@ -81,17 +81,21 @@ def row_bytes(batch: Objects, every: int) -> float:
     return len(_pickled((values, None, keys))) / len(values) + 8
 
 
-def encode_credit(channel: ChannelId, consumed_bytes: int, window_bytes: int) -> bytes:
+def encode_credit(
+    channel: ChannelId, consumed_bytes: int, window_bytes: int, received_bytes: int | None = None
+) -> bytes:
     """Write a grant of credit: it travels as often as frames do."""
+    received = -1 if received_bytes is None else received_bytes
     return _CREDIT.pack(
-        channel.edge, channel.upstream, channel.downstream, consumed_bytes, window_bytes
+        channel.edge, channel.upstream, channel.downstream, consumed_bytes, window_bytes, received
     )
 
 
-def decode_credit(message: bytes) -> tuple[ChannelId, int, int]:
-    """Read a grant of credit: the channel, what was consumed of it, what may be on its way."""
-    edge, upstream, downstream, consumed_bytes, window_bytes = _CREDIT.unpack(message)
-    return ChannelId(edge, upstream, downstream), consumed_bytes, window_bytes
+def decode_credit(message: bytes) -> tuple[ChannelId, int, int, int | None]:
+    """Read a grant: the channel, what was consumed, what may be on its way, what had arrived."""
+    edge, upstream, downstream, consumed_bytes, window_bytes, received = _CREDIT.unpack(message)
+    channel = ChannelId(edge, upstream, downstream)
+    return channel, consumed_bytes, window_bytes, None if received < 0 else received
 
 
 def read_header(frame: bytes) -> Header:

@@ -160,6 +160,8 @@ class LocalJob:
                     self._pass(subtask, to, sub.Received(frame))
                 case sub.GrantCredit(to, credit):
                     self._pass(subtask, to, credit)
+                case sub.AskProgress(to, channel):
+                    self._pass(subtask, to, sub.ProgressAsked(channel))
                 case sub.Poll():
                     self._poll(subtask, effect)
                 case sub.Ended(committables):

@@ -36,11 +36,22 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class CreditCame:
-    """The receiver of a channel has consumed so much, and allows so much to be on its way."""
+    """The receiver of a channel has consumed so much, and allows so much to be on its way.
+
+    ``received_bytes`` is there where the sender had asked: what has arrived at all.
+    """
 
     channel: ChannelId
     consumed_bytes: int
     window_bytes: int
+    received_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressAsked:
+    """The sender of a channel has waited long for credit, and asks what has arrived."""
+
+    channel: ChannelId
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,9 @@ class Cancel:
     """Stop now; nothing that was not committed becomes visible."""
 
 
-Event: TypeAlias = Start | SplitsFound | Received | CreditCame | Polled | Commit | Finish | Cancel
+Event: TypeAlias = (
+    Start | SplitsFound | Received | CreditCame | ProgressAsked | Polled | Commit | Finish | Cancel
+)
 
 # Effects -----------------------------------------------------------------------------------------
 
@@ -88,6 +101,14 @@ class GrantCredit:
 
     to: SubtaskId
     credit: CreditCame
+
+
+@dataclass(frozen=True, slots=True)
+class AskProgress:
+    """Ask a downstream subtask what has arrived on a channel: slow is not dead."""
+
+    to: SubtaskId
+    channel: ChannelId
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +136,4 @@ class Closed:
     """The subtask holds nothing any more."""
 
 
-Effect: TypeAlias = Send | GrantCredit | Poll | Ended | Committed | Closed
+Effect: TypeAlias = Send | GrantCredit | AskProgress | Poll | Ended | Committed | Closed

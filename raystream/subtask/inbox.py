@@ -123,6 +123,14 @@ class Inbox:
         # What still waits here will bring credit when it is done with.
         return MAX_TIME if channel.queued_bytes else channel.granted_us + _LATE_GRANT_US
 
+    def progress(self, channel: ChannelId) -> GrantCredit:
+        """Answer a sender that asks what has arrived; the answer renews its credit."""
+        entry = self.channels[channel]
+        entry.granted_bytes = entry.consumed_bytes
+        received = entry.consumed_bytes + entry.queued_bytes
+        credit = CreditCame(channel, entry.consumed_bytes, entry.window_bytes, received)
+        return GrantCredit(entry.link.peer, credit)
+
     def finish(self, channel: ChannelId) -> None:
         """Note that nothing more will come on a channel."""
         self.channels[channel].finished = True

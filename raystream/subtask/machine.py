@@ -39,18 +39,21 @@ from raystream.subtask.events import (
     Event,
     Finish,
     Polled,
+    ProgressAsked,
     Received,
     SplitsFound,
     Start,
 )
 from raystream.subtask.gate import Gate
 from raystream.subtask.inbox import Inbox, Incoming
-from raystream.subtask.output import Outgoing, OutputEdge
-from raystream.subtask.partition import partitioner
+from raystream.subtask.output import output_edges
 from raystream.subtask.splits import Splits
-from raystream.subtask.wiring import inputs_of, outputs_of
+from raystream.subtask.wiring import inputs_of
 
 _SLICE_US = 2_000
+_BUSY_FLUSH_US = 50_000
+"""A subtask that never rests lets partial envelopes go all the same: rows of a slow function must
+not wait for an envelope's worth of them."""
 FINAL_CHECKPOINT = 1
 
 
@@ -91,7 +94,7 @@ class SubtaskMachine:
         self._gate = Gate()
         for link in links:
             self._gate.add(link.channel)
-        self._edges = _edges(plan, subtask, attempt)
+        self._edges = output_edges(plan, subtask, attempt)
         self._outgoing = {c.link.channel: c for e in self._edges.values() for c in e.channels}
         self._chain = RunningChain(plan.chain(subtask.chain), context)
         with contextlib.ExitStack() as undo:
@@ -103,7 +106,7 @@ class SubtaskMachine:
         self._polled: list[Polled] = []  # bounded by the polls under way
         self._task: Iterator[None] | None = None
         self._effects: list[Effect] = []
-        self._flushed_us = MIN_TIME
+        self._flushed_us = clock.monotonic_us()
         self._flush_cost_us = 0
         self._since_us = clock.monotonic_us()
         self._spent = {"busy": 0, "backpressured": 0, "idle": 0}
@@ -170,10 +173,15 @@ class SubtaskMachine:
                 self._take_splits(self._splits, splits)
             case Received(frame):
                 self._inbox.receive(frame)
-            case CreditCame(channel, consumed_bytes, window_bytes):
+            case CreditCame(channel, consumed_bytes, window_bytes, received_bytes):
                 self._account("backpressured" if self.blocked else "idle")
                 self._outgoing[channel].credit(consumed_bytes, window_bytes)
+                if received_bytes is not None:
+                    self._outgoing[channel].arrived(received_bytes)
+                self._ask_after_silence(self._clock.monotonic_us())
                 self._send(flush=False)
+            case ProgressAsked(channel):
+                self._effects.append(self._inbox.progress(channel))
             case Polled():
                 self._polled.append(event)
             case Commit(checkpoint_id, committables):
@@ -200,10 +208,11 @@ class SubtaskMachine:
         self._effects += self._inbox.grants(now_us)
         if self._task is None:
             self._ask()
-        if self._resting:
+        if self._resting or now_us >= self._flushed_us + _BUSY_FLUSH_US:
             self._flush(now_us)
         if self.blocked and self._splits is not None:
             self._splits.held_up()
+        self._ask_after_silence(now_us)
         self._account("busy")
         return self._given()
 
@@ -328,6 +337,9 @@ class SubtaskMachine:
     def _dues(self) -> Iterator[int]:
         if self._resting and any(c.sendable for c in self._outgoing.values()):
             yield self._flush_due_us
+        for channel in self._outgoing.values():
+            if channel.stalled_us is not None:
+                yield channel.stalled_us + self._limits.stalled_credit_us
         grant_us = self._inbox.next_grant_us()
         if grant_us is not None:
             yield grant_us
@@ -335,6 +347,10 @@ class SubtaskMachine:
             poll_us = self._splits.next_poll_us()
             if poll_us is not None:
                 yield poll_us
+
+    def _ask_after_silence(self, now_us: int) -> None:
+        for channel in self._outgoing.values():
+            self._effects += channel.asks(now_us)
 
     # The rest --------------------------------------------------------------------------------
 
@@ -379,19 +395,3 @@ class SubtaskMachine:
         now_us = self._clock.monotonic_us()
         self._spent[spent_on] += now_us - self._since_us
         self._since_us = now_us
-
-
-def _edges(plan: PhysicalPlan, subtask: SubtaskId, attempt: int) -> dict[int, OutputEdge]:
-    edges = {}
-    for edge in plan.outputs(subtask.chain):
-        divide = partitioner(
-            edge.exchange,
-            upstream=subtask.index,
-            parallelism_up=subtask.parallelism,
-            parallelism_down=plan.chain(edge.downstream).parallelism,
-            max_parallelism=plan.max_parallelism,
-        )
-        links = outputs_of(plan, subtask, edge)
-        channels = [Outgoing(link, attempt, plan.limits) for link in links]
-        edges[edge.id] = OutputEdge(edge.id, divide, channels)
-    return edges

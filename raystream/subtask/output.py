@@ -12,12 +12,15 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from raystream.config import Limits
+from raystream.errors import SubtaskLost
 from raystream.flow.batch import Batch, Columns, Objects, concat
 from raystream.flow.codec import Header, encode, overhead_bytes, row_bytes
 from raystream.flow.element import MIN_TIME, Element, EndOfInput, Status, Watermark
-from raystream.subtask.events import Send
-from raystream.subtask.partition import Partitioner
-from raystream.subtask.wiring import Link
+from raystream.flow.ids import SubtaskId
+from raystream.graph.physical import PhysicalPlan
+from raystream.subtask.events import AskProgress, Send
+from raystream.subtask.partition import Partitioner, partitioner
+from raystream.subtask.wiring import Link, outputs_of
 
 _CONTROL_BYTES = 128
 """A watermark, a status or an end on the wire: its head and its body, both padded."""
@@ -45,6 +48,8 @@ class Outgoing:
         self.window_bytes = limits.channel_bytes_min
         self.watermark_us = MIN_TIME
         self._ended = False
+        self._missed = False
+        self.stalled_us: int | None = None
 
     @property
     def _envelope_limit(self) -> int:
@@ -133,6 +138,29 @@ class Outgoing:
             if limits.envelope_bytes_inline < min(room, size) < limits.envelope_bytes_large:
                 room = limits.envelope_bytes_inline
             yield self._envelope(room)
+
+    def asks(self, now_us: int) -> Iterator[AskProgress]:
+        """Ask the receiver what has arrived, when there has been no credit for long."""
+        if not self._pending or self._has_credit:
+            self.stalled_us = None
+        elif self.stalled_us is None:
+            self.stalled_us = now_us
+        elif now_us - self.stalled_us >= self._limits.stalled_credit_us:
+            self.stalled_us = now_us
+            yield AskProgress(self.link.peer, self.link.channel)
+
+    def arrived(self, received_bytes: int) -> None:
+        """Take the answer: slow is not dead, but what is missing twice is lost.
+
+        Raises: SubtaskLost if something that was sent has not arrived at two answers.
+        """
+        missing_bytes = self.sent_bytes - received_bytes
+        if missing_bytes > 0 and self._missed:
+            raise SubtaskLost(
+                f"{missing_bytes} bytes sent on {self.link.channel} to {self.link.peer} never came",
+                hint="a message between two actors was lost; the job can only start again",
+            )
+        self._missed = missing_bytes > 0
 
     def credit(self, consumed_bytes: int, window_bytes: int) -> None:
         """Take a grant; grants are cumulative, so that a late one changes nothing."""
@@ -247,3 +275,20 @@ class OutputEdge:
     def watermark(self, time_us: int) -> None:
         for channel in self.channels:
             channel.watermark(time_us)
+
+
+def output_edges(plan: PhysicalPlan, subtask: SubtaskId, attempt: int) -> dict[int, OutputEdge]:
+    """Make the sending side of every edge that leaves a subtask."""
+    edges = {}
+    for edge in plan.outputs(subtask.chain):
+        divide = partitioner(
+            edge.exchange,
+            upstream=subtask.index,
+            parallelism_up=subtask.parallelism,
+            parallelism_down=plan.chain(edge.downstream).parallelism,
+            max_parallelism=plan.max_parallelism,
+        )
+        links = outputs_of(plan, subtask, edge)
+        channels = [Outgoing(link, attempt, plan.limits) for link in links]
+        edges[edge.id] = OutputEdge(edge.id, divide, channels)
+    return edges

@@ -80,7 +80,7 @@ class SubtaskCalls:
         self._mailbox.put(sub.CreditCame(*decode_credit(message)))
 
     def control(self, event: sub.Event) -> None:
-        """Take a word of the coordinator."""
+        """Take a word of the coordinator, or a question of a sender."""
         if isinstance(event, sub.Finish | sub.Cancel):
             self._closing.set()
             self._outbox.close()
@@ -138,6 +138,7 @@ class _Shell:
         self._coordinator: Any = None
         self._push: dict[SubtaskId, Any] = {}
         self._credit: dict[SubtaskId, Any] = {}
+        self._control: dict[SubtaskId, Any] = {}
         self._sinks: dict[str, SinkSpec] = sink_specs(plan)
         self._polls: queue.SimpleQueue[sub.Poll | None] = queue.SimpleQueue()  # two at most
         self._reported_us = 0
@@ -149,6 +150,7 @@ class _Shell:
         for peer, actor in peers.items():
             self._push[peer] = actor.push.options(num_returns=0)
             self._credit[peer] = actor.credit.options(num_returns=0, concurrency_group="ctl")
+            self._control[peer] = actor.control.options(num_returns=0, concurrency_group="ctl")
 
     def run(self) -> None:
         """Live from deployment to the end; whatever breaks is told to the coordinator."""
@@ -210,9 +212,14 @@ class _Shell:
                     sends += 1
                 case sub.GrantCredit(to, credit):
                     message = encode_credit(
-                        credit.channel, credit.consumed_bytes, credit.window_bytes
+                        credit.channel,
+                        credit.consumed_bytes,
+                        credit.window_bytes,
+                        credit.received_bytes,
                     )
                     self._credit[to].remote(message)
+                case sub.AskProgress(to, channel):
+                    self._control[to].remote(sub.ProgressAsked(channel))
                 case sub.Poll():
                     self._polls.put(effect)
                 case sub.Ended(committables):

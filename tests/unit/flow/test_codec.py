@@ -94,4 +94,7 @@ def test_outside_bytes_are_no_envelope(noise):
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**63), st.integers(0, 2**63), st.integers(0, 99))
 def test_credit_comes_back(edge, consumed, window, index):
     channel = ChannelId(edge, index, index + 1)
-    assert decode_credit(encode_credit(channel, consumed, window)) == (channel, consumed, window)
+    plain = encode_credit(channel, consumed, window)
+    assert decode_credit(plain) == (channel, consumed, window, None)
+    asked = encode_credit(channel, consumed, window, index)
+    assert decode_credit(asked) == (channel, consumed, window, index)

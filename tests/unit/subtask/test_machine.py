@@ -20,7 +20,7 @@ from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import Split
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.contracts.window import Tumbling
-from raystream.errors import ProtocolError, UserFunctionError
+from raystream.errors import ProtocolError, SubtaskLost, UserFunctionError
 from raystream.flow.batch import EVENT_TIME_FIELD, Columns, wire_schema
 from raystream.flow.element import EndOfInput, Status, Watermark
 from raystream.flow.exchange import Broadcast, Custom, Hash, Rebalance, ToOne
@@ -32,6 +32,7 @@ from raystream.operators.source import SourceSpec
 from raystream.operators.window_aggregate import WindowAggregateSpec
 from raystream.runtime import local
 from raystream.subtask.events import (
+    AskProgress,
     Cancel,
     Closed,
     Commit,
@@ -40,6 +41,7 @@ from raystream.subtask.events import (
     Ended,
     Finish,
     Polled,
+    ProgressAsked,
     SplitsFound,
     Start,
 )
@@ -107,6 +109,24 @@ def test_a_partial_envelope_waits_for_four_times_the_cost_of_the_last():
     assert it.sent() == [0, 1]
 
 
+def test_a_subtask_that_never_rests_does_not_keep_what_it_has_made():
+    # A function as slow as this one would fill an envelope in an hour.
+    clock = ManualClock()
+
+    def slow(row):
+        clock.advance(100_000)
+        return row
+
+    spec = MapSpec(Function(slow), WIRE, "it", "")
+    it = Driven(one_chain((node(spec),), WIRE, [ToOne()]), clock)
+    for number in range(10):
+        it.receive(rows(number, 1))
+    for number in range(9):
+        for _ in range(2):  # a slice ends when its time is over, the next ends the frame
+            it._take(it.machine.work())
+        assert it.sent() == list(range(number + 1))
+
+
 def test_without_credit_the_machine_stops_and_the_input_waits():
     it = passing()
     for start in range(0, 2_000, 100):
@@ -145,7 +165,8 @@ def test_while_one_output_is_full_the_others_partial_envelopes_leave():
     it.settle()
     assert it.machine.blocked
     assert it.sent(OUT_B) == [5]
-    assert it.machine.wake_us is None
+    # There is nothing to do but to ask, in a while, whether the consumer is still there.
+    assert it.machine.wake_us == SMALL.stalled_credit_us
 
 
 @pytest.mark.parametrize("count", [4, 5, 6])
@@ -155,9 +176,9 @@ def test_a_machine_that_is_held_up_sleeps_though_it_owes_credit(count):
         it.receive(rows(start, count))
     it.settle()
     assert it.machine.blocked
-    it.clock.advance(60 * SECOND)
+    it.clock.advance(SMALL.stalled_credit_us - 1)
     assert not it.machine.runnable
-    assert it.machine.wake_us is None
+    assert it.machine.wake_us == SMALL.stalled_credit_us
 
 
 def test_credit_is_granted_late_rather_than_never():
@@ -664,3 +685,49 @@ def test_polls_that_are_answered_late_do_not_pile_up():
     it.step(Polled(it.polls.pop(0).split.id, polled(0, 1)))
     it.settle()
     assert len(it.polls) == 2
+
+
+def held_up():
+    it = passing()
+    it.receive(rows(0, 2_000))
+    it.settle()
+    assert it.machine.blocked
+    return it
+
+
+def answer(it, received_bytes):
+    it.clock.advance(SMALL.stalled_credit_us)
+    it.settle()
+    asked = [effect for effect in it.effects if isinstance(effect, AskProgress)]
+    it.effects.clear()
+    assert [effect.channel for effect in asked] == [OUT]
+    it.step(CreditCame(OUT, 0, SMALL.channel_bytes_min, received_bytes))
+
+
+def test_a_sender_without_credit_asks_now_and_then_and_a_slow_receiver_is_not_dead():
+    it = held_up()
+    for _ in range(5):
+        answer(it, it.sent_bytes(OUT))
+    it.give_credit(OUT)
+    it.settle()
+    assert not [effect for effect in it.effects if isinstance(effect, AskProgress)]
+
+
+def test_what_is_missing_at_two_answers_is_lost():
+    it = held_up()
+    answer(it, it.sent_bytes(OUT) - 1)
+    answer(it, it.sent_bytes(OUT))  # it was on its way
+    answer(it, it.sent_bytes(OUT) - 1)
+    with pytest.raises(SubtaskLost, match="1 bytes sent on edge1:0->0"):
+        answer(it, it.sent_bytes(OUT) - 1)
+
+
+def test_a_receiver_says_what_has_arrived_and_renews_the_credit():
+    it = passing()
+    size = it.receive(rows(0, 3))
+    it.step(ProgressAsked(ChannelId(0, 0, 0)))
+    assert it.grants[-1].received_bytes == size
+    assert it.grants[-1].consumed_bytes == 0
+    it.settle()
+    it.step(ProgressAsked(ChannelId(0, 0, 0)))
+    assert (it.grants[-1].received_bytes, it.grants[-1].consumed_bytes) == (size, size)
