@@ -48,6 +48,7 @@ class Outgoing:
         self.window_bytes = limits.channel_bytes_min
         self.watermark_us = MIN_TIME
         self._ended = False
+        self._asked_bytes = 0
         self._missed = False
         self.stalled_us: int | None = None
 
@@ -147,6 +148,7 @@ class Outgoing:
             self.stalled_us = now_us
         elif now_us - self.stalled_us >= self._limits.stalled_credit_us:
             self.stalled_us = now_us
+            self._asked_bytes = self.sent_bytes
             yield AskProgress(self.link.peer, self.link.channel)
 
     def arrived(self, received_bytes: int) -> None:
@@ -154,7 +156,8 @@ class Outgoing:
 
         Raises: SubtaskLost if something that was sent has not arrived at two answers.
         """
-        missing_bytes = self.sent_bytes - received_bytes
+        # What was sent after the question need not be in the answer: credit may overtake it.
+        missing_bytes = self._asked_bytes - received_bytes
         if missing_bytes > 0 and self._missed:
             raise SubtaskLost(
                 f"{missing_bytes} bytes sent on {self.link.channel} to {self.link.peer} never came",

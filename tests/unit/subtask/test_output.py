@@ -144,6 +144,25 @@ def test_credit_for_what_was_never_sent_is_a_bug_of_ours():
         outgoing().credit(1, 4_000)
 
 
+def test_what_is_sent_while_the_answer_is_under_way_is_not_missed():
+    # A receiver that takes seconds over a frame gives its grant and its answer one after the other,
+    # again and again; the sender sends between the two.
+    channel = outgoing()
+    for turn in range(5):
+        channel.put(rows(0, 1_000))
+        list(channel.sends(flush=True))
+        assert list(channel.asks(2 * turn * SMALL.stalled_credit_us)) == []
+        assert list(channel.asks((2 * turn + 1) * SMALL.stalled_credit_us))
+        arrived_bytes = channel.sent_bytes
+        channel.credit(arrived_bytes, 4_000)
+        assert list(channel.sends(flush=True))
+        channel.arrived(arrived_bytes)
+        channel.credit(channel.sent_bytes, 100_000)
+        list(channel.sends(flush=True))
+        channel.credit(channel.sent_bytes, 4_000)
+        assert list(channel.asks((2 * turn + 1) * SMALL.stalled_credit_us)) == []
+
+
 def test_of_watermarks_with_no_rows_between_the_last_stays():
     channel = outgoing()
     channel.put(rows(0, 1))
