@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from raystream.errors import ProtocolError
-from raystream.flow.element import MIN_TIME, EndOfInput, Status, Watermark
+from raystream.flow.element import MIN_TIME, Status, Watermark
 
 
 class ChannelState(enum.Enum):
@@ -124,6 +124,3 @@ class Gate:
         if time_us > self.output_us:
             self.output_us = time_us
             yield Watermark(time_us)
-
-
-__all__ = ["ChannelState", "EndOfInput", "Gate"]
