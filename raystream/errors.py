@@ -147,6 +147,8 @@ class ProtocolError(InternalError):
 
 def job_failed(job: str, error: BaseException) -> JobFailed:
     """Wrap the reason of a failure for the caller of ``run``: its own traceback comes first."""
+    if isinstance(error, JobFailed):
+        return error
     user_traceback = error.user_traceback if isinstance(error, UserFunctionError) else ""
     if isinstance(error, RaystreamError):
         message, where, hint = error.message, error.where, error.hint

@@ -216,7 +216,12 @@ class WindowedStream:
         return Stream(made)
 
 
-def key_by(tip: Tip, columns: Sequence[Any], exprs: Mapping[str, Any]) -> KeyedStream:
+def key_by(
+    tip: Tip,
+    columns: Sequence[Any],
+    exprs: Mapping[str, Any],
+    fn_kwargs: Mapping[str, Any] | None = None,
+) -> KeyedStream:
     """Key a stream by columns, by computed columns, or by a function of the row.
 
     Raises: PlanError if there is no key, or a key has a type that cannot be one.
@@ -230,10 +235,12 @@ def key_by(tip: Tip, columns: Sequence[Any], exprs: Mapping[str, Any]) -> KeyedS
     if functions:
         if len(columns) + len(exprs) > 1:
             raise checks.error("key_by() takes one function, or columns, not both")
-        function = transforms.user_function("key_by", functions[0], None, where)
+        function = transforms.user_function("key_by", functions[0], fn_kwargs, where)
         columnar = node.type.schema is not None
         spec: Spec = KeyByFunctionSpec(function, "key_by", where, columnar)
         return _keyed_objects(tip, spec, ("key",), where)
+    if fn_kwargs is not None:
+        raise checks.error("key_by(): fn_kwargs= goes to a function, and the keys are columns")
     if node.type.schema is None:
         names = _field_names(checks, columns, exprs)
         return _keyed_objects(tip, KeyByFieldsSpec(names, "key_by", where), names, where)

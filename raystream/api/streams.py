@@ -11,6 +11,7 @@ from raystream.api import collecting, placement, transforms
 from raystream.api.callsite import user_line
 from raystream.api.columns import same_type
 from raystream.api.draft import Tip
+from raystream.contracts.functions import Opened
 from raystream.contracts.sink import Sink
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.contracts.window import Window
@@ -145,14 +146,16 @@ class Stream:
 
     # Streams and time
 
-    def key_by(self, *columns: Any, **exprs: Any) -> KeyedStream:
+    def key_by(
+        self, *columns: Any, fn_kwargs: Mapping[str, Any] | None = None, **exprs: Any
+    ) -> KeyedStream:
         """Bring rows of one key together: by columns, computed columns, or a function of the row.
 
         With a function the stream becomes one of objects, and its key column is ``key``.
         """
         from raystream.api.keyed import key_by
 
-        return key_by(self._tip, columns, exprs)
+        return key_by(self._tip, columns, exprs, fn_kwargs)
 
     def window_all(self, window: Window) -> WindowedStream:
         """Gather all rows in windows of event time, in one subtask."""
@@ -213,14 +216,14 @@ class Stream:
         """Send all rows to the first subtask."""
         return self._by(ToOne())
 
-    def partition_by(self, fn: Callable[[Any], int]) -> Stream:
+    def partition_by(
+        self, fn: Callable[..., int], *, fn_kwargs: Mapping[str, Any] | None = None
+    ) -> Stream:
         """Send each row to the subtask that ``fn`` of the row says, modulo their number."""
         where = user_line()
-        if not callable(fn):
-            raise PlanError(
-                f"partition_by() takes a function of the row, got {fn!r:.60}", where=where
-            )
-        return self._by(Custom(fn, "partition_by", where))
+        function = transforms.user_function("partition_by", fn, fn_kwargs, where)
+        call = function.target if function.is_plain else Opened(function)
+        return self._by(Custom(call, "partition_by", where))
 
     # Ends
 

@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
+from raystream.flow.time import Instant, micros
 
 
 class Batch:
     """Rows of one stream, as an Arrow RecordBatch or as a list of objects.
 
     ``rows`` is a ``pa.RecordBatch`` on a columnar stream and a ``list`` on an object stream;
-    ``timestamps`` are event times in microseconds since the epoch, one a row, or None. Iterating
-    gives Python rows: dicts on a columnar stream.
+    ``timestamps`` are event times, one a row, or None: microseconds since the epoch, or datetimes,
+    which become that. Iterating gives Python rows: dicts on a columnar stream.
     """
 
     __slots__ = ("ops", "rows", "timestamps")
@@ -24,13 +25,11 @@ class Batch:
     def __init__(
         self,
         rows: pa.RecordBatch | list[Any],
-        timestamps: Int64s | Sequence[int] | None = None,
+        timestamps: Int64s | Sequence[Instant] | None = None,
         ops: Sequence[str] | None = None,
     ) -> None:
         self.rows = rows
-        self.timestamps: Int64s | None = (
-            None if timestamps is None else np.asarray(timestamps, dtype=np.int64)
-        )
+        self.timestamps: Int64s | None = None if timestamps is None else _times(timestamps)
         self.ops = ops
 
     def __len__(self) -> int:
@@ -60,3 +59,10 @@ class Batch:
         if isinstance(self.rows, list):
             return pa.RecordBatch.from_pylist(self.rows)
         return self.rows
+
+
+def _times(timestamps: Int64s | Sequence[Instant]) -> Int64s:
+    if isinstance(timestamps, np.ndarray) and timestamps.dtype.kind in "iu":
+        return timestamps.astype(np.int64, copy=False)
+    # A loop over rows: each may be a datetime of another zone.
+    return np.fromiter(map(micros, timestamps), np.int64, len(timestamps))

@@ -33,6 +33,12 @@ class Function:
         name: str = getattr(target, "__name__", type(target).__name__)
         return name
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it can be called as it is: neither made nor opened, and without arguments."""
+        target: Any = self.target
+        return not self.kwargs and not _is_made_once(target) and _method(target, "open") is None
+
     def open(self, ctx: OpenContext) -> OpenFunction:
         """Make the function of one subtask, and call its ``open(ctx)`` where it has one."""
         target: Any = self.target
@@ -83,6 +89,23 @@ class OpenFunction:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         self._loop.run_until_complete(_await(result))
+
+
+class Opened:
+    """A function that is opened at its first call in a process, where nothing else opens it."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.__name__ = function.name
+        self._call: Callable[..., Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_call": None}
+
+    def __call__(self, row: Any) -> Any:
+        if self._call is None:
+            self._call = self.function.open(OpenContext(operator=self.function.name)).call
+        return self._call(row)
 
 
 def check_function(function: Function, *, verb: str, where: str = "") -> None:

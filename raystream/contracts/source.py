@@ -43,6 +43,9 @@ class Split:
     earliest: Mapping[str, int] = field(default_factory=dict)
 
 
+_DISCOVER_US = 1_000_000
+
+
 class Reader(abc.ABC):
     """Reads one split, in the thread that reads, never from two at once."""
 
@@ -82,7 +85,7 @@ class Source(abc.ABC):
         """List the splits; called once, where the job is coordinated."""
 
     def discover(self) -> Sequence[Split]:
-        """List splits that may be new; called every ``discover_every_us`` if that is set."""
+        """List splits that may be new; called every ``discover_every_us``, by default a second."""
         return ()
 
     @abc.abstractmethod
@@ -96,3 +99,14 @@ class Source(abc.ABC):
     def describe(self) -> str:
         """Say in a few words what is read, for ``explain``."""
         return type(self).__name__
+
+
+def discovery_period_us(source: Source) -> int | None:
+    """Say how often a source wants to be asked for new splits; None: never.
+
+    A source that has a ``discover`` of its own and no end wants it, also if it does not say so.
+    """
+    if source.discover_every_us is not None:
+        return source.discover_every_us
+    own = type(source).discover is not Source.discover
+    return _DISCOVER_US if own and not source.bounded else None

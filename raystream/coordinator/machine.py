@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
-from raystream.contracts.source import Split
+from raystream.contracts.source import Split, discovery_period_us
 from raystream.coordinator.events import (
     AbortSinks,
     CloseSubtask,
@@ -33,6 +33,7 @@ from raystream.coordinator.events import (
 from raystream.errors import ProtocolError
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
+from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
 
 _NEXT = {
@@ -64,6 +65,12 @@ class CoordinatorMachine:
             for chain in plan.chains
             if isinstance(chain.nodes[0].spec, SourceSpec)
         }
+        self._global_commits = [
+            node.name
+            for chain in plan.chains
+            for node in chain.nodes
+            if isinstance(node.spec, SinkSpec) and node.spec.sink.global_commit
+        ]
         self._splits: dict[str, tuple[Split, ...]] = {}
         self._known: dict[str, set[str]] = {}
         self._prepared: dict[SubtaskId, Committables] = {}
@@ -87,6 +94,8 @@ class CoordinatorMachine:
             case Failed(_, error):
                 return self._close("failed", error)
             case StopAsked(finished):
+                if finished and self.state == "committing":
+                    return []  # all has been seen: it ends by itself, with its rows visible
                 return self._close("finished" if finished else "canceled", None)
             case SubtaskClosed(subtask):
                 return self._closed(subtask)
@@ -125,7 +134,7 @@ class CoordinatorMachine:
         effects: list[Effect] = []
         for chain in self._plan.chains:
             source = self._sources.get(chain.name)
-            more = source is not None and source.discover_every_us is not None
+            more = source is not None and discovery_period_us(source) is not None
             splits = self._splits.get(chain.name, ())
             self._known[chain.name] = {split.id for split in splits}
             effects += [
@@ -137,7 +146,7 @@ class CoordinatorMachine:
 
     def _discover(self, chain: str) -> list[Effect]:
         source = self._sources.get(chain)
-        every_us = None if source is None else source.discover_every_us
+        every_us = None if source is None else discovery_period_us(source)
         return [] if every_us is None else [ListSplits(chain, every_us)]
 
     def _share_out(self, chain: str, splits: tuple[Split, ...]) -> list[Effect]:
@@ -160,10 +169,18 @@ class CoordinatorMachine:
         if self._waiting:
             return []
         self._to("committing")
+        self._gather_global()
         self._waiting = {subtask for subtask, some in self._prepared.items() if some}
         if not self._waiting:
             return self._close("finished", None)
         return [CommitSubtask(subtask, some) for subtask, some in self._prepared.items() if some]
+
+    def _gather_global(self) -> None:
+        """Bring what the subtasks of a sink prepared to one of them, if it commits as a whole."""
+        for name in self._global_commits:
+            prepared = [some for some in self._prepared.values() if name in some]
+            for other in prepared[1:]:
+                prepared[0][name] = [*prepared[0][name], *other.pop(name)]
 
     def _committed(self, subtask: SubtaskId) -> list[Effect]:
         self._prepared.pop(subtask, None)

@@ -20,6 +20,9 @@ from raystream.operators.operator import Operator
 from raystream.operators.pyrows import to_columns
 from raystream.operators.timestamps import microseconds
 
+_DONE = object()
+"""Stands for the end of what a function yields."""
+
 BATCH_FORMATS = ("arrow", "pandas", "numpy", "polars")
 
 
@@ -95,19 +98,20 @@ class MapBatches(Operator):
         count = batch.num_rows
         size = self._spec.batch_size or max(count, 1)
         for start in range(0, count, size):
-            result = self._call(batch.slice(start, min(size, count - start)))
-            # What a function makes of one batch may be far more than came in.
-            step = max(self._rows_max, size)
-            for first in range(0, result.num_rows, step):
-                rows = min(step, result.num_rows - first)
-                yield result if rows == result.num_rows else result.slice(first, rows)
+            for result in self._call(batch.slice(start, min(size, count - start))):
+                # What a function makes of one batch may be far more than came in.
+                step = max(self._rows_max, size)
+                for first in range(0, result.num_rows, step):
+                    rows = min(step, result.num_rows - first)
+                    yield result if rows == result.num_rows else result.slice(first, rows)
 
     def close(self) -> None:
         if self._opened is not None:
             guard.close_function(self._opened, operator=self._spec.operator, where=self._spec.where)
             self._opened = None
 
-    def _call(self, batch: Batch) -> Batch:
+    def _call(self, batch: Batch) -> Iterator[Batch]:
+        """Give what the function returns for a batch, or, one by one, the batches it yields."""
         assert self._opened is not None, "opened before the first batch"
         spec = self._spec
         given = (
@@ -116,17 +120,36 @@ class MapBatches(Operator):
             else list(batch.values)
         )
         made = guard.call(self._opened.call, given, operator=spec.operator, where=spec.where)
+        if isinstance(made, list) and made and isinstance(made[0], (pa.RecordBatch, pa.Table)):
+            made = iter(made)
+        if not isinstance(made, Iterator):
+            yield self._made(made, batch)
+            return
+        rest = batch
+        while (
+            part := guard.call(next, made, _DONE, operator=spec.operator, where=spec.where)
+        ) is not _DONE:
+            result = self._made(part, rest, more=True)
+            yield result
+            taken = min(result.num_rows, rest.num_rows)
+            rest = rest.slice(taken, rest.num_rows - taken)
+        if spec.timestamp is None:  # rows that are left tell that their number has changed
+            self._by_position(0, rest)
+
+    def _made(self, made: Any, batch: Batch, *, more: bool = False) -> Batch:
+        """Make a batch of what the function gave; ``more`` may come for the rest of the rows."""
+        spec = self._spec
         if spec.output is None:
             if not isinstance(made, list):
                 raise self._refused(f"returned {guard.short(made)}, not a list of rows")
-            return Objects(made, self._by_position(len(made), batch))
+            return Objects(made, self._by_position(len(made), batch, more=more))
         schema = spec.output.remove(len(spec.output) - 1) if self._timed else spec.output
         if isinstance(made, list):
             rows = to_columns(made, schema, None, operator=spec.operator, where=spec.where)
             visible = rows.record
         else:
             visible = self._columns(made, schema)
-        return with_times(visible, self._times(visible, batch) if self._timed else None)
+        return with_times(visible, self._times(visible, batch, more) if self._timed else None)
 
     @property
     def _timed(self) -> bool:
@@ -139,7 +162,7 @@ class MapBatches(Operator):
         if columns is None:
             raise self._refused(
                 f"returned a {type(made).__name__}",
-                hint="return a RecordBatch, a Table, a DataFrame or a dict of arrays",
+                hint="return or yield a RecordBatch, a Table, a DataFrame or a dict of arrays",
             )
         names = schema.names
         missing = [name for name in names if name not in columns]
@@ -174,19 +197,23 @@ class MapBatches(Operator):
             raise self._refused(f'returned nulls in "{field.name}", which is declared not null')
         return array
 
-    def _times(self, visible: pa.RecordBatch, batch: Batch) -> Int64s | None:
+    def _times(self, visible: pa.RecordBatch, batch: Batch, more: bool) -> Int64s | None:
         name = self._spec.timestamp
         if name is None:
-            return self._by_position(visible.num_rows, batch)
+            return self._by_position(visible.num_rows, batch, more=more)
         times = microseconds(visible.column(name), "us")
         if times.null_count:
             raise self._refused(f'returned nulls in "{name}", which is the event time')
         result: Int64s = times.to_numpy(zero_copy_only=False)
         return result
 
-    def _by_position(self, count: int, batch: Batch) -> Int64s | None:
+    def _by_position(self, count: int, batch: Batch, *, more: bool = False) -> Int64s | None:
         times = batch.timestamps
-        if times is not None and count != len(times):
+        if times is None:
+            return None
+        if more and count < len(times):
+            return times[:count]
+        if count != len(times):
             raise self._refused(
                 f"returned {count} rows for {len(times)}, which leaves their event time open",
                 hint='timestamp="column" names the column of the result that holds it',

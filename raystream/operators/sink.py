@@ -64,14 +64,17 @@ class SinkOperator:
     def prepare_commit(self, checkpoint_id: int) -> list[Any]:
         """Finish what was written; give what makes it visible."""
         assert self._writer is not None, "a sink is opened before it commits"
+        # A writer that was not derived from Writer need not prepare anything, nor close.
+        prepare = getattr(self._writer, "prepare_commit", None)
         with _translated(self._spec):
-            return self._writer.prepare_commit(checkpoint_id)
+            return [] if prepare is None else list(prepare(checkpoint_id) or ())
 
     def close(self) -> None:
         if self._writer is not None:
-            writer, self._writer = self._writer, None
-            with _translated(self._spec):
-                writer.close()
+            close, self._writer = getattr(self._writer, "close", None), None
+            if close is not None:
+                with _translated(self._spec):
+                    close()
 
 
 class _translated:  # noqa: N801  reads as a word of the with statement

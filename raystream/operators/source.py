@@ -13,10 +13,11 @@ from raystream.contracts.batch import Batch as Rows
 from raystream.contracts.context import OpenContext
 from raystream.contracts.source import Source, Split
 from raystream.contracts.watermark import WatermarkStrategy
-from raystream.errors import SourceError
+from raystream.errors import SourceError, UserFunctionError
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, with_times
 from raystream.flow.element import MIN_TIME, Watermark
 from raystream.flow.normal import normal_record
+from raystream.operators.pyrows import to_columns
 from raystream.operators.timestamps import TimestampReader, lower_bound
 
 
@@ -115,6 +116,11 @@ class SourceOperator:
                     hint="give a watermark strategy, or timestamps with every batch",
                 )
             given = np.empty(0, np.int64)
+        if len(given) != batch.num_rows:
+            raise self._refused(
+                f"gave {len(given)} timestamps for {batch.num_rows} rows",
+                hint="give a timestamp with each row",
+            )
         timed: Batch = (
             with_times(batch.record, given)
             if isinstance(batch, Columns)
@@ -124,25 +130,50 @@ class SourceOperator:
             return timed, None
         return timed, int(given.max()) - self._spec.watermark.out_of_orderness_us - 1
 
-    def _batch(self, rows: pa.RecordBatch | list[Any]) -> Batch:
+    def _batch(self, rows: Any) -> Batch:
+        if isinstance(rows, pa.Table):
+            rows = _one_record(rows)
+        if not isinstance(rows, (list, pa.RecordBatch)):
+            raise self._refused(
+                f"gave {rows!r:.80}, a {type(rows).__name__}, where rows are expected",
+                hint="poll() gives a list of rows, a pa.RecordBatch, a rs.Batch, None or rs.END",
+            )
         if self._visible is None:
             return Objects(rows if isinstance(rows, list) else rows.to_pylist())
-        record = (
-            pa.RecordBatch.from_pylist(rows, schema=self._visible)
-            if isinstance(rows, list)
-            else rows
+        if isinstance(rows, list):
+            return self._columns(rows, self._visible)
+        if rows.schema.equals(self._visible):
+            return Columns(rows)
+        try:
+            return Columns(self._fit(rows, self._visible))
+        except pa.ArrowException as error:
+            raise self._refused(f"gave rows that do not fit its schema: {error}") from error
+
+    def _columns(self, rows: list[Any], schema: pa.Schema) -> Columns:
+        try:
+            return to_columns(rows, schema, None, operator=self._spec.name, where=self._spec.where)
+        except UserFunctionError as error:
+            raise self._refused(
+                f"gave rows that do not fit its schema: {error.message}", hint=error.hint
+            ) from error
+
+    def _refused(self, problem: str, *, hint: str | None = None) -> SourceError:
+        return SourceError(
+            f'source "{self._spec.name}" {problem}',
+            where=self._spec.where,
+            hint=hint or "the source's schema and what its readers give must agree",
         )
-        if not record.schema.equals(self._visible):
-            record = self._fit(record, self._visible)
-        return Columns(record)
 
     def _fit(self, record: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         missing = [name for name in schema.names if name not in record.schema.names]
         if missing:
-            raise SourceError(
-                f'source "{self._spec.name}" gave rows without {", ".join(missing)}; '
-                f"they have {', '.join(record.schema.names)}",
-                where=self._spec.where,
-                hint="the source's schema and what its readers give must agree",
+            raise self._refused(
+                f"gave rows without {', '.join(missing)}; "
+                f"they have {', '.join(record.schema.names)}"
             )
         return normal_record(record.select(schema.names), schema)
+
+
+def _one_record(table: pa.Table) -> pa.RecordBatch:
+    columns = [column.combine_chunks() for column in table.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raystream.contracts.context import OpenContext
+from raystream.contracts.functions import Function
 from raystream.contracts.watermark import UNITS_PER_US, WatermarkStrategy
 from raystream.errors import SourceError
 from raystream.flow.batch import Batch, Columns, Int64s
@@ -52,6 +54,11 @@ class TimestampReader:
 
     def __init__(self, strategy: WatermarkStrategy, operator: str, where: str) -> None:
         self._strategy = strategy
+        self._function = strategy.timestamp
+        if callable(self._function) and not isinstance(self._function, nw.Expr):
+            ctx = OpenContext(operator=operator, where=where)
+            function = Function(self._function)
+            self._function = guard.open_function(function, ctx, operator=operator, where=where).call
         self._operator = operator
         self._where = where
 
@@ -80,7 +87,7 @@ class TimestampReader:
         return result
 
     def _by_function(self, rows: list[Any]) -> Int64s:
-        timestamp = self._strategy.timestamp
+        timestamp = self._function
         assert not isinstance(timestamp, nw.Expr), "an expression reads columns, not objects"
         read = itemgetter(timestamp) if isinstance(timestamp, str) else timestamp
         # A row's time comes from the user's function: there is no column to compute it from.

@@ -49,6 +49,7 @@ def run(
     default="text",
     show_default=True,
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @parallelism_option
 @runtime_option
 def explain(
@@ -56,11 +57,13 @@ def explain(
     script: Path,
     args: tuple[str, ...],
     form: str,
+    as_json: bool,
     parallelism: int | None,
     runtime: str | None,
 ) -> None:
     """Print what SCRIPT wrote down and what will run where; it ends where it would run its job."""
-    run_program(script, args, Overrides(parallelism=parallelism, runtime=runtime, explain=form))
+    shown = "json" if as_json else form
+    run_program(script, args, Overrides(parallelism=parallelism, runtime=runtime, explain=shown))
 
 
 def run_script(

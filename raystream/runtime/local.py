@@ -18,12 +18,18 @@ from raystream.contracts.batch import Batch
 from raystream.coordinator import events as job
 from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
-from raystream.errors import JobFailed, JobTimeout, RaystreamError, job_failed
+from raystream.errors import JobTimeout, RaystreamError, job_failed
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
-from raystream.operators.sink import abort
-from raystream.runtime.shell import Readers, contexts, list_splits, sink_specs, source_spec
+from raystream.runtime.shell import (
+    Readers,
+    abort_sinks,
+    contexts,
+    list_splits,
+    sink_specs,
+    source_spec,
+)
 from raystream.subtask import events as sub
 from raystream.subtask.machine import SubtaskMachine
 
@@ -89,11 +95,10 @@ class LocalJob:
         return self._result()
 
     def close(self) -> None:
-        """Let go of everything, in whatever state the job is."""
-        for readers in self._readers.values():
-            readers.close()
-        for machine in self._machines.values():
-            machine.step(sub.Cancel())
+        """Let go of everything, in whatever state the job is: Ctrl-C may come at any moment."""
+        self._job(job.StopAsked())
+        for subtask in self._machines:
+            self._step(subtask, sub.Cancel())
 
     # What happens next -----------------------------------------------------------------------
 
@@ -210,9 +215,7 @@ class LocalJob:
                 case job.CloseSubtask(subtask):
                     self._close_subtask(subtask)
                 case job.AbortSinks(committables):
-                    specs = sink_specs(self._plan)
-                    for name, prepared_rows in committables.items():
-                        abort(specs[name], prepared_rows)
+                    abort_sinks(self._plan, committables)
                 case job.Done():
                     pass
                 case _:
@@ -236,7 +239,10 @@ class LocalJob:
     def _close_subtask(self, subtask: SubtaskId) -> None:
         machine = self._machines.get(subtask)
         if subtask in self._readers:
-            self._readers[subtask].close()
+            try:
+                self._readers[subtask].close()
+            except RaystreamError as error:
+                self._job(job.Failed(subtask, error))
         if machine is None:
             self._job(job.SubtaskClosed(subtask))
             return
@@ -267,7 +273,5 @@ class LocalJob:
     def _result(self) -> JobResult:
         error = self._coordinator.error
         if error is not None:
-            if isinstance(error, JobFailed):
-                raise error
-            raise job_failed(self._plan.job, error) from error
+            raise job_failed(self._plan.job, error)
         return self._figures.result(self._coordinator.state, self._clock.monotonic_us())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,15 @@ from raystream.clock import Clock
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
 from raystream.contracts.source import END, Reader, Source, Split
-from raystream.errors import PlanError, RaystreamError, SourceError
+from raystream.errors import PlanError, RaystreamError, SourceError, job_failed
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import Chain, ChainNode, PhysicalPlan
-from raystream.operators.sink import SinkSpec
+from raystream.operators.guard import user_traceback
+from raystream.operators.sink import SinkSpec, abort
 from raystream.operators.source import SourceSpec
 from raystream.subtask.events import Poll, Polled
+
+_LOG = logging.getLogger("raystream")
 
 
 class Readers:
@@ -40,7 +44,7 @@ class Readers:
             rows = reader.poll(poll.max_rows)
             if rows is END:
                 self._ended.add(split.id)
-                self._open.pop(split.id).close()
+                _close(self._open.pop(split.id))
         except RaystreamError:
             raise
         except Exception as error:
@@ -48,9 +52,25 @@ class Readers:
         return Polled(split.id, rows)
 
     def close(self) -> None:
-        """Close every reader that is open."""
+        """Close every reader that is open, also where one of them fails to.
+
+        Raises: SourceError naming the source of the first that failed.
+        """
+        failure: SourceError | None = None
         while self._open:
-            self._open.popitem()[1].close()
+            try:
+                _close(self._open.popitem()[1])
+            except Exception as error:  # noqa: BLE001, PERF203  the reader is the user's
+                failure = failure or source_error(self._spec, error)
+        if failure is not None:
+            raise failure
+
+
+def _close(reader: Reader) -> None:
+    """Close a reader; one that was not derived from ``Reader`` need not have a ``close``."""
+    close = getattr(reader, "close", None)
+    if close is not None:
+        close()
 
 
 def source_error(spec: SourceSpec, error: Exception, split: Split | None = None) -> SourceError:
@@ -120,3 +140,27 @@ def sink_specs(plan: PhysicalPlan) -> dict[str, SinkSpec]:
             if isinstance(spec, SinkSpec):
                 found[node.name] = spec
     return found
+
+
+def abort_sinks(plan: PhysicalPlan, committables: dict[str, list[Any]]) -> None:
+    """Throw away what was prepared; a sink that cannot is no news beside why the job ended."""
+    specs = sink_specs(plan)
+    for name, prepared in committables.items():
+        _abort(plan.job, specs[name], prepared)
+
+
+def _abort(job: str, spec: SinkSpec, prepared: list[Any]) -> None:
+    try:
+        abort(spec, prepared)
+    except RaystreamError as error:
+        _LOG.warning("what job %s had prepared is left behind: %s", job, error)
+
+
+def travelling(job: str, error: BaseException) -> RaystreamError:
+    """Give an error that keeps its traceback as text: tracebacks do not leave their process."""
+    if isinstance(error, RaystreamError):
+        return error
+    failed = job_failed(job, error)
+    if not isinstance(error, Exception):  # sys.exit, say: only users' code raises such
+        failed.user_traceback = user_traceback(error)
+    return failed

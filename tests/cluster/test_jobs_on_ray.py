@@ -246,9 +246,9 @@ def test_a_submitted_job_outlives_its_driver_and_its_name_is_taken(ray_cluster):
     before = wait_until(lambda: handle.metrics()["source#1"]["rows_out"], "rows flow")
     wait_until(lambda: handle.metrics()["source#1"]["rows_out"] > before, "more rows flow")
     with pytest.raises(TimeoutError):
-        handle.wait(timeout=0.1)
+        handle.wait(timeout="100ms")
     handle.cancel()
-    assert handle.wait(timeout=OUTER_S).status == "canceled"
+    assert handle.wait(timeout=f"{OUTER_S}s").status == "canceled"
     assert handle.status() == "canceled"
     handle.end()
 

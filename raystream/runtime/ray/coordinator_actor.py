@@ -20,15 +20,14 @@ from raystream.clock import SystemClock
 from raystream.coordinator import events as job
 from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
-from raystream.errors import RaystreamError, SubtaskLost
+from raystream.errors import SubtaskLost
 from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
-from raystream.operators.sink import abort
-from raystream.runtime.ray.placement import actor_options
+from raystream.runtime.ray.placement import Room, actor_options
 from raystream.runtime.ray.report import pack_report, unpack_report
 from raystream.runtime.ray.subtask_actor import SubtaskActor
-from raystream.runtime.shell import list_splits, sink_specs, source_spec
+from raystream.runtime.shell import abort_sinks, list_splits, source_spec, travelling
 from raystream.subtask import events as sub
 
 _CLOSE_S = 10.0
@@ -51,19 +50,26 @@ class Published:
 class CoordinatorCalls:
     """One job."""
 
-    def __init__(self, plan: bytes, job_id: str, *, attached: bool) -> None:
+    def __init__(self, plan: bytes, job_id: str, *, attached: bool, patience_s: float) -> None:
         self._mailbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # one entry an event
         self._changed = threading.Condition()
         loaded: PhysicalPlan = cloudpickle.loads(plan)
         self._shell = _Shell(loaded, plan, job_id, self._mailbox, self._publish)
         self._published = self._shell.published()
         me = ray.get_runtime_context().current_actor
+        self._shell.room.patience_s = patience_s
         thread = threading.Thread(target=self._run, args=(me, attached), daemon=True)
         thread.start()
 
     def report(self, packed: bytes) -> None:
-        """Take what a subtask says."""
-        self._mailbox.put(unpack_report(packed))
+        """Take what a subtask says; what breaks is an event, for nobody waits for an answer."""
+        try:
+            self._mailbox.put(unpack_report(packed))
+        except Exception as error:  # noqa: BLE001  what users' classes do when they are loaded
+            self._mailbox.put(job.Failed(None, error))
+
+    def report_taken(self) -> None:
+        """Answer once the reports that the caller sent before this call are taken."""
 
     def published(self, timeout_s: float = 0.0) -> Published:
         """Give the status; with a timeout not before it changed, or that much time has passed."""
@@ -126,8 +132,10 @@ class _Shell:
         self._machine = CoordinatorMachine(plan)
         self._figures = JobFigures(plan, self._clock.monotonic_us())
         self._deadlines: dict[SubtaskId, float] = {}
+        self._deployments: dict[Any, SubtaskId] = {}
         self._exits: dict[Any, SubtaskId] = {}
         self._closed: set[SubtaskId] = set()
+        self.room = Room(plan.job)
         self.actors: dict[SubtaskId, Any] = {}
 
     def published(self) -> Published:
@@ -149,10 +157,13 @@ class _Shell:
             while not self._machine.over:
                 self._take()
                 self._enforce_deadlines()
-        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
-            self._step(job.Failed(None, error))
+                if self._machine.state == "starting":
+                    self.room.check()
+        except BaseException as error:  # noqa: BLE001  the edge of the shell: an error is an event
+            # What it wants done about it is of no use any more: all subtasks are killed below.
+            self._machine.step(job.Failed(None, travelling(self._plan.job, error)))
             for subtask in self._plan.subtasks:
-                self._dead(subtask)
+                self._step(job.SubtaskClosed(subtask))
         finally:
             for actor in self.actors.values():
                 ray.kill(actor)
@@ -200,9 +211,7 @@ class _Shell:
                 case job.CloseSubtask(subtask):
                     self._close(subtask)
                 case job.AbortSinks(committables):
-                    specs = sink_specs(self._plan)
-                    for name, some in committables.items():
-                        abort(specs[name], some)
+                    abort_sinks(self._plan, committables)
                 case job.Done():
                     pass
                 case _:
@@ -210,11 +219,16 @@ class _Shell:
 
     def _deploy(self) -> None:
         options = actor_options(self._plan, ray.cluster_resources())
-        for subtask in self._plan.subtasks:
-            self.actors[subtask] = SubtaskActor.options(**options[subtask.chain]).remote()
+        self.room.asked = options
+        # Whoever asks for the actors gets all of them or none.
+        self.actors = {
+            subtask: SubtaskActor.options(**options[subtask.chain]).remote()
+            for subtask in self._plan.subtasks
+        }
         for subtask, actor in self.actors.items():
             peers = {peer: self.actors[peer] for peer in self._peers(subtask)}
-            actor.deploy.remote(self._packed, subtask, peers, self._me, self._attached)
+            deployed = actor.deploy.remote(self._packed, subtask, peers, self._me, self._attached)
+            self._deployments[deployed] = subtask
             self._exits[actor.wait_exit.options(concurrency_group="exit").remote()] = subtask
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -224,20 +238,28 @@ class _Shell:
         return [s for s in self._plan.subtasks if s.chain in names and s != subtask]
 
     def _watch(self) -> None:
-        waiting = list(self._exits)
+        waiting = [*self._deployments, *self._exits]
         while waiting:
-            gone, waiting = ray.wait(waiting, num_returns=1, timeout=None)
-            for ref in gone:
-                subtask = self._exits[ref]
-                try:
-                    ray.get(ref)
-                except ray.exceptions.RayActorError as error:
-                    lost = SubtaskLost(
-                        f"{subtask} died: its worker process is gone",
-                        hint=str(error).strip().splitlines()[-1] if str(error) else None,
-                    )
-                    self._mailbox.put(job.Failed(subtask, lost))
-                self._mailbox.put(job.SubtaskClosed(subtask))
+            done, waiting = ray.wait(waiting, num_returns=1, timeout=None)
+            for ref in done:
+                self._watched(ref)
+
+    def _watched(self, ref: Any) -> None:
+        subtask = self._exits.get(ref) or self._deployments[ref]
+        try:
+            ray.get(ref)
+        except ray.exceptions.RayActorError as error:
+            lost = SubtaskLost(
+                f"{subtask} died: its worker process is gone",
+                hint=str(error).strip().splitlines()[-1] if str(error) else None,
+            )
+            if subtask not in self._closed:  # else it was killed because it did not let go
+                self._mailbox.put(job.Failed(subtask, lost))
+        except ray.exceptions.RayError as error:
+            cannot = SubtaskLost(f"{subtask} cannot be made: {str(error).strip()}")
+            self._mailbox.put(job.Failed(subtask, cannot))
+        if ref in self._exits:
+            self._mailbox.put(job.SubtaskClosed(subtask))
 
     def _list(self, chain: str, after_us: int) -> None:
         if after_us:
@@ -246,8 +268,8 @@ class _Shell:
         assert spec is not None, "only a source has splits"
         try:
             self._mailbox.put(job.SplitsListed(chain, list_splits(spec, again=bool(after_us))))
-        except RaystreamError as error:
-            self._mailbox.put(job.Failed(None, error))
+        except BaseException as error:  # noqa: BLE001  a user's source may call sys.exit
+            self._mailbox.put(job.Failed(None, travelling(self._plan.job, error)))
 
     def _tell(self, subtask: SubtaskId, event: sub.Event) -> None:
         self.actors[subtask].control.options(concurrency_group="ctl").remote(event)
@@ -264,8 +286,8 @@ class _Shell:
         for subtask, deadline in list(self._deadlines.items()):
             if time.monotonic() > deadline:
                 del self._deadlines[subtask]
-                ray.kill(self.actors[subtask])
                 self._dead(subtask)
+                ray.kill(self.actors[subtask])
 
     def _dead(self, subtask: SubtaskId) -> None:
         self._closed.add(subtask)

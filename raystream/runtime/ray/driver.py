@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import cloudpickle
 import ray
 
+from raystream.connectors.callback import CallbackSink
 from raystream.connectors.memory import MemorySink
 from raystream.contracts.sink import Sink
 from raystream.coordinator import events as job
@@ -29,11 +30,12 @@ from raystream.errors import (
 )
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
+from raystream.flow.time import Duration, positive
 from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.ray.coordinator_actor import CoordinatorActor, Published
 from raystream.runtime.ray.delivery import keep_driver_sinks, unpack
 from raystream.runtime.ray.report import pack_report, unpack_report
-from raystream.runtime.shell import sink_specs
+from raystream.runtime.shell import sink_specs, travelling
 
 Progress: TypeAlias = Callable[[JobStatus], None]
 
@@ -43,6 +45,10 @@ _POLL_S = 0.5
 _ANSWER_S = 30.0
 _STOP_S = 20.0
 _KNOCK_S = 5.0
+_LET_GO_S = 2.0
+_NODES_COME_S = 600.0
+"""How long a standing cluster has for a node that a job needs: it may grow, and slowly."""
+_NO_NODES_COME_S = 2.0
 
 
 def connect(runtime_env: dict[str, Any] | None = None) -> None:
@@ -52,7 +58,7 @@ def connect(runtime_env: dict[str, Any] | None = None) -> None:
     """
     if ray.is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS") or None
     # Ray runs workers at nice 15 by default: beside anything else on the machine they starve.
     os.environ.setdefault("RAY_worker_niceness", "0")
     options: dict[str, Any] = {"namespace": NAMESPACE, "logging_level": logging.ERROR}
@@ -105,14 +111,15 @@ def run(
     deliveries = _Deliveries(handle, sinks)
     try:
         deliveries.start()
-        result = handle.wait(timeout_s, progress)
+        result = handle.follow(timeout_s, progress)
         deliveries.join()
     except TimeoutError as error:
         raise JobTimeout(f'job "{plan.job}" took longer than {timeout_s} s') from error
     finally:
         handle.end()
+        deliveries.end()
     if deliveries.error is not None:
-        raise job_failed(plan.job, deliveries.error) from deliveries.error
+        raise job_failed(plan.job, deliveries.error)
     return result
 
 
@@ -122,12 +129,12 @@ def submit(plan: PhysicalPlan, *, runtime_env: dict[str, Any] | None = None) -> 
     Raises: ClusterError without a standing cluster; PlanError for a sink that lives here.
     """
     for name, spec in sink_specs(plan).items():
-        if isinstance(spec.sink, MemorySink):
+        if isinstance(spec.sink, MemorySink | CallbackSink):
             raise PlanError(
-                f'"{name}" keeps its rows in this process, which a submitted job outlives',
+                f'"{name}" gives its rows to this process, which a submitted job outlives',
                 hint="use run(), or a sink that writes somewhere",
             )
-    if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
+    if not ray.is_initialized() and not os.environ.get("RAY_ADDRESS"):
         raise ClusterError(
             "submit() needs a standing Ray cluster, and RAY_ADDRESS names none",
             hint="start one with `ray start --head`, set RAY_ADDRESS=auto, or use run()",
@@ -190,18 +197,25 @@ class RayJobHandle:
             for o in self.figures().operators
         }
 
-    def wait(self, timeout: float | None = None, progress: Progress | None = None) -> JobResult:
+    def wait(self, timeout: Duration | None = None) -> JobResult:
         """Wait for the job's end.
 
-        Units: timeout in seconds.
+        Units: timeout in any form of a duration; an int is microseconds.
         Raises: JobFailed; TimeoutError, which lets the job be.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        return self.follow(None if timeout is None else positive(timeout, "timeout") / 1e6)
+
+    def follow(self, timeout_s: float | None = None, progress: Progress | None = None) -> JobResult:
+        """Wait for the job's end, and show how it goes.
+
+        Raises: JobFailed; TimeoutError, which lets the job be.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         shown_s = 0.0
         while True:
             left_s = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
             if left_s <= 0:
-                raise TimeoutError(f'job "{self.name}" still runs after {timeout} s')
+                raise TimeoutError(f'job "{self.name}" still runs after {timeout_s} s')
             published = self._published(left_s)
             if progress is not None and (published.over or time.monotonic() - shown_s >= 1.0):
                 shown_s = time.monotonic()
@@ -231,7 +245,7 @@ class RayJobHandle:
         with contextlib.suppress(ray.exceptions.RayError, ClusterError, JobFailed, TimeoutError):
             if not self._published().over:
                 self.cancel()
-                self.wait(_STOP_S)
+                self.follow(_STOP_S)
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(self._coordinator)
 
@@ -245,7 +259,7 @@ class RayJobHandle:
             return ray.get(ref, timeout=_ANSWER_S)
         except ray.exceptions.GetTimeoutError as error:
             raise ClusterError(f'job "{self.name}" does not answer for {_ANSWER_S} s') from error
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:
             raise JobFailed(f'the coordinator of job "{self.name}" died: {error}') from error
 
 
@@ -257,7 +271,8 @@ class _Deliveries:
         self._sinks = sinks
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self.error: Exception | None = None
+        self._over = False
+        self.error: BaseException | None = None
 
     def start(self) -> None:
         """Start pulling, once the subtasks are there."""
@@ -277,20 +292,33 @@ class _Deliveries:
         for thread in self._threads:
             thread.join()
 
+    def end(self) -> None:
+        """Deliver no more; a sink that is still at it gets a moment."""
+        self._over = True
+        for thread in self._threads:
+            thread.join(_LET_GO_S)
+
     def _pull(self, actor: Any) -> None:
         pull = actor.pull.options(concurrency_group="results")
-        try:
+        # Once the subtask or the coordinator is gone, the job's own error says why.
+        with contextlib.suppress(ray.exceptions.RayError, JobFailed, ClusterError):
             while (parcels := ray.get(pull.remote(_POLL_S))) is not None:
                 for name, packed in parcels:
-                    with self._lock:
-                        enough = self._sinks[name].receive(unpack(packed))
-                    if enough:
+                    if self._receive(name, packed):
                         self._handle.finish()
-        except (ray.exceptions.RayError, JobFailed):
-            return  # the subtask is gone; the job's own error says why
-        except Exception as error:  # noqa: BLE001  a sink of the user may raise anything
-            self.error = error
-            self._handle.fail(error)
+                if self.error is not None:
+                    self._handle.fail(self.error)
+                    return
+
+    def _receive(self, name: str, packed: bytes) -> bool:
+        with self._lock:
+            if self._over or self.error is not None:
+                return False
+            try:
+                return self._sinks[name].receive(unpack(packed))
+            except BaseException as error:  # noqa: BLE001  a sink of the user may raise anything
+                self.error = travelling(self._handle.name, error)
+                return False
 
 
 def _start(plan: PhysicalPlan, *, attached: bool) -> RayJobHandle:
@@ -300,9 +328,12 @@ def _start(plan: PhysicalPlan, *, attached: bool) -> RayJobHandle:
         name=_PREFIX + plan.job, namespace=NAMESPACE, max_restarts=0, **lifetime
     )
     packed = cloudpickle.dumps(plan)
+    standing = os.environ.get("RAY_ADDRESS") not in (None, "", "local")
+    patience_s = _NODES_COME_S if standing else _NO_NODES_COME_S
     _make_way(plan.job)
     try:
-        return RayJobHandle(plan.job, actor.remote(packed, job_id, attached=attached))
+        coordinator = actor.remote(packed, job_id, attached=attached, patience_s=patience_s)
+        return RayJobHandle(plan.job, coordinator)
     except ValueError as error:  # what Ray raises for a name that was taken just now
         raise _taken(plan.job, "just started") from error
 
@@ -312,8 +343,9 @@ def _make_way(name: str) -> None:
     known = _coordinators().get(name)
     if known is not None:
         handle = RayJobHandle(name, known)
-        if handle.status() not in ENDED:
-            raise _taken(name, handle.id)
+        with contextlib.suppress(JobFailed):  # it died since it was listed
+            if handle.status() not in ENDED:
+                raise _taken(name, handle.id)
         handle.end()
 
 
@@ -337,6 +369,6 @@ def _coordinators() -> dict[str, Any]:
 def _outcome(name: str, published: Published) -> JobResult:
     if published.error is not None:
         failed: Any = unpack_report(published.error)
-        raise job_failed(name, failed.error) from failed.error
+        raise job_failed(name, failed.error)
     assert published.result is not None, "a job that is over has a result"
     return published.result

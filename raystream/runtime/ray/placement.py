@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import ray
+
+from raystream.errors import ClusterError
 from raystream.graph.physical import PhysicalPlan
 
 _LOG = logging.getLogger("raystream")
 _LEAVE_FREE = 0.9
+_CHECK_EVERY_S = 1.0
+_WARN_AFTER_S = 10.0
 
 
 def actor_options(plan: PhysicalPlan, cluster: Mapping[str, float]) -> dict[str, dict[str, Any]]:
@@ -45,3 +51,52 @@ def actor_options(plan: PhysicalPlan, cluster: Mapping[str, float]) -> dict[str,
         if resources.accelerator_type:
             options[chain.name]["accelerator_type"] = resources.accelerator_type
     return options
+
+
+def no_place(
+    asked: Mapping[str, Mapping[str, Any]], nodes: Iterable[Mapping[str, float]]
+) -> str | None:
+    """Name a chain whose subtasks no node can hold, and what they ask; None if all have a place."""
+    nodes = list(nodes)
+    for chain, options in asked.items():
+        wants = {"CPU": options["num_cpus"], **options.get("resources", {})}
+        if "num_gpus" in options:
+            wants["GPU"] = options["num_gpus"]
+        if "accelerator_type" in options:
+            wants[f"accelerator_type:{options['accelerator_type']}"] = 0.001
+        if not any(all(node.get(w, 0.0) >= n for w, n in wants.items()) for node in nodes):
+            asks = ", ".join(f"{name}: {amount:g}" for name, amount in wants.items())
+            return f"{chain} asks for {asks} a subtask"
+    return None
+
+
+class Room:
+    """Whether the cluster has room for a job that is not yet ready; asked now and then."""
+
+    def __init__(self, job: str) -> None:
+        self.asked: Mapping[str, Mapping[str, Any]] = {}
+        self.patience_s = 0.0
+        self._job = job
+        self._began_s = self._checked_s = time.monotonic()
+        self._warned = False
+
+    def check(self) -> None:
+        """Warn once when it takes long.
+
+        Raises: ClusterError where after some patience no node can hold a subtask: nodes may come.
+        """
+        now_s = time.monotonic()
+        if now_s - self._checked_s < _CHECK_EVERY_S:
+            return
+        self._checked_s = now_s
+        waited_s = now_s - self._began_s
+        lacking = no_place(self.asked, (n["Resources"] for n in ray.nodes() if n["Alive"]))
+        if lacking is not None and waited_s >= self.patience_s:
+            raise ClusterError(
+                f"no node of the cluster has what {lacking}",
+                hint="start Ray with it, or ask for less by with_resources()",
+            )
+        if waited_s >= _WARN_AFTER_S and not self._warned:
+            self._warned = True
+            what = "other jobs may hold it" if lacking is None else f"no node has what {lacking}"
+            _LOG.warning("job %s waits for room in the cluster: %s", self._job, what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cloudpickle
 
 from raystream.coordinator import events as job
-from raystream.errors import RaystreamError, UserFunctionError
+from raystream.errors import JobFailed, RaystreamError, UserFunctionError
 from raystream.flow.control import SubtaskFigures
 
 
@@ -35,6 +35,13 @@ def _without_cause(error: BaseException) -> RaystreamError:
             error.message,
             operator=error.operator,
             row=error.row,
+            user_traceback=error.user_traceback,
+            hint=error.hint,
+            where=error.where,
+        )
+    if isinstance(error, JobFailed):
+        return JobFailed(
+            error.message,
             user_traceback=error.user_traceback,
             hint=error.hint,
             where=error.where,

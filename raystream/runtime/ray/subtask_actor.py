@@ -22,7 +22,6 @@ from typing_extensions import assert_never
 from raystream.clock import SystemClock
 from raystream.contracts.batch import Batch
 from raystream.coordinator import events as job
-from raystream.errors import RaystreamError
 from raystream.flow.codec import decode_credit, encode_credit
 from raystream.flow.control import SubtaskFigures
 from raystream.flow.ids import SubtaskId
@@ -30,7 +29,7 @@ from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.report import pack_report
-from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec
+from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling
 from raystream.subtask import events as sub
 from raystream.subtask.machine import State, SubtaskMachine
 
@@ -97,6 +96,7 @@ class SubtaskCalls:
     def _run(self, shell: _Shell) -> None:
         try:
             shell.run()
+            shell.drain()
         finally:
             self._outbox.close()
             self._done.set()
@@ -157,8 +157,8 @@ class _Shell:
         try:
             context = contexts(self._plan, self._subtask, self._clock, self._deliver)
             machine = SubtaskMachine(self._plan, self._subtask, _ATTEMPT, self._clock, context)
-        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
-            self._report(job.Failed(self._subtask, error))
+        except BaseException as error:  # noqa: BLE001  the edge of the shell: an error is an event
+            self._failed(error)
             self._closing.wait()
             return
         spec = source_spec(self._plan.chain(self._subtask.chain))
@@ -170,8 +170,8 @@ class _Shell:
             self._live(machine)
         except Stopped:
             pass
-        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
-            self._report(job.Failed(self._subtask, error))
+        except BaseException as error:  # noqa: BLE001  a user's function may call sys.exit
+            self._failed(error)
             self._closing.wait()
         self._polls.put(None)
         self._let_go(machine)
@@ -237,22 +237,22 @@ class _Shell:
 
     def _read(self, readers: Readers) -> None:
         try:
-            while (poll := self._polls.get()) is not None:
-                self._mailbox.put(readers.poll(poll))
-        except RaystreamError as error:
-            self._report(job.Failed(self._subtask, error))
-        finally:
-            readers.close()
+            with contextlib.closing(readers):
+                while (poll := self._polls.get()) is not None:
+                    self._mailbox.put(readers.poll(poll))
+        except BaseException as error:  # noqa: BLE001  a user's reader may call sys.exit
+            self._failed(error)
 
     def _let_go(self, machine: SubtaskMachine) -> None:
         try:
             self._do(machine, machine.step(sub.Cancel()))
-        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
-            self._report(job.Failed(self._subtask, error))
+        except BaseException as error:  # noqa: BLE001  the edge of the shell: an error is an event
+            self._failed(error)
 
     def _deliver(self, node: ChainNode, batch: Batch) -> None:
         if not self._attached:
-            self._sinks[node.name].sink.receive(batch)
+            if self._sinks[node.name].sink.receive(batch):
+                self._report(job.StopAsked(finished=True))
         elif not self._outbox.put((node.name, pack(batch))):
             raise Stopped
 
@@ -261,6 +261,15 @@ class _Shell:
         if now_us - self._reported_us >= self._plan.limits.heartbeat_us:
             self._reported_us = now_us
             self._report(machine.figures())
+
+    def drain(self) -> None:
+        """Return when all reports are taken: whoever hears of the exit has heard them before."""
+        taken = self._coordinator.report_taken.options(concurrency_group="report").remote()
+        with contextlib.suppress(ray.exceptions.RayError):  # nobody is left to hear
+            ray.get(taken)
+
+    def _failed(self, error: BaseException) -> None:
+        self._report(job.Failed(self._subtask, travelling(self._plan.job, error)))
 
     def _report(self, report: job.Event | SubtaskFigures) -> None:
         self._coordinator.report.options(num_returns=0, concurrency_group="report").remote(

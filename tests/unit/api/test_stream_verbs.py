@@ -100,7 +100,7 @@ def test_select_names_computes_and_orders():
         (lambda s: s.map_batches(len, batch_format="cudf"), "batch_format"),
         (lambda s: s.map_batches(len, batch_size=0), "batch_size"),
         (lambda s: s.map_batches(len, timestamp="price"), "no event time"),
-        (lambda s: s.partition_by("price"), "takes a function of the row"),
+        (lambda s: s.partition_by("price"), "takes a function, got str"),
         (lambda s: s.union("other"), "takes streams"),
         (lambda s: s.union(bids()), 'belongs to job "t"'),
         (lambda s: s.union(s.select("price")), 'only one has column "auction"'),

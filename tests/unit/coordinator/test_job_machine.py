@@ -129,3 +129,13 @@ def test_new_splits_go_round_and_known_ones_stay_where_they_are():
 def test_a_subtask_that_closes_while_the_job_runs_is_a_bug():
     with pytest.raises(ProtocolError, match="closed while the job is running"):
         running().step(SubtaskClosed(WRITE))
+
+
+def test_enough_seen_while_sinks_commit_does_not_take_their_rows_back():
+    machine = running()
+    for subtask in READ:
+        machine.step(SubtaskEnded(subtask, {}))
+    assert machine.step(SubtaskEnded(WRITE, {"w": [1]})) == [CommitSubtask(WRITE, {"w": [1]})]
+    assert machine.step(StopAsked(finished=True)) == []
+    assert machine.step(SubtaskCommitted(WRITE)) == [CloseSubtask(s) for s in ALL]
+    assert machine.state == "closing"

@@ -1,4 +1,6 @@
 import datetime as dt
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -7,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+import raystream as rs
 from raystream.config import Limits
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
@@ -178,3 +181,31 @@ def test_formats_and_sizes_are_checked_while_the_job_is_built():
     with pytest.raises(PlanError, match="1 or more, got 0"):
         check_batch_format("arrow", 0, "job.py:1")
     check_batch_format("polars", 5, "job.py:1")
+
+
+def collected(function: Any, *, timed: bool = False, **options: Any) -> list[Any]:
+    table = pa.table({"a": [1, 2, 3]})
+    watermark = rs.WatermarkStrategy("a") if timed else None
+    stream = rs.Job("batches").from_items(table, watermark=watermark)
+    return [row["a"] for row in stream.map_batches(function, **options).collect()]
+
+
+def one_by_one(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    for place in range(batch.num_rows):
+        yield batch.slice(place, 1)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_batches_may_be_yielded_or_returned_in_a_list(timed: bool):
+    assert collected(one_by_one, timed=timed) == [1, 2, 3]
+    assert collected(lambda batch: list(one_by_one(batch)), timed=timed) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("part", [slice(0, 2), slice(0, 4)])
+def test_what_is_yielded_has_a_row_for_each_event_time(part: slice):
+    def some(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        parts = [*one_by_one(batch), batch]
+        yield from parts[part]
+
+    with pytest.raises(rs.JobFailed, match="leaves their event time open"):
+        collected(some, timed=True)

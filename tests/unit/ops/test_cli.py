@@ -122,6 +122,11 @@ def test_explain_prints_the_plan_and_ends_the_script(script, form):
         assert json.loads(result.stdout)
 
 
+def test_explain_takes_json_as_a_flag(script):
+    result = invoke("explain", script(COUNTING), "--json", "--", "1")
+    assert json.loads(result.stdout)
+
+
 def test_flags_beat_the_script(script):
     plan = invoke("explain", script(COUNTING), "-p", "3", "--", "1").stdout
     assert "p=3" in plan

@@ -150,3 +150,28 @@ def test_a_sink_that_cannot_be_opened_ends_the_job_before_it_starts():
     plan = two_chains(Rebalance(), Closed())
     with pytest.raises(JobFailed, match="PermissionError: no"):
         local.run(dataclasses.replace(plan))
+
+
+class Unabortable(Transactional):
+    def commit(self, checkpoint_id: int, committables: Any) -> None:
+        raise OSError("no commit")
+
+    def abort(self, committables: Any) -> None:
+        raise OSError("no abort")
+
+
+def test_a_sink_that_cannot_throw_away_does_not_hide_why_the_job_failed():
+    with pytest.raises(JobFailed, match="no commit"):
+        local.run(two_chains(Rebalance(), Unabortable()))
+
+
+class Interrupted(Transactional):
+    def commit(self, checkpoint_id: int, committables: Any) -> None:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_throws_away_what_was_prepared():
+    sink = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        local.run(two_chains(Rebalance(), sink))
+    assert (sink.visible, sink.pending, sink.open_writers) == ([], [], 0)
