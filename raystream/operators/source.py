@@ -107,6 +107,11 @@ class SourceOperator:
         if self._times is not None and batch.num_rows:
             given = self._times.read(batch)
         if not self._spec.timed:
+            if given is not None:
+                raise self._refused(
+                    "gave event times, but does not say that it has them",
+                    hint=f"set timed = True on {type(self._spec.source).__name__}",
+                )
             return batch, None
         if given is None:
             if batch.num_rows:

@@ -203,3 +203,22 @@ def test_event_time_is_read_by_a_class_of_functions():
     windows = rs.Job("own").from_items([3, 2], watermark=watermark).window_all(rs.Tumbling("1s"))
     counts = windows.aggregate(n=rs.count()).collect()
     assert [(row["window_start"].second, row["n"]) for row in counts] == [(0, 1), (1, 1)]
+
+
+def test_event_times_that_a_source_does_not_announce_are_refused_not_lost():
+    class Reader(rs.Reader):
+        def poll(self, max_rows):
+            return rs.Batch([1, 2], timestamps=[5, 6])
+
+        def position(self):
+            return 0
+
+    class Unannounced(rs.Source):
+        def splits(self):
+            return [rs.Split("all")]
+
+        def open(self, split, position):
+            return Reader()
+
+    with pytest.raises(rs.JobFailed, match="set timed = True on Unannounced"):
+        rs.Job("t").source(Unannounced()).collect()
