@@ -6,10 +6,8 @@ import sys
 
 import pyarrow as pa
 import pytest
-import ray
 
 import raystream as rs
-from raystream.runtime.ray.placement import no_place
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
@@ -59,6 +57,8 @@ class Nested(rs.MemorySink):
     """Fails as a sink does that uses Ray itself."""
 
     def receive(self, batch):
+        import ray  # not where this file is only collected, without Ray
+
         raise ray.exceptions.RayError("of its own")
 
 
@@ -104,6 +104,8 @@ def test_resources_that_no_node_has_are_a_clear_error():
 
 
 def test_a_place_is_one_node_that_has_all_that_a_subtask_asks():
+    from raystream.runtime.ray.placement import no_place
+
     nodes = [{"CPU": 4.0}, {"CPU": 1.0, "GPU": 1.0, "accelerator_type:T4": 1.0}]
     assert no_place({"a": {"num_cpus": 4}, "b": {"num_cpus": 1, "num_gpus": 1}}, nodes) is None
     assert no_place({"a": {"num_cpus": 0.5, "accelerator_type": "T4"}}, nodes) is None
