@@ -50,6 +50,7 @@ def check(pipeline: Pipeline, rules: tuple[str, ...], rng: random.Random | None)
         assert all(map(same, got, wanted)), f"{got} should be {wanted}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(SEEDS), ids="seed-{}".format)
 def test_a_random_pipeline_gives_the_rows_of_polars(seed):
     pipeline = Pipeline(seed)
