@@ -301,14 +301,24 @@ class _Deliveries:
     def _pull(self, actor: Any) -> None:
         pull = actor.pull.options(concurrency_group="results")
         # Once the subtask or the coordinator is gone, the job's own error says why.
-        with contextlib.suppress(ray.exceptions.RayError, JobFailed, ClusterError):
-            while (parcels := ray.get(pull.remote(_POLL_S))) is not None:
-                for name, packed in parcels:
-                    if self._receive(name, packed):
-                        self._handle.finish()
-                if self.error is not None:
-                    self._handle.fail(self.error)
-                    return
+        gone = (ray.exceptions.ActorDiedError, JobFailed, ClusterError)
+        with contextlib.suppress(*gone):
+            try:
+                self._take(pull)
+            except gone:
+                raise
+            except ray.exceptions.RayError as error:
+                # The subtask may live on: nobody would take its rows, and it would wait for ever.
+                self._handle.fail(travelling(self._handle.name, error))
+
+    def _take(self, pull: Any) -> None:
+        while (parcels := ray.get(pull.remote(_POLL_S))) is not None:
+            for name, packed in parcels:
+                if self._receive(name, packed):
+                    self._handle.finish()
+            if self.error is not None:
+                self._handle.fail(self.error)
+                return
 
     def _receive(self, name: str, packed: bytes) -> bool:
         with self._lock:
