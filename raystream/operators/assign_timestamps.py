@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from raystream.contracts.context import OpenContext
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Objects, with_times
 from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
+from raystream.operators.operator import Operator
 from raystream.operators.timestamps import TimestampReader
 
 
@@ -36,7 +36,7 @@ class AssignTimestampsSpec:
         return AssignTimestamps(self)
 
 
-class AssignTimestamps:
+class AssignTimestamps(Operator):
     """Reads event times and follows each batch with the watermark it allows."""
 
     def __init__(self, spec: AssignTimestampsSpec) -> None:
@@ -47,9 +47,6 @@ class AssignTimestamps:
         )
         self._lateness_us = spec.watermark.out_of_orderness_us
         self._watermark_us = MIN_TIME
-
-    def open(self, ctx: OpenContext) -> None:
-        """Nothing to get ready."""
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         times = self._reader.read(batch)
@@ -64,14 +61,5 @@ class AssignTimestamps:
                 self._watermark_us = allowed
                 yield Watermark(allowed)
 
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return iter(())
-
     def output_watermark(self, time_us: int) -> int | None:
         return time_us if time_us == MAX_TIME else None
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
-
-    def close(self) -> None:
-        """Nothing to let go of."""

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.batch import Batch as Rows
-from raystream.contracts.context import OpenContext
 from raystream.contracts.source import Source, Split
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.errors import SourceError, UserFunctionError
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, with_times
 from raystream.flow.element import MIN_TIME, Watermark
 from raystream.flow.normal import normal_record
+from raystream.operators.operator import Operator
 from raystream.operators.pyrows import to_columns
 from raystream.operators.timestamps import TimestampReader, lower_bound
 
@@ -48,7 +48,7 @@ class SourceSpec:
         return SourceOperator(self)
 
 
-class SourceOperator:
+class SourceOperator(Operator):
     """Turns what a reader gave into a batch, and knows what that says about time."""
 
     def __init__(self, spec: SourceSpec) -> None:
@@ -63,23 +63,8 @@ class SourceOperator:
             schema = schema.remove(schema.get_field_index(EVENT_TIME))
         self._visible = schema
 
-    def open(self, ctx: OpenContext) -> None:
-        """Nothing to get ready: readers are opened by the shell."""
-
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         raise AssertionError("a source has no input: its rows come from readers")
-
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        return time_us
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
     @property
     def bounded(self) -> bool:
