@@ -18,19 +18,20 @@ def pickled(values: Iterable[Any]) -> pa.Array:
 
     Raises: UserFunctionError for a value that cannot be pickled.
     """
-    packed = []
     # A loop over values: they are Python objects.
-    for value in values:
-        try:
-            packed.append(pickle.dumps(value, _PROTOCOL))
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
-            raise UserFunctionError(
-                f"state of type {type(value).__name__} cannot be kept: {error}",
-                hint="keep plain values, or objects of a class that stands in a module of its own",
-            ) from error
-    return pa.array(packed, pa.large_binary())
+    return pa.array([_bytes(value) for value in values], pa.large_binary())
 
 
 def unpickled(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """Give back the values of a column that ``pickled`` made."""
     return [pickle.loads(value) for value in column.to_pylist()]
+
+
+def _bytes(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value, _PROTOCOL)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise UserFunctionError(
+            f"state of type {type(value).__name__} cannot be kept: {error}",
+            hint="keep plain values, or objects of a class that stands in a module of its own",
+        ) from error

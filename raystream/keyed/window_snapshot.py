@@ -47,7 +47,7 @@ def window_snapshot(
     """Keep the rows of the open windows, and the watermark.
 
     Rows are handed out by reference; sorting them by key group copies them.
-    Shapes: rows of ``schema``, which ends with or has the columns ``keys`` and the bucket.
+    Shapes: rows of ``schema``, which has the columns ``keys`` and the bucket.
     """
     held = state.held()
     records = [record for _, record in held]
@@ -64,9 +64,7 @@ def window_snapshot(
     )
 
 
-def restore_windows(
-    state: WindowState, snapshot: Snapshot, unpack: Repack = as_it_is
-) -> None:
+def restore_windows(state: WindowState, snapshot: Snapshot, unpack: Repack = as_it_is) -> None:
     """Take up the rows of open windows, and the least watermark that was kept."""
     watermark_us = restored_watermark(snapshot)
     watermark_us = MIN_TIME if watermark_us is None else watermark_us
@@ -80,7 +78,10 @@ def restore_windows(
     rows = unpack(panes.drop_columns(_FIRED))
     state.restore(
         [
-            (int(window), by_bucket(rows.take(pa.array(np.flatnonzero(fired == window)))))
+            (
+                int(window) if window > MIN_TIME else state.grid.due(MIN_TIME),
+                by_bucket(rows.take(pa.array(np.flatnonzero(fired == window)))),
+            )
             for window in np.unique(fired)
         ],
         watermark_us,

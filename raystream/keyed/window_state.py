@@ -7,7 +7,7 @@ rows are taken, copied to each window they lie in, and merged at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,7 +95,8 @@ class WindowState:
     @property
     def nbytes(self) -> int:
         """Bytes that are held."""
-        return self._table.nbytes + sum(rows.get_total_buffer_size() for _, rows in self._ahead)
+        ahead = sum(int(rows.get_total_buffer_size()) for _, rows in self._ahead)
+        return self._table.nbytes + ahead
 
     @property
     def shares_panes(self) -> bool:
@@ -117,7 +118,7 @@ class WindowState:
 
     def restore(
         self,
-        held: list[tuple[int | None, pa.RecordBatch]],
+        held: Sequence[tuple[int | None, pa.RecordBatch]],
         watermark_us: int,
         *,
         shares_panes: bool,
