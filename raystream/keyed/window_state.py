@@ -90,7 +90,7 @@ class WindowState:
     @property
     def row_count(self) -> int:
         """Rows that are held."""
-        return self._table.row_count + sum(rows.num_rows for _, rows in self._ahead)
+        return self._table.row_count + sum(int(rows.num_rows) for _, rows in self._ahead)
 
     @property
     def nbytes(self) -> int:
@@ -131,9 +131,10 @@ class WindowState:
         self.watermark_us = watermark_us
         self._expanded = not shares_panes and not self._panes.alone
         self._cover = ALONE if self._expanded else self._panes
-        if shares_panes:
-            fired = [window for window, _ in held if window is not None]
-            self._fired = min([self.grid.due(watermark_us), *fired])
+        # Where a bucket is a window, rows of those that have fired are gone: there is no harm in
+        # firing the others from the first on.
+        fired = [window for window, _ in held if window is not None]
+        self._fired = min([self.grid.due(watermark_us if shares_panes else MIN_TIME), *fired])
         for window, rows in held:
             if window is None or window <= self._fired:
                 self._table.prepend(rows)

@@ -35,8 +35,6 @@ NO_SNAPSHOT_YET = {
     "reduce",
     "running_aggregate",
     "sink",
-    "window_top_k",
-    "window_top_k_partial",
 }
 
 ALL = [
