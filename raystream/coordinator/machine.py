@@ -180,7 +180,7 @@ class CoordinatorMachine:
             return []
         self._waiting.discard(subtask)
         if self._waiting:
-            return self._came(subtask, None)
+            return [*self._alignment.leave(subtask)]
         self._to("committing")
         self._gather_global()
         self._waiting = {subtask for subtask, some in self._prepared.items() if some}

@@ -40,11 +40,20 @@ class AlignmentGroups:
 
     def take(self, subtask: SubtaskId, least_us: int | None) -> list[AlignSource]:
         """Note how far a subtask has come; tell the others of its group what that changes."""
-        group = self._group_of.get(subtask)
-        if group is None:
+        members = self._least.get(self._group_of.get(subtask, ""), {})
+        if subtask not in members:
             return []
-        self._least[group][subtask] = least_us
-        news = {s: self.others_us(s) for s in self._least[group]}
-        changed = [s for s, others_us in news.items() if others_us != self._told[s]]
-        self._told |= news
-        return [AlignSource(s, news[s]) for s in changed]
+        members[subtask] = least_us
+        return self._news(members)
+
+    def leave(self, subtask: SubtaskId) -> list[AlignSource]:
+        """Note that a subtask has ended: it neither holds anybody nor wants to hear more."""
+        members = self._least.get(self._group_of.get(subtask, ""), {})
+        members.pop(subtask, None)
+        return self._news(members)
+
+    def _news(self, members: dict[SubtaskId, int | None]) -> list[AlignSource]:
+        others = {subtask: self.others_us(subtask) for subtask in members}
+        changed = [subtask for subtask, us in others.items() if us != self._told[subtask]]
+        self._told |= others
+        return [AlignSource(subtask, others[subtask]) for subtask in changed]

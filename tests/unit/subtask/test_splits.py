@@ -262,7 +262,7 @@ def test_rows_in_between_begin_the_silence_anew():
     assert reading.heard() == []
 
 
-def test_time_in_which_nobody_asks_is_no_silence():
+def test_c8_time_in_which_nobody_asks_is_no_silence():
     # The output is full for ten seconds: the split is not asked, and not idle.
     reading = Reading("a", watermark=by_time(idleness="1s"))
     silent(reading, 500_000)
