@@ -187,8 +187,11 @@ def check_watermark(node: LogicalNode, watermark: Any, verb: str, where: str) ->
             where=where,
             hint='rs.WatermarkStrategy("time", out_of_orderness="5s")',
         )
-    if isinstance(watermark, Punctuated):
-        check_function(Function(watermark.fn), verb=verb, where=where)
+    read = [watermark.fn] if isinstance(watermark, Punctuated) else []
+    if not isinstance(watermark.timestamp, str | nw.Expr):
+        read.append(watermark.timestamp)
+    for fn in read:
+        check_function(Function(fn), verb=verb, where=where)
     timestamp = watermark.timestamp
     columns = StreamColumns(node, verb, where)
     if node.type.schema is None:

@@ -85,7 +85,11 @@ class Splits:
         That a split has to wait for others is no silence of its own.
         """
         now_us, limit_us = self._clock.monotonic_us(), self._limit_us()
-        ahead = [r for r in self._unfinished() if self._is_ahead(r, limit_us)]
+        ahead = (
+            []
+            if limit_us is None
+            else [r for r in self._unfinished() if self._is_ahead(r, limit_us)]
+        )
         for reading in ahead:
             reading.silent_since_us = None
         waits = bool(ahead) and next(self._readable(limit_us), None) is None
@@ -153,6 +157,8 @@ class Splits:
         return (reading for reading in self._readings.values() if not reading.finished)
 
     def _readable(self, limit_us: int | None) -> Iterator[_Reading]:
+        if limit_us is None:
+            return self._unfinished()
         return (r for r in self._unfinished() if not self._is_ahead(r, limit_us))
 
     def _is_ahead(self, reading: _Reading, limit_us: int | None) -> bool:
