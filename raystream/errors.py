@@ -12,7 +12,8 @@ RaystreamError(message, *, hint, where)
 ├─ JobFailed            the job ended without its result; the reason is the ``__cause__``
 │  └─ JobTimeout        it took longer than it was allowed to
 └─ InternalError        a bug of ours
-   └─ ProtocolError     a machine met an event that its state does not allow
+   ├─ ProtocolError     a machine met an event that its state does not allow
+   └─ CorruptSnapshot   what was kept cannot be taken up again
 """
 
 from __future__ import annotations
@@ -143,6 +144,10 @@ class InternalError(RaystreamError):
 
 class ProtocolError(InternalError):
     """A machine met an event that its state does not allow."""
+
+
+class CorruptSnapshot(InternalError):  # noqa: N818  the name says what is wrong
+    """What was kept cannot be taken up again."""
 
 
 def job_failed(job: str, error: BaseException) -> JobFailed:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from raystream.api import overrides
@@ -44,10 +45,13 @@ class Tip:
         prepared: Prepared | None = None,
         stateful: bool = False,
         single: bool = False,
+        sides: Mapping[str, StreamType] | None = MappingProxyType({}),
     ) -> Tip:
         """Write the next operator down."""
         inputs = [Input(self.node, self.exchange, prepared)]
-        node = self.draft.add(verb, spec, type, inputs, where, stateful=stateful, single=single)
+        node = self.draft.add(
+            verb, spec, type, inputs, where, stateful=stateful, single=single, sides=sides
+        )
         return Tip(self.draft, node)
 
 

@@ -111,4 +111,10 @@ def _runs(node: LogicalNode, verb: str, where: str) -> LogicalNode:
             where=where,
             hint="set it on the operators before or behind it",
         )
+    if node.verb == "side_output":
+        raise PlanError(
+            f"{verb}() behind side_output(): a side output runs where its rows are made",
+            where=where,
+            hint="set it on the operator that makes them, or on the operators behind",
+        )
     return node

@@ -194,6 +194,14 @@ class Stream:
             "assign_timestamps", *transforms.assign_timestamps(self._tip.node, watermark)
         )
 
+    def side_output(self, tag: str, schema: pa.Schema | None = None) -> Stream:
+        """Give the rows that the operator of this stream sent under ``tag``.
+
+        Late rows of a window keep its input's columns; rows of a function are objects, or dicts
+        that become the columns of ``schema``.
+        """
+        return Stream(transforms.side_output(self._tip, tag, schema))
+
     # Exchanges
 
     def forward(self) -> Stream:

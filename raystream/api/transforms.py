@@ -8,11 +8,13 @@ from typing import Any, TypeAlias
 import narwhals.stable.v2 as nw
 
 from raystream.api.callsite import user_line
+from raystream.api.checks import is_text
 from raystream.api.columns import StreamColumns, check_name, check_schema, is_expression
+from raystream.api.draft import Tip
 from raystream.contracts.functions import Function, check_function
 from raystream.contracts.watermark import Punctuated, Strategy, WatermarkStrategy
 from raystream.errors import PlanError
-from raystream.graph.logical import LogicalNode, StreamType
+from raystream.graph.logical import LogicalNode, StreamType, label
 from raystream.operators import columns as steps
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
 from raystream.operators.columns import ColumnsSpec
@@ -20,6 +22,7 @@ from raystream.operators.explode import ExplodeSpec, explode_schema
 from raystream.operators.map_batches import MapBatchesSpec, check_batch_format
 from raystream.operators.operator import Spec
 from raystream.operators.row_functions import FilterFunctionSpec, FlatMapSpec, MapSpec
+from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.timestamps import is_time_type
 from raystream.operators.with_schema import WithSchemaSpec
 
@@ -150,6 +153,31 @@ def with_schema(node: LogicalNode, schema: Any) -> Made:
         )
     made = declared(node, "with_schema", schema, where)
     return WithSchemaSpec(made.wire, where), made
+
+
+def side_output(tip: Tip, tag: str, schema: Any) -> Tip:
+    """Read what the operator of a stream sends beside its own output.
+
+    Raises: PlanError where it sends nothing under that tag.
+    """
+    where, node = user_line(), tip.node
+    if not is_text(tag):
+        raise PlanError(f"side_output() takes a tag, got {tag!r:.60}", where=where)
+    if node.spec is None or (node.sides is not None and tag not in node.sides):
+        tags = ", ".join(f'"{one}"' for one in node.sides or ()) or "none"
+        raise PlanError(
+            f'"{label(node)}" has no side output "{tag}". It has: {tags}',
+            where=where,
+            hint="read it from the stream that the operator itself gives: "
+            "process(…).side_output(tag), window(…).late_to(tag).aggregate(…).side_output(tag)",
+        )
+    known = None if node.sides is None else node.sides[tag]
+    if known is not None and schema is None:
+        made = known
+    else:
+        made = declared(node, "side_output", schema, where)
+    spec = SideOutputSpec(tag, made.wire, "side_output", where)
+    return Tip(tip.draft, node).then("side_output", spec, made, where)
 
 
 def assign_timestamps(node: LogicalNode, watermark: Strategy) -> Made:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from raystream.clock import Clock, SystemClock
 from raystream.config import Limits
 from raystream.contracts.batch import Batch
 from raystream.contracts.metrics import Metrics
+from raystream.errors import UserError
 
 
 def nowhere(batch: Batch) -> None:
@@ -16,9 +18,19 @@ def nowhere(batch: Batch) -> None:
     raise AssertionError(f"no driver to take {len(batch)} rows")
 
 
+def stateless(descriptor: Any) -> Any:
+    """Refuse state where no operator keeps any."""
+    raise UserError(
+        f"there is no state here for {descriptor!r}",
+        hint="process functions have state: key_by(…).process(rs.KeyedProcessFunction)",
+    )
+
+
 @dataclass(frozen=True)
 class OpenContext:
     """Given to ``open(ctx)``; the same for all keys of a subtask.
+
+    ``state(descriptor)`` gives the function's state; only process functions have some.
 
     ``deliver`` hands a batch to the sink object in the process that started the job, in order,
     and waits while that process is behind.
@@ -33,3 +45,4 @@ class OpenContext:
     clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)
     deliver: Callable[[Batch], None] = nowhere
+    state: Callable[[Any], Any] = stateless

@@ -33,6 +33,17 @@ class EndOfInput:
     """No more rows will come on this channel: it stands for the watermark MAX."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """Rows beside an operator's own output, for whoever reads its side output of that tag.
+
+    They never travel as such: the operator that reads a side output runs in the same subtask.
+    """
+
+    tag: str
+    batch: Batch
+
+
 Element: TypeAlias = Batch | Watermark | Status | EndOfInput
 
 __all__ = [
@@ -43,6 +54,7 @@ __all__ = [
     "Element",
     "EndOfInput",
     "Objects",
+    "Side",
     "Status",
     "Watermark",
 ]

@@ -6,6 +6,7 @@ from raystream.flow.exchange import Forward
 from raystream.graph.flatten import FlatEdge, FlatGraph, FlatNode
 from raystream.graph.logical import LogicalPlan
 from raystream.graph.physical import Chain, ChainNode, Edge, PhysicalPlan
+from raystream.operators.side_output import SideOutputSpec
 
 
 def chains(graph: FlatGraph, edge: FlatEdge) -> bool:
@@ -30,7 +31,11 @@ def chains(graph: FlatGraph, edge: FlatEdge) -> bool:
 
 def assemble(graph: FlatGraph, plan: LogicalPlan, *, chaining: bool = True) -> PhysicalPlan:
     """Group operators into chains and number the edges between these."""
-    inside = {edge for edge in graph.edges if chaining and chains(graph, edge)}
+    inside = {
+        edge
+        for edge in graph.edges
+        if (chaining or isinstance(edge.downstream.spec, SideOutputSpec)) and chains(graph, edge)
+    }
     groups = _groups(graph, inside)
     names = _names(groups)
     chain_of = {node: names[head] for head, nodes in groups.items() for node in nodes}

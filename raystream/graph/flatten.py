@@ -15,6 +15,7 @@ from raystream.flow.exchange import Custom, Exchange, Forward, Rebalance
 from raystream.graph.logical import Input, LogicalNode, LogicalPlan, Prepared, origins
 from raystream.graph.physical import Resources
 from raystream.operators.operator import Spec
+from raystream.operators.side_output import SideOutputSpec
 
 
 @dataclass(eq=False, slots=True)
@@ -92,6 +93,8 @@ def flatten(plan: LogicalPlan) -> FlatGraph:
         if node.spec is None:
             continue
         made[node] = flat = _flat(node, plan)
+        if isinstance(node.spec, SideOutputSpec):
+            _attach(flat, made[node.inputs[0].node])
         upstream: list[tuple[FlatNode, int, Input, Prepared | None]] = [
             (made[origin.node], port, origin, one.prepared)
             for port, one in enumerate(node.inputs)
@@ -127,6 +130,11 @@ def _flat(node: LogicalNode, plan: LogicalPlan) -> FlatNode:
         resources=node.resources or Resources(),
         chaining=node.chaining,
     )
+
+
+def _attach(flat: FlatNode, before: FlatNode) -> None:
+    """Let an operator run where its input is made, whatever the job says."""
+    flat.parallelism, flat.resources, flat.attached = before.parallelism, before.resources, True
 
 
 def _exchange(said: Exchange | None, before: FlatNode, after: FlatNode) -> Exchange:

@@ -7,7 +7,7 @@ job runs or is explained.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -57,7 +57,8 @@ class LogicalNode:
     """One operator. ``spec`` None is a union, which the physical plan dissolves.
 
     ``inputs`` are its ports in order, or the streams of a union. ``single`` operators run as one
-    subtask whatever the job says.
+    subtask whatever the job says. ``sides`` tells what flows under each tag of its side outputs,
+    None where a user's function chooses the tags as it runs.
     """
 
     verb: str
@@ -74,6 +75,7 @@ class LogicalNode:
     stateful: bool = False
     single: bool = False
     bounded: bool = True
+    sides: Mapping[str, StreamType] | None = field(default_factory=dict)
 
     @property
     def named_spec(self) -> Spec:

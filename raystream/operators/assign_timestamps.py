@@ -11,6 +11,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.watermark import Strategy
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, with_times
 from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
+from raystream.operators.operator import Operator
 from raystream.operators.timestamps import TimestampReader
 from raystream.operators.watermarks import cut, watermarks_of
 
@@ -35,7 +36,7 @@ class AssignTimestampsSpec:
         return AssignTimestamps(self)
 
 
-class AssignTimestamps:
+class AssignTimestamps(Operator):
     """Reads event times and follows rows with the watermarks that they allow."""
 
     def __init__(self, spec: AssignTimestampsSpec) -> None:
@@ -61,14 +62,8 @@ class AssignTimestamps:
                 self._watermark_us = watermark_us
                 yield Watermark(watermark_us)
 
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return iter(())
-
     def output_watermark(self, time_us: int) -> int | None:
         return time_us if time_us == MAX_TIME else None
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
 
     def close(self) -> None:
         """Close the functions that read time."""

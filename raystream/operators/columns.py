@@ -195,9 +195,6 @@ class ColumnsOperator(Operator):
             self._program.append((step, Evaluator(exprs), [*need, EVENT_TIME] if timed else need))
         self._input = schema
 
-    def close(self) -> None:
-        """Nothing to let go of."""
-
     def _run(
         self, step: Step, evaluator: Evaluator, record: pa.RecordBatch, needed: list[str]
     ) -> pa.RecordBatch:

@@ -85,9 +85,6 @@ class Explode(Operator):
             columns = [taken if i == index else column for i, column in enumerate(rows.columns)]
             yield Columns(pa.RecordBatch.from_arrays(columns, schema=self._spec.output))
 
-    def close(self) -> None:
-        """Nothing to let go of."""
-
 
 def _pairs(lengths: Int64s, null: npt.NDArray[np.bool_]) -> tuple[Int64s, Int64s]:
     """Pair the rows that come out with the row and with the element that they come from.

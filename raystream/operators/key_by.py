@@ -90,9 +90,6 @@ class KeyByFields(Operator):
         self._spec = spec
         self._read: Any = itemgetter(*spec.columns)
 
-    def open(self, ctx: OpenContext) -> None:
-        """Nothing to get ready."""
-
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         rows = rows_of(batch)
         keys = guard.call_each(
@@ -100,6 +97,3 @@ class KeyByFields(Operator):
         )
         if rows:
             yield Objects(rows, batch.timestamps, keys)
-
-    def close(self) -> None:
-        """Nothing to let go of."""

@@ -23,6 +23,7 @@ from raystream.operators.keyed_rows import (
     row_in_hand,
     rows_and_keys,
 )
+from raystream.operators.operator import Operator
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class MapWithStateSpec:
         return MapWithState(self)
 
 
-class MapWithState:
+class MapWithState(Operator):
     """The operator of one subtask; its state is a dict by canonical key."""
 
     def __init__(self, spec: MapWithStateSpec) -> None:
@@ -78,15 +79,6 @@ class MapWithState:
                 times = None if times is None else times[np.array(kept, np.int64)]
             if out:
                 yield make_batch(out, times, spec.output, spec.operator, spec.where)
-
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        return time_us
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
 
     def close(self) -> None:
         close_function(self._function, operator=self._spec.operator, where=self._spec.where)

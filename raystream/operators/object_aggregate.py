@@ -15,6 +15,7 @@ from raystream.flow.element import MAX_TIME
 from raystream.flow.key import canonical_keys
 from raystream.keyed.object_accumulators import object_accumulator
 from raystream.operators.keyed_rows import Touched, over_rows
+from raystream.operators.operator import Operator
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class ObjectAggregateSpec:
         return ObjectAggregate(self)
 
 
-class ObjectAggregate:
+class ObjectAggregate(Operator):
     """The operator of one subtask; its state is (key, accumulators) by canonical key."""
 
     def __init__(self, spec: ObjectAggregateSpec) -> None:
@@ -90,9 +91,6 @@ class ObjectAggregate:
     def on_end(self) -> Iterator[Batch]:
         # Begun at the MAX watermark, so that windows behind this operator still take the rows.
         return self._newest() if self._spec.emit == "final" else iter(())
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     def _add(self, part: Objects, ids: Any, *, each: bool) -> list[Any]:
         """Take rows in; with ``each``, give the values after each."""

@@ -22,6 +22,7 @@ from raystream.flow.time import EPOCH
 from raystream.keyed.object_accumulators import object_accumulator
 from raystream.keyed.window_state import admit
 from raystream.operators.keyed_rows import over_rows
+from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import LATE_ROWS, event_times
 
 Accumulators: TypeAlias = tuple[Any, list[Any]]
@@ -66,7 +67,7 @@ class ObjectWindowSpec:
         return ObjectWindow(self)
 
 
-class ObjectWindow:
+class ObjectWindow(Operator):
     """The operator of one subtask; its state is (key, accumulators) by window and canonical key.
 
     A row is added to each of its windows: accumulators may not be merged more than once, so
@@ -106,15 +107,6 @@ class ObjectWindow:
             if not rows:
                 return
             yield Objects(rows, times)
-
-    def output_watermark(self, time_us: int) -> int | None:
-        return time_us
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     def _add(self, batch: Objects, times: Int64s) -> None:
         admitted = admit(self._grid, times, self._watermark_us)

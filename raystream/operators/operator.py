@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import Batch
-from raystream.flow.element import Watermark
+from raystream.flow.element import Side, Watermark
+from raystream.keyed.snapshot import Snapshot
+
+Output: TypeAlias = Batch | Watermark | Side
+"""What an operator gives: rows, a watermark of its own making, rows for a side output."""
 
 
 class Operator(Protocol):
     """One operator of one subtask: synchronous, no Ray, no I/O, no clock but the context's.
 
     Each method that gives an iterator does its work as the iterator is pulled, so that the subtask
-    stops pulling when credit runs out. ``on_watermark`` is resumable: what it yields has left the
-    operator's state before, so that closing the iterator and calling it again with the same
-    watermark yields exactly the rest. Batches have at most ``ctx.limits.batch_rows_max`` rows,
-    unless the input batch had more.
+    stops pulling when credit runs out. ``on_watermark`` and ``on_timer`` are resumable: what they
+    yield has left the operator's state before, so that closing the iterator and calling again
+    yields exactly the rest. Batches have at most ``ctx.limits.batch_rows_max`` rows, unless the
+    input batch had more.
     """
 
     def open(self, ctx: OpenContext) -> None:
         """Get ready; called once, before anything else."""
+        return
 
-    def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take up what was kept: called once, behind ``open``, with this subtask's part of it."""
+        assert not snapshot, f"{type(self).__name__} keeps nothing"
+
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         """Take the rows of one input batch."""
         ...
 
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
+    def on_watermark(self, time_us: int) -> Iterator[Output]:
         """Give what is due: everything that the watermark causes, before it is forwarded."""
         return iter(())
 
@@ -35,12 +44,28 @@ class Operator(Protocol):
         """Give the watermark to forward; None to forward none."""
         return time_us
 
-    def on_end(self) -> Iterator[Batch]:
+    def timer_due_us(self) -> int | None:
+        """Tell the processing time at which ``on_timer`` has something to do; None: never."""
+        return None
+
+    def on_timer(self, now_us: int) -> Iterator[Output]:
+        """Give what is due at a processing time (epoch microseconds)."""
+        return iter(())
+
+    def on_end(self) -> Iterator[Output]:
         """Give what is left at the end of bounded input, after the MAX watermark."""
         return iter(())
 
+    def snapshot(self) -> Snapshot:
+        """Give what must be kept: nothing in it changes with what the operator does next.
+
+        May be asked between any two elements, and between two yields of ``on_watermark``.
+        """
+        return ()
+
     def close(self) -> None:
         """Let go of what is open; called once, also after a failure."""
+        return
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ from raystream.operators.keyed_rows import (
     own_copy,
     rows_and_keys,
 )
+from raystream.operators.operator import Operator
 
 _NONE_YET: Any = object()
 
@@ -53,7 +54,7 @@ class ReduceSpec:
         return Reduce(self)
 
 
-class Reduce:
+class Reduce(Operator):
     """The operator of one subtask; its state is a dict by canonical key."""
 
     def __init__(self, spec: ReduceSpec) -> None:

@@ -21,6 +21,7 @@ from raystream.keyed.groups import Grouper, Groups, Rows
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.slots import SlotColumn
 from raystream.operators.guard import NO_ROW, call, failed
+from raystream.operators.operator import Operator
 from raystream.operators.pyrows import to_rows
 
 
@@ -58,7 +59,7 @@ class RunningAggregateSpec:
         return RunningAggregateOperator(self)
 
 
-class RunningAggregateOperator:
+class RunningAggregateOperator(Operator):
     """The operator of one subtask."""
 
     def __init__(self, spec: RunningAggregateSpec) -> None:
@@ -116,9 +117,6 @@ class RunningAggregateOperator:
             slots = np.arange(start, self._given)
             times = self._latest.values[slots] if self._timed else None
             yield self._batch(self._index.keys(slots), slots, times)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     def _after_each(self, groups: Groups, rows: Rows, count: int) -> Columns:
         arrays = [rows.record.column(key) for key in self._spec.keys]

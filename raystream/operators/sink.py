@@ -12,6 +12,7 @@ from raystream.contracts.sink import Sink, Writer, commits
 from raystream.errors import RaystreamError, SinkError
 from raystream.flow.batch import Batch, Columns
 from raystream.flow.element import Watermark
+from raystream.operators.operator import Operator
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SinkSpec:
         return SinkOperator(self)
 
 
-class SinkOperator:
+class SinkOperator(Operator):
     """Gives rows to the writer of this subtask."""
 
     def __init__(self, spec: SinkSpec) -> None:
@@ -52,14 +53,8 @@ class SinkOperator:
             self._writer.write(Rows(rows, batch.timestamps))
         return iter(())
 
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return iter(())
-
     def output_watermark(self, time_us: int) -> int | None:
         return None
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
 
     def prepare_commit(self, checkpoint_id: int) -> list[Any]:
         """Finish what was written; give what makes it visible."""

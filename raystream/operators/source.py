@@ -17,6 +17,7 @@ from raystream.errors import SourceError, UserFunctionError
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, with_times
 from raystream.flow.element import MIN_TIME, Watermark
 from raystream.flow.normal import normal_record
+from raystream.operators.operator import Operator
 from raystream.operators.pyrows import to_columns
 from raystream.operators.timestamps import TimestampReader, lower_bound
 from raystream.operators.watermarks import cut, watermarks_of
@@ -47,7 +48,7 @@ class SourceSpec:
         return SourceOperator(self)
 
 
-class SourceOperator:
+class SourceOperator(Operator):
     """Turns what a reader gave into a batch, and knows what that says about time."""
 
     def __init__(self, spec: SourceSpec) -> None:
@@ -68,15 +69,6 @@ class SourceOperator:
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         raise AssertionError("a source has no input: its rows come from readers")
-
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        return time_us
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
 
     def close(self) -> None:
         """Close the functions that read time."""

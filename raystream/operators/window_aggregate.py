@@ -20,6 +20,7 @@ from raystream.keyed.measures import BUCKET, Measures, buckets_of
 from raystream.keyed.measures_parts import ARRIVAL
 from raystream.keyed.window_state import WindowState
 from raystream.operators.aggregate_function import GuardedAggregate
+from raystream.operators.operator import Operator
 
 LATE_ROWS = "late_rows"
 """The counter of rows that came when all their windows had fired."""
@@ -58,7 +59,7 @@ class WindowAggregateSpec:
         return WindowAggregate(self)
 
 
-class WindowAggregate:
+class WindowAggregate(Operator):
     """The operator of one subtask.
 
     What a firing takes out of state is merged rows; they wait here, and each batch of them is
@@ -102,12 +103,6 @@ class WindowAggregate:
             # The loop's own name would keep the rows alive while the subtask is suspended.
             del taken
             yield from self._results()
-
-    def output_watermark(self, time_us: int) -> int | None:
-        return time_us
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
 
     def close(self) -> None:
         self._waiting = None

@@ -23,6 +23,7 @@ from raystream.keyed.measures import Measures
 from raystream.keyed.measures_parts import ARRIVAL
 from raystream.keyed.measures_rules import two_phase
 from raystream.keyed.window_state import panes_of
+from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import describe_aggregate, event_times
 
 _LATEST = Bound(EVENT_TIME, "max", pa.int64(), EVENT_TIME, pa.int64())
@@ -69,7 +70,7 @@ def _measures(keys: Sequence[pa.Field], window: Window, aggregates: Sequence[Bou
     return Measures(keys, [*aggregates, _LATEST], row_count=True, arrival=arrival)
 
 
-class WindowPartial:
+class WindowPartial(Operator):
     """The operator of one subtask."""
 
     def __init__(self, spec: WindowPartialSpec) -> None:
@@ -100,15 +101,3 @@ class WindowPartial:
             record = record.append_column(ARRIVAL, pa.array(np.arange(first, self._arrived)))
         partials, _ = self._folding(record, panes_of(self._grid, times))
         yield Columns(pa.RecordBatch.from_arrays(partials.columns, schema=self._spec.output))
-
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        return time_us
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
-
-    def close(self) -> None:
-        """Nothing is open."""

@@ -17,6 +17,7 @@ from raystream.keyed.measures import BUCKET, buckets_of
 from raystream.keyed.measures_parts import ARRIVAL
 from raystream.keyed.top_rows import TopRows
 from raystream.keyed.window_state import WindowState
+from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import LATE_ROWS, event_times
 
 
@@ -58,7 +59,7 @@ class WindowTopKSpec:
         return WindowTopK(self)
 
 
-class WindowTopK:
+class WindowTopK(Operator):
     """The operator of one subtask; a batch is pruned to its best rows before it is held."""
 
     def __init__(self, spec: WindowTopKSpec) -> None:
@@ -88,12 +89,6 @@ class WindowTopK:
             # The loop's own name would keep the rows alive while the subtask is suspended.
             del taken
             yield from self._results()
-
-    def output_watermark(self, time_us: int) -> int | None:
-        return time_us
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
 
     def close(self) -> None:
         self._waiting = None

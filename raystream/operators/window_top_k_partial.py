@@ -12,6 +12,7 @@ from raystream.flow.batch import Batch, Columns
 from raystream.flow.element import Watermark
 from raystream.keyed.measures import BUCKET
 from raystream.keyed.top_rows import TopRows
+from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import event_times
 from raystream.operators.window_top_k import WindowTopKSpec
 
@@ -38,7 +39,7 @@ class WindowTopKPartialSpec:
         return WindowTopKPartial(self)
 
 
-class WindowTopKPartial:
+class WindowTopKPartial(Operator):
     """The operator of one subtask: it holds nothing."""
 
     def __init__(self, spec: WindowTopKPartialSpec) -> None:
@@ -56,15 +57,3 @@ class WindowTopKPartial:
             buckets = self._grid.panes_of(event_times(batch, self._ctx))
             best = self._top.best(batch.record, buckets)
             yield Columns(best.select(best.schema.names[:-1]))
-
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        return time_us
-
-    def on_end(self) -> Iterator[Batch]:
-        return iter(())
-
-    def close(self) -> None:
-        """Nothing to let go of."""

@@ -53,6 +53,3 @@ class WithSchema(Operator):
                 operator=self._operator,
                 where=self._where,
             )
-
-    def close(self) -> None:
-        """Nothing to let go of."""

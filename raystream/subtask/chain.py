@@ -6,15 +6,17 @@ at all: there the subtask may stop, look at its credit and its control messages,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from raystream.contracts.context import OpenContext
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Batch
-from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
+from raystream.flow.element import MAX_TIME, MIN_TIME, Side, Watermark
 from raystream.graph.physical import Chain, ChainNode
-from raystream.operators.operator import Operator
+from raystream.keyed.snapshot import Snapshot
+from raystream.operators.operator import Operator, Output
+from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.sink import SinkOperator
 from raystream.operators.source import SourceOperator
 
@@ -32,6 +34,9 @@ class RunningChain:
         self.rows_in = [0] * len(chain.nodes)
         self.rows_out = [0] * len(chain.nodes)
         self._watermarks = [MIN_TIME] * len(chain.nodes)
+        self._children = [_main_children(chain, node) for node in chain.nodes]
+        self._sides = [_side_children(chain, node) for node in chain.nodes]
+        self._timed: list[int] = []
         self._opened = len(chain.nodes)
         self._closed = False
 
@@ -41,6 +46,21 @@ class RunningChain:
         for index in reversed(range(len(self.operators))):
             self._opened = index
             self.operators[index].open(self.contexts[index])
+        # Asked before every slice of work: only those that can answer.
+        plain = Operator.timer_due_us
+        own = enumerate(self.operators)
+        self._timed = [i for i, one in own if type(one).timer_due_us is not plain]
+
+    def snapshot(self) -> dict[str, Snapshot]:
+        """Give what each operator keeps, by uid."""
+        pairs = zip(self.nodes, self.operators, strict=True)
+        return {node.uid: operator.snapshot() for node, operator in pairs}
+
+    def restore(self, snapshots: Mapping[str, Snapshot]) -> None:
+        """Let each operator take up what it had kept; called once, behind ``open``."""
+        for node, operator in zip(self.nodes, self.operators, strict=True):
+            if kept := snapshots.get(node.uid):
+                operator.restore(kept)
 
     def close(self) -> None:
         """Close every operator, also when closing one of them fails; the first error counts."""
@@ -84,6 +104,19 @@ class RunningChain:
             return self._out(0, Watermark(time_us))
         return self._watermark(0, time_us)
 
+    def timer_due_us(self) -> int | None:
+        """Tell the processing time at which some operator has something to do; None: never."""
+        dues = [self.operators[index].timer_due_us() for index in self._timed]
+        return min((due for due in dues if due is not None), default=None)
+
+    def timers(self, now_us: int) -> Iterator[Emitted]:
+        """Give what is due at a processing time, from the head on."""
+        for index in self._timed:
+            due_us = self.operators[index].timer_due_us()
+            if due_us is not None and due_us <= now_us:
+                for out in self.operators[index].on_timer(now_us):
+                    yield from self._out(index, out)
+
     def end(self) -> Iterator[Emitted]:
         """End the input: each operator sees MAX, gives its rest, and then the next one ends."""
         return self._end(0)
@@ -113,8 +146,12 @@ class RunningChain:
         for child in self.nodes[index].children:
             yield from self._end(child)
 
-    def _out(self, index: int, element: Batch | Watermark) -> Iterator[Emitted]:
+    def _out(self, index: int, element: Output) -> Iterator[Emitted]:
         node = self.nodes[index]
+        if isinstance(element, Side):
+            for child in self._sides[index].get(element.tag, ()):
+                yield from self._batch(child, 0, element.batch)
+            return
         if isinstance(element, Watermark):
             if element.time_us <= self._watermarks[index]:
                 return
@@ -128,7 +165,7 @@ class RunningChain:
         self._check(node, element)
         self.rows_out[index] += element.num_rows
         yield node.outputs, element
-        for child in node.children:
+        for child in self._children[index]:
             yield from self._batch(child, 0, element)
 
     def _check(self, node: ChainNode, batch: Batch) -> None:
@@ -138,3 +175,20 @@ class RunningChain:
             raise ProtocolError(f"{node.name} gave {kind}, the plan says otherwise")
         if record is not None and not record.schema.equals(cast("Any", node.schema)):
             raise ProtocolError(f"{node.name} gave {record.schema}, the plan says {node.schema}")
+
+
+def _main_children(chain: Chain, node: ChainNode) -> tuple[int, ...]:
+    """Give the operators that take a node's own output."""
+    return tuple(
+        child for child in node.children if not isinstance(chain.nodes[child].spec, SideOutputSpec)
+    )
+
+
+def _side_children(chain: Chain, node: ChainNode) -> dict[str, list[int]]:
+    """Give, by tag, the operators that read a node's side outputs."""
+    sides: dict[str, list[int]] = {}
+    for child in node.children:
+        spec: Any = chain.nodes[child].spec
+        if isinstance(spec, SideOutputSpec):
+            sides.setdefault(spec.tag, []).append(child)
+    return sides

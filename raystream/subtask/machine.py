@@ -21,12 +21,13 @@ from raystream.contracts.source import END
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Columns, Objects
 from raystream.flow.codec import decode
-from raystream.flow.control import OperatorFigures, SubtaskFigures
-from raystream.flow.element import MIN_TIME, Element, EndOfInput, Status, Watermark
+from raystream.flow.control import SubtaskFigures
+from raystream.flow.element import Element, EndOfInput, Status, Watermark
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators import sink
 from raystream.operators.sink import SinkSpec
+from raystream.subtask.account import Account
 from raystream.subtask.chain import Emitted, RunningChain
 from raystream.subtask.events import (
     AlignTo,
@@ -106,11 +107,11 @@ class SubtaskMachine:
         self._splits = None if source is None else Splits(source, clock, plan.limits)
         self._polled: list[Polled] = []  # bounded by the polls under way
         self._task: Iterator[None] | None = None
+        self._timers_ran = False
         self._effects: list[Effect] = []
         self._flushed_us = clock.monotonic_us()
         self._flush_cost_us = 0
-        self._since_us = clock.monotonic_us()
-        self._spent = {"busy": 0, "backpressured": 0, "idle": 0}
+        self._account = Account(clock)
 
     # What the shell asks ---------------------------------------------------------------------
 
@@ -138,24 +139,10 @@ class SubtaskMachine:
 
     def figures(self) -> SubtaskFigures:
         """Tell what has been done so far."""
-        self._account("backpressured" if self.blocked else "idle")
-        chain = self._chain
-        operators = tuple(
-            OperatorFigures(node.name, rows_in, rows_out, ctx.metrics.counter("late_rows").value)
-            for node, ctx, rows_in, rows_out in zip(
-                chain.nodes, chain.contexts, chain.rows_in, chain.rows_out, strict=True
-            )
-        )
+        self._wait_is_over()
         time_us = (self._splits.gate if self._splits else self._gate).output_us
-        return SubtaskFigures(
-            self.subtask,
-            operators,
-            None if time_us == MIN_TIME else time_us,
-            self._spent["busy"],
-            self._spent["backpressured"],
-            self._spent["idle"],
-            sum(channel.queued_bytes for channel in self._inbox.channels.values()),
-        )
+        queued_bytes = sum(channel.queued_bytes for channel in self._inbox.channels.values())
+        return self._account.figures(self.subtask, self._chain, time_us, queued_bytes)
 
     # Events ----------------------------------------------------------------------------------
 
@@ -172,7 +159,7 @@ class SubtaskMachine:
             case Received(frame):
                 self._inbox.receive(frame)
             case CreditCame(channel, consumed_bytes, window_bytes, received_bytes):
-                self._account("backpressured" if self.blocked else "idle")
+                self._wait_is_over()
                 self._outgoing[channel].credit(consumed_bytes, window_bytes)
                 if received_bytes is not None:
                     self._outgoing[channel].arrived(received_bytes)
@@ -192,7 +179,7 @@ class SubtaskMachine:
 
     def work(self) -> list[Effect]:
         """Do one slice of work."""
-        self._account("backpressured" if self.blocked else "idle")
+        self._wait_is_over()
         started_us = self._clock.monotonic_us()
         if self._task is None:
             self._task = self._next_task()
@@ -210,7 +197,7 @@ class SubtaskMachine:
         if self.blocked and self._splits is not None:
             self._splits.held_up()
         self._ask_after_silence(now_us)
-        self._account("busy")
+        self._account.spend("busy")
         return self._given()
 
     def sending_cost(self, cost_us: int) -> None:
@@ -225,7 +212,8 @@ class SubtaskMachine:
 
     @property
     def _has_work(self) -> bool:
-        return self._task is not None or self._has_input or self._input_finished
+        waiting = self._has_input or self._input_finished
+        return self._task is not None or waiting or self._timers_due
 
     @property
     def _resting(self) -> bool:
@@ -238,7 +226,17 @@ class SubtaskMachine:
             return not self._polled and self._splits.finished
         return self._gate.finished
 
+    @property
+    def _timers_due(self) -> bool:
+        due_us = self._chain.timer_due_us()
+        return due_us is not None and due_us <= self._clock.now_us()
+
     def _next_task(self) -> Iterator[None] | None:
+        # A timer that sets itself anew in the past must not keep input out: they take turns.
+        if self._timers_due and not (self._timers_ran and self._has_input):
+            self._timers_ran = True
+            return self._emit(self._chain.timers(self._clock.now_us()))
+        self._timers_ran = False
         if self._polled:
             return self._read(self._polled.pop(0))
         if len(self._inbox):
@@ -335,6 +333,10 @@ class SubtaskMachine:
     def _dues(self) -> Iterator[int]:
         if self._resting and any(c.sendable for c in self._outgoing.values()):
             yield self._flush_due_us
+        timer_us = self._chain.timer_due_us()
+        if timer_us is not None and not self.blocked:
+            # Timers are set in the time of day, waiting is done by a clock that does not jump.
+            yield self._clock.monotonic_us() + max(0, timer_us - self._clock.now_us())
         for channel in self._outgoing.values():
             if channel.stalled_us is not None:
                 yield channel.stalled_us + self._limits.stalled_credit_us
@@ -388,7 +390,5 @@ class SubtaskMachine:
         effects, self._effects = self._effects, []
         return effects
 
-    def _account(self, spent_on: str) -> None:
-        now_us = self._clock.monotonic_us()
-        self._spent[spent_on] += now_us - self._since_us
-        self._since_us = now_us
+    def _wait_is_over(self) -> None:
+        self._account.spend("backpressured" if self.blocked else "idle")

@@ -17,6 +17,7 @@ from raystream.contracts.source import END, Reader, Source, Split
 from raystream.contracts.watermark import Punctuated, Strategy, WatermarkStrategy
 from raystream.flow.batch import Columns, wire_schema
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
+from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
 
@@ -243,4 +244,40 @@ SINK = [
     writing("nothing comes", ONLY_TIME, ODD_WIRE),
 ]
 
-CASES = {"assign_timestamps": ASSIGN, "sink": SINK, "source": SOURCE}
+SIDE = [
+    Case(
+        "columns as they are",
+        lambda: SideOutputSpec("late", ODD_WIRE, "it", ""),
+        story(40, seed=21),
+        each(lambda row: row),
+        input=ODD_WIRE,
+        output=ODD_WIRE,
+    ),
+    Case(
+        "dicts become columns",
+        lambda: SideOutputSpec("odd", ODD_WIRE, "it", ""),
+        story(40, seed=22),
+        each(lambda row: row),
+        output=ODD_WIRE,
+    ),
+    Case(
+        "objects as they are",
+        lambda: SideOutputSpec("odd", None, "it", ""),
+        story(40, seed=23, timed=False),
+        each(lambda row: row),
+    ),
+    Case(
+        "columns become dicts",
+        lambda: SideOutputSpec("odd", None, "it", ""),
+        story(40, seed=24),
+        each(lambda row: row),
+        input=ODD_WIRE,
+    ),
+]
+
+CASES = {
+    "assign_timestamps": ASSIGN,
+    "side_output": SIDE,
+    "sink": SINK,
+    "source": SOURCE,
+}

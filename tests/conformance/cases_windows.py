@@ -26,6 +26,7 @@ from stories import EMPTY, ODD, ODD_WIRE, ONLY_TIME, UTC, rows_of, story
 from raystream.contracts.window import Sliding, Tumbling
 from raystream.flow.batch import wire_schema
 from raystream.operators.object_window import ObjectWindowSpec
+from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import WindowAggregateSpec
 from raystream.operators.window_partial import WindowPartialSpec, partial_schema
 from raystream.operators.window_top_k import WindowTopKSpec
@@ -141,7 +142,7 @@ class Both:
         return _Both(self.first.build(), self.second.build(), self.between)
 
 
-class _Both:
+class _Both(Operator):
     def __init__(self, first: Any, second: Any, between: pa.Schema) -> None:
         self._first, self._second, self._between = first, second, between
 

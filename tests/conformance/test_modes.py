@@ -11,7 +11,6 @@ from cases import CASES
 from conformance import (
     Case,
     Row,
-    Run,
     at_once,
     at_random,
     difference,
@@ -23,6 +22,25 @@ from conformance import (
     with_gaps,
 )
 from conformance_jobs import run
+from conformance_run import Run
+from conformance_scaling import rescaled
+
+from raystream.clock import ManualClock
+
+# Operators that keep something and cannot say what yet.
+NO_SNAPSHOT_YET = {
+    "assign_timestamps",
+    "map_with_state",
+    "object_aggregate",
+    "object_window",
+    "reduce",
+    "running_aggregate",
+    "sink",
+    "window_aggregate",
+    "window_partial",
+    "window_top_k",
+    "window_top_k_partial",
+}
 
 ALL = [
     pytest.param(case, id=f"{module}: {case.name}")
@@ -30,6 +48,15 @@ ALL = [
     for case in some
 ]
 every_case = pytest.mark.parametrize("case", ALL)
+kept_case = pytest.mark.parametrize(
+    "case",
+    [
+        param
+        for param in ALL
+        if param.values[0].keeps and str(param.id).split(":")[0] not in NO_SNAPSHOT_YET
+    ],
+)
+told_case = pytest.mark.parametrize("case", [param for param in ALL if param.values[0].told])
 
 
 @every_case
@@ -48,9 +75,50 @@ def test_a_firing_that_is_stopped_after_each_batch_goes_on_where_it_was(case: Ca
     Run(case, starved=True, views=True).play(at_random(case.story, random.Random(7)))
 
 
+@kept_case
+@pytest.mark.parametrize("every", [1, 2])
+def test_an_operator_that_takes_up_what_another_kept_goes_on_as_that_one_would(case, every):
+    told = at_random(case.story, random.Random(11))
+    Run(case, views=True).play(told, reborn_every=every)
+
+
+@kept_case
+def test_a_firing_goes_on_in_an_operator_that_takes_up_what_was_left_of_it(case: Case):
+    Run(case, starved=True, reborn=True).play(at_random(case.story, random.Random(5)))
+
+
+@kept_case
+def test_what_was_kept_does_not_change_with_what_the_operator_does_next(case: Case):
+    told = at_random(case.story, random.Random(13))
+    run = Run(case)
+    kept = []
+    for item in told:
+        run.tell(item)
+        kept.append((run.operator.snapshot(), len(run.rows), run.watermark_us, run.clock.now_us()))
+    run.end()
+    run.check(told, ended=True)
+    for at in sorted({0, len(told) // 2, len(told) - 1} if told else ()):
+        snapshot, rows_out, watermark_us, now_us = kept[at]
+        again = Run(case, clock=ManualClock(now_us))
+        again.watermark_us = watermark_us
+        again.restore([snapshot])
+        for item in told[at + 1 :]:
+            again.tell(item)
+        again.end()
+        rest = run.rows[rows_out:]
+        assert same(again.rows, rest, ordered=case.ordered), difference(again.rows, rest)
+
+
+@pytest.mark.parametrize(
+    "case", [param for param in kept_case.args[1] if param.values[0].keys is not None]
+)
+def test_state_moves_to_other_numbers_of_subtasks(case: Case):
+    rescaled(case, at_random(case.story, random.Random(17)), (1, 3, 2))
+
+
 @every_case
 def test_nothing_comes_of_nothing(case: Case):
-    empty = replace(case, late=0, watermark=None)
+    empty = replace(case, late=0, watermark=None, sides=None)
     for told in ([], [[], -5, [], 3]):
         run = Run(empty)
         run.play(told)
@@ -77,10 +145,7 @@ def test_an_operator_can_be_closed_at_any_moment(case: Case):
     for stop in sorted({0, len(told) // 2, len(told)}):
         run = Run(case)
         for item in told[:stop]:
-            if is_batch(item):
-                run.batch(item)
-            else:
-                run.watermark(item)
+            run.tell(item)
         if stop < len(told):
             run.leave(told[stop])
         elif rng.random() < 0.5:
@@ -104,7 +169,7 @@ def wanted(case: Case) -> list[Row]:
     return [(time, row[2]) for time, row in rows] if case.shown is keyed_rows else rows
 
 
-@every_case
+@told_case
 def test_a_job_with_hardly_any_credit_gives_the_same_rows(case: Case):
     got, rows = run(case, seed=len(case.name), parallelism=1), wanted(case)
     if case.view is not None:
@@ -113,7 +178,9 @@ def test_a_job_with_hardly_any_credit_gives_the_same_rows(case: Case):
         assert same(got, rows, ordered=case.ordered), difference(got, rows)
 
 
-@pytest.mark.parametrize("case", [param for param in ALL if param.values[0].keys is not None])
+@pytest.mark.parametrize(
+    "case", [param for param in told_case.args[1] if param.values[0].keys is not None]
+)
 def test_a_job_of_several_subtasks_gives_the_same_rows(case: Case):
     got, rows = run(case, seed=len(case.name), parallelism=3), wanted(case)
     if case.view is not None:

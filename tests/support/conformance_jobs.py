@@ -16,6 +16,7 @@ from raystream.flow.batch import Columns, Objects, with_times
 from raystream.flow.element import MAX_TIME, Watermark
 from raystream.flow.exchange import Exchange, Hash, ToOne
 from raystream.graph.physical import Chain, ChainNode, Edge, PhysicalPlan
+from raystream.operators.operator import Operator
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
 from raystream.runtime import local
@@ -59,7 +60,7 @@ class Telling:
         return _Telling(self.case)
 
 
-class _Telling:
+class _Telling(Operator):
     def __init__(self, case: Case) -> None:
         self._case = case
 

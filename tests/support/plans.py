@@ -17,6 +17,7 @@ from raystream.contracts.watermark import WatermarkStrategy
 from raystream.flow.batch import Columns, wire_schema
 from raystream.flow.exchange import Exchange
 from raystream.graph.physical import Chain, ChainNode, Edge, PhysicalPlan
+from raystream.operators.operator import Operator
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
 
@@ -95,7 +96,7 @@ class Passing:
         return _Pass(by_row=self.by_row)
 
 
-class _Pass:
+class _Pass(Operator):
     def __init__(self, *, by_row: bool) -> None:
         self._by_row = by_row
 

@@ -13,8 +13,10 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.sink import Sink, Writer
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Columns, Objects
-from raystream.flow.element import MAX_TIME, Watermark
+from raystream.flow.element import MAX_TIME, Side, Watermark
 from raystream.graph.physical import Chain, ChainNode
+from raystream.operators.operator import Operator
+from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
 from raystream.subtask.chain import RunningChain
@@ -40,7 +42,7 @@ class Telling:
         return _Telling(self)
 
 
-class _Telling:
+class _Telling(Operator):
     def __init__(self, spec: Telling) -> None:
         self._spec = spec
         self._rest = list(spec.at_watermark)
@@ -325,3 +327,46 @@ def test_the_operators_that_write_are_found():
         node(Telling("c", [])),
     )
     assert [found.name for found, _ in chain.sinks()] == ["w"]
+
+
+class _Sending(_Telling):
+    """Sends every row aside too, and one more when its timer is due."""
+
+    due_us: int | None = 100
+
+    def on_batch(self, port, batch):
+        yield batch
+        yield Side("aside", batch)
+        yield Side("unread", batch)
+
+    def timer_due_us(self):
+        return self.due_us
+
+    def on_timer(self, now_us):
+        self.due_us = None
+        yield rows(now_us, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Sending(Telling):
+    def build(self):
+        return _Sending(self)
+
+
+def test_a_side_output_goes_to_those_who_read_it_and_watermarks_to_all():
+    aside = SideOutputSpec("aside", WIRE, "side", "")
+    chain = running(
+        node(Sending("a", []), [1, 2], [7]),
+        node(aside, outputs=[8]),
+        node(Telling("b", []), outputs=[9]),
+    )
+    assert left(chain.batch(0, rows(4, 1))) == [((7,), 4), ((9,), 4), ((8,), 4)]
+    assert left(chain.watermark(5)) == [((7,), "W5"), ((8,), "W5"), ((9,), "W5")]
+
+
+def test_timers_fire_when_they_are_due_and_only_then():
+    chain = running(node(Sending("a", []), outputs=[7]), node(Telling("b", []), outputs=[8]))
+    assert chain.timer_due_us() == 100
+    assert left(chain.timers(99)) == []
+    assert left(chain.timers(120)) == [((7,), 120)]
+    assert chain.timer_due_us() is None

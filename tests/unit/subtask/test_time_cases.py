@@ -22,6 +22,7 @@ from raystream.flow.exchange import ToOne
 from raystream.flow.ids import ChannelId
 from raystream.graph.physical import ChainNode
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
+from raystream.operators.operator import Operator
 from raystream.operators.source import SourceSpec
 from raystream.operators.window_aggregate import WindowAggregateSpec
 from raystream.subtask.events import Ended, Start
@@ -116,12 +117,9 @@ class Noting:
         return NotingOperator(self.noted)
 
 
-class NotingOperator:
+class NotingOperator(Operator):
     def __init__(self, noted: list[object]) -> None:
         self._noted = noted
-
-    def open(self, ctx: Any) -> None:
-        pass
 
     def on_batch(self, port: int, batch: Any) -> Iterator[Any]:
         yield batch
@@ -130,15 +128,9 @@ class NotingOperator:
         self._noted.append(time_us)
         return iter(())
 
-    def output_watermark(self, time_us: int) -> int | None:
-        return time_us
-
     def on_end(self) -> Iterator[Any]:
         self._noted.append("end")
         return iter(())
-
-    def close(self) -> None:
-        pass
 
 
 def test_c9_the_end_of_bounded_input_is_max_exactly_once_then_the_end():

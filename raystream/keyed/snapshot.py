@@ -1,0 +1,160 @@
+"""What an operator keeps, as data: Arrow tables that can be divided among other subtasks.
+
+A *section* is one table of one operator in one subtask. Keyed sections carry the key group of each
+row and lie sorted by it, so that a subtask of any parallelism takes its range; the others say how
+they are shared. An operator's snapshot is its sections; ``share`` gives each subtask of the next
+attempt its part of what all subtasks of the last one had kept.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from raystream.errors import CorruptSnapshot
+from raystream.flow.batch import Int64s
+from raystream.flow.hashing import UInt64s
+from raystream.flow.keygroup import key_group_range, key_groups
+
+KEY_GROUP = "__group"
+"""The first column of a keyed section: the key group of each row, ascending."""
+
+_GROUP_FIELD = pa.field(KEY_GROUP, pa.int32(), nullable=False)
+
+
+class Share(enum.Enum):
+    """How the rows of a section find the subtasks that restore it."""
+
+    KEYED = "keyed"
+    """Each row to the subtask that owns its key group."""
+
+    SPLIT = "split"
+    """Dealt out evenly, in order; untouched where the parallelism stays."""
+
+    UNION = "union"
+    """All rows of all subtasks to each subtask."""
+
+    BROADCAST = "broadcast"
+    """Subtask i takes those of subtask ``i mod n``: all n had the same."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Section:
+    """One table that an operator keeps; keyed ones begin with ``KEY_GROUP``, sorted by it."""
+
+    name: str
+    table: pa.Table
+    share: Share = Share.KEYED
+
+
+Snapshot: TypeAlias = tuple[Section, ...]
+"""What one operator keeps in one subtask; no name comes twice."""
+
+
+def keyed_section(
+    name: str, columns: pa.Table | pa.RecordBatch, hashes: UInt64s, max_parallelism: int
+) -> Section:
+    """Make a keyed section: rows sorted by key group, in order of arrival within one.
+
+    Shapes: columns [n], hashes uint64 [n] of each row's key.
+    """
+    groups = key_groups(hashes, max_parallelism)
+    table = columns if isinstance(columns, pa.Table) else pa.Table.from_batches([columns])
+    order = np.argsort(groups, kind="stable")
+    # Taking also copies: what is kept must not change with what it was made of.
+    taken = table.take(pa.array(order))
+    column = pa.array(groups[order].astype(np.int32))
+    return Section(name, taken.add_column(0, _GROUP_FIELD, column))
+
+
+def watermark_section(time_us: int) -> Section:
+    """Keep how far event time had come; ``restored_watermark`` reads it."""
+    table = pa.table({"watermark": pa.array([time_us], pa.int64())})
+    return Section("watermark", table, Share.UNION)
+
+
+def restored_watermark(snapshot: Snapshot) -> int | None:
+    """Give the least watermark of the subtasks that kept one: nobody's rows are late by another's.
+
+    None where none was kept.
+    """
+    table = section(snapshot, "watermark")
+    return None if table is None else int(np.min(table.column("watermark").to_numpy()))
+
+
+def section(snapshot: Snapshot, name: str) -> pa.Table | None:
+    """Give the rows of a section, without their key groups; None where there is no such section."""
+    for one in snapshot:
+        if one.name == name:
+            return one.table.drop_columns(KEY_GROUP) if one.share is Share.KEYED else one.table
+    return None
+
+
+def share(
+    snapshots: Sequence[Snapshot], index: int, parallelism: int, max_parallelism: int
+) -> Snapshot:
+    """Give one subtask its part of what all subtasks of an operator had kept, in their order.
+
+    Raises: CorruptSnapshot where sections of one name do not fit together.
+    """
+    names = dict.fromkeys(one.name for snapshot in snapshots for one in snapshot)
+    parts = []
+    for name in names:
+        kept = [one for snapshot in snapshots for one in snapshot if one.name == name]
+        if len({one.share for one in kept}) > 1:
+            raise CorruptSnapshot(f'the sections "{name}" are shared in different ways')
+        table = _shared(kept, index, parallelism, max_parallelism)
+        parts.append(Section(name, table, kept[0].share))
+    return tuple(parts)
+
+
+def _shared(kept: list[Section], index: int, parallelism: int, max_parallelism: int) -> pa.Table:
+    match kept[0].share:
+        case Share.KEYED:
+            owned = key_group_range(index, parallelism, max_parallelism)
+            return _sorted(_joined([_of_groups(one.table, owned) for one in kept]))
+        case Share.SPLIT:
+            if len(kept) == parallelism:
+                return kept[index].table
+            table = _joined([one.table for one in kept])
+            start, stop = _part(table.num_rows, index, parallelism)
+            return table.slice(start, stop - start)
+        case Share.UNION:
+            return _joined([one.table for one in kept])
+        case Share.BROADCAST:
+            return kept[index % len(kept)].table
+
+
+def _of_groups(table: pa.Table, owned: range) -> pa.Table:
+    groups = table.column(KEY_GROUP).to_numpy()
+    start, stop = np.searchsorted(groups, [owned.start, owned.stop])
+    return table.slice(int(start), int(stop - start))
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(tables)
+    except pa.ArrowInvalid as error:
+        raise CorruptSnapshot(f"parts of one section differ in their columns: {error}") from error
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    groups: Int64s = table.column(KEY_GROUP).to_numpy()
+    if (np.diff(groups) >= 0).all():
+        return table
+    return table.take(pa.array(np.argsort(groups, kind="stable")))
+
+
+def _part(count: int, index: int, parallelism: int) -> tuple[int, int]:
+    """Give the rows of one subtask: the first ones hold one more where it does not come out even.
+
+    [A, B, C, D, E] over 3 is [A, B], [C, D], [E].
+    """
+    each, more = divmod(count, parallelism)
+    start = index * each + min(index, more)
+    return start, start + each + (index < more)

@@ -1,0 +1,52 @@
+"""Read rows that an operator sends beside its own output: late ones, dead letters, a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from raystream.flow.batch import Batch, Columns, Objects
+from raystream.operators.operator import Operator, Output
+from raystream.operators.pyrows import to_columns
+
+
+@dataclass(frozen=True)
+class SideOutputSpec:
+    """The rows that were sent under ``tag``; ``output`` is the wire schema, None for objects.
+
+    It runs in the subtask of the operator that sends them.
+    """
+
+    tag: str
+    output: pa.Schema | None
+    operator: str
+    where: str
+
+    @property
+    def verb(self) -> str:
+        return "side_output"
+
+    def describe(self) -> str:
+        return self.tag
+
+    def build(self) -> SideOutput:
+        return SideOutput(self)
+
+
+class SideOutput(Operator):
+    """Passes columns on, and turns dicts into columns where the stream is declared to have some."""
+
+    def __init__(self, spec: SideOutputSpec) -> None:
+        self._spec = spec
+
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
+        spec = self._spec
+        if isinstance(batch, Objects) and spec.output is not None:
+            operator, where, times = spec.operator, spec.where, batch.timestamps
+            yield to_columns(batch.values, spec.output, times, operator=operator, where=where)
+        elif isinstance(batch, Columns) and spec.output is None:
+            yield Objects(batch.visible.to_pylist(), batch.timestamps)
+        else:
+            yield batch
