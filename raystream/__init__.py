@@ -105,7 +105,7 @@ from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
 from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import END, Reader, Source, Split
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Alignment, Punctuated, WatermarkStrategy
 from raystream.contracts.window import Sliding, Tumbling
 from raystream.errors import (
     ClusterError,
@@ -162,6 +162,7 @@ __all__ = [
     "END",
     "Aggregate",
     "AggregateFunction",
+    "Alignment",
     "Batch",
     "Boolean",
     "CallbackSink",
@@ -192,6 +193,7 @@ __all__ = [
     "OpenContext",
     "PlanError",
     "PrintSink",
+    "Punctuated",
     "RaystreamError",
     "Reader",
     "Sink",

@@ -13,7 +13,7 @@ from raystream.api.columns import same_type
 from raystream.api.draft import Tip
 from raystream.contracts.functions import Opened
 from raystream.contracts.sink import Sink
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Strategy
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.exchange import (
@@ -196,7 +196,7 @@ class Stream:
         joined = self._tip.draft.add("union", None, node.type, inputs, where)
         return Stream(Tip(self._tip.draft, joined))
 
-    def assign_timestamps(self, watermark: WatermarkStrategy) -> Stream:
+    def assign_timestamps(self, watermark: Strategy) -> Stream:
         """Give rows an event time, new or first, and make watermarks from it."""
         return self._then(
             "assign_timestamps", *transforms.assign_timestamps(self._tip.node, watermark)

@@ -105,10 +105,11 @@ class Run:
     def batch(self, rows: list[Row]) -> None:
         for given in self._given(rows):
             if isinstance(self.operator, SourceOperator):
-                batch, watermark_us = self.operator.convert(self.spec.source.raw(given))
-                self.take(batch, len(rows))
-                if watermark_us is not None:
-                    self.watermark_us = max(self.watermark_us, watermark_us)
+                raw = self.spec.source.raw(given)
+                for batch, watermark_us in self.operator.convert(raw, self.watermark_us):
+                    self.take(batch, len(rows))
+                    if watermark_us is not None:
+                        self.take(Watermark(watermark_us), 0)
                 continue
             for out in self.operator.on_batch(int(isinstance(rows, Right)), given):
                 self.take(out, len(rows))
