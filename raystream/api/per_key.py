@@ -12,7 +12,7 @@ from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count
 from raystream.api.columns import StreamColumns
 from raystream.api.draft import Tip
-from raystream.errors import PlanError
+from raystream.errors import ConfigError, PlanError
 from raystream.flow.time import Duration, positive
 from raystream.graph.logical import LogicalNode, StreamType, is_bounded
 from raystream.operators.deduplicate import DeduplicateSpec
@@ -59,9 +59,8 @@ def deduplicate(tip: Tip, keys: tuple[str, ...], keep: str, ttl: Duration | None
     check_emit(emit, node, where)
     if keep not in ("first", "last"):
         raise PlanError(f'deduplicate() keeps "first" or "last", got {keep!r:.60}', where=where)
-    with located(where):
-        ttl_us = None if ttl is None else positive(ttl, "deduplicate(ttl=)")
     columns = StreamColumns(node, "deduplicate", where)
+    ttl_us = None if ttl is None else _length_us(columns, ttl, "deduplicate(ttl=)")
     made = StreamType(columns.schema, node.type.timed, keys if emit == "changes" else None)
     assert node.type.wire is not None, "checked: the stream has columns"
     assert made.wire is not None, "rows of columns are columns"
@@ -151,8 +150,7 @@ def aggregate_over(
             f"aggregate(over=) takes a duration or a positive number of rows, got {over!r}"
         )
     over_rows = over if isinstance(over, int) else None
-    with located(where):
-        over_us = None if over_rows is not None else positive(over, "aggregate(over=)")
+    over_us = None if over_rows is not None else _length_us(columns, over, "aggregate(over=)")
     if over_us is not None and not node.type.timed:
         raise columns.error(
             f'aggregate(over={over!r}) needs event time, and stream "{columns.stream}" has none',
@@ -172,3 +170,10 @@ def aggregate_over(
     with located(where):
         spec = OverAggregateSpec(keys, bounds, over_us, over_rows, given, made.wire)
     return tip.then("aggregate", spec, made, where, prepared=prepared, stateful=True)
+
+
+def _length_us(columns: StreamColumns, value: Any, name: str) -> int:
+    try:
+        return positive(value, name)
+    except ConfigError as error:
+        raise columns.error(error.message, hint=error.hint) from error
