@@ -10,12 +10,15 @@ import pyarrow as pa
 from raystream.api.aggregates import HiddenColumns, bind, read_aggregates
 from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count
-from raystream.api.columns import StreamColumns
+from raystream.api.columns import StreamColumns, is_expression
 from raystream.api.draft import Tip
 from raystream.errors import ConfigError, PlanError
 from raystream.flow.time import Duration, positive
 from raystream.graph.logical import LogicalNode, StreamType, is_bounded
 from raystream.operators.deduplicate import DeduplicateSpec
+from raystream.operators.object_deduplicate import ObjectDeduplicateSpec
+from raystream.operators.object_top_k import ObjectTopKSpec
+from raystream.operators.operator import Spec
 from raystream.operators.over_aggregate import OverAggregateSpec
 from raystream.operators.top_k import TopKSpec
 
@@ -61,6 +64,10 @@ def deduplicate(tip: Tip, keys: tuple[str, ...], keep: str, ttl: Duration | None
         raise PlanError(f'deduplicate() keeps "first" or "last", got {keep!r:.60}', where=where)
     columns = StreamColumns(node, "deduplicate", where)
     ttl_us = None if ttl is None else _length_us(columns, ttl, "deduplicate(ttl=)")
+    if node.type.schema is None:
+        spec: Spec = ObjectDeduplicateSpec(keep, emit, ttl_us)
+        made = StreamType(None, node.type.timed)
+        return tip.then("deduplicate", spec, made, where, stateful=True)
     made = StreamType(columns.schema, node.type.timed, keys if emit == "changes" else None)
     assert node.type.wire is not None, "checked: the stream has columns"
     assert made.wire is not None, "rows of columns are columns"
@@ -87,9 +94,11 @@ def top_k(
     node = tip.node
     check_emit(emit, node, where)
     columns = StreamColumns(node, "top_k", where)
-    schema = columns.schema
     if not is_count(k):
         raise columns.error(f"top_k() takes a positive int, got {k!r}")
+    if node.type.schema is None:
+        return _object_top_k(tip, columns, k, by, descending, ties=ties, rank=rank, emit=emit)
+    schema = columns.schema
     if rank is not None and rank in schema.names:
         raise columns.error(f'top_k(): the name "{rank}" is taken by a column')
     hidden = HiddenColumns(columns)
@@ -117,20 +126,50 @@ def read_order(
 
     Raises: PlanError where there are not as many of one as of the other, or a type has no order.
     """
+    order = []
+    for value, way in _ways(hidden.columns, by, descending):
+        name, kind = hidden.take(value)
+        if pa.types.is_nested(kind):
+            raise hidden.columns.error(f"top_k() compares values, and {kind} has no order")
+        order.append((name, way))
+    return tuple(order)
+
+
+def _ways(
+    columns: StreamColumns, by: Any, descending: bool | Sequence[bool]
+) -> list[tuple[Any, bool]]:
     values = list(by) if isinstance(by, (list, tuple)) else [by]
-    ways = list(descending) if isinstance(descending, (list, tuple)) else [descending] * len(values)
-    columns = hidden.columns
+    ways: list[Any] = (
+        list(descending) if isinstance(descending, (list, tuple)) else [descending] * len(values)
+    )
     if not values or len(ways) != len(values) or not all(isinstance(way, bool) for way in ways):
         raise columns.error(
             f"top_k() takes as many descending= as by=, got {ways!r} for {len(values)} columns"
         )
-    order = []
-    for value, way in zip(values, ways, strict=True):
-        name, kind = hidden.take(value)
-        if pa.types.is_nested(kind):
-            raise columns.error(f"top_k() compares values, and {kind} has no order")
-        order.append((name, bool(way)))
-    return tuple(order)
+    return list(zip(values, ways, strict=True))
+
+
+def _object_top_k(
+    tip: Tip,
+    columns: StreamColumns,
+    k: int,
+    by: Any,
+    descending: bool | Sequence[bool],
+    *,
+    ties: bool,
+    rank: str | None,
+    emit: str,
+) -> Tip:
+    order = _ways(columns, by, descending)
+    for value, _ in order:
+        if not isinstance(value, str) and (is_expression(value) or not callable(value)):
+            raise columns.error(
+                f"top_k(by=) of objects takes a key of the dict or a function, got {value!r:.60}",
+                hint="with_schema(schema) before key_by() makes columns, which expressions read",
+            )
+    where, timed = columns.where, columns.type.timed
+    spec = ObjectTopKSpec(k, tuple(order), ties, rank, emit, "top_k", where)
+    return tip.then("top_k", spec, StreamType(None, timed), where, stateful=True)
 
 
 def aggregate_over(

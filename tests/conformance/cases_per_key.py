@@ -15,6 +15,8 @@ from stories import ODD, ODD_WIRE, each, rows_of, story
 from raystream.flow.batch import Batch, Columns, wire_schema
 from raystream.flow.changes import OP, OPS, op_names
 from raystream.operators.deduplicate import DeduplicateSpec
+from raystream.operators.object_deduplicate import ObjectDeduplicateSpec
+from raystream.operators.object_top_k import ObjectTopKSpec
 from raystream.operators.over_aggregate import OverAggregateSpec
 from raystream.operators.to_rows import ToRowsSpec
 from raystream.operators.top_k import TopKSpec
@@ -84,6 +86,28 @@ DEDUPLICATE = [
     deduplicated(("d",), "last", "final", story(60, seed=34)),
     deduplicated(("k",), "last", "row", UNTIMED, ODD),
     deduplicated(("t",), "last", "final", UNTIMED, ODD),
+]
+
+
+def object_deduplicated(keep: str, emit: str, told: Story) -> Case:
+    columns = deduplicated(("k",), keep, emit, told)
+    return Case(
+        f"{keep}, {emit}",
+        lambda: ObjectDeduplicateSpec(keep, emit, None),
+        told,
+        columns.expect,
+        key_of=lambda row: row["k"],
+        keys=(),
+        ordered=emit != "final",
+        forwards=emit != "final",
+    )
+
+
+OBJECT_DEDUPLICATE = [
+    object_deduplicated("first", "row", story(60, seed=35)),
+    object_deduplicated("last", "row", story(60, seed=36)),
+    object_deduplicated("last", "final", story(60, seed=37)),
+    object_deduplicated("first", "final", UNTIMED),
 ]
 
 # top_k -------------------------------------------------------------------------------------------
@@ -215,6 +239,31 @@ TOP_K = [
     topped(("f",), 2, (("b", False),), "changes", ties=True),
 ]
 
+
+def object_topped(columns: Case, spec: TopKSpec) -> Case:
+    """Rank the same rows as objects."""
+    return Case(
+        columns.name,
+        lambda: ObjectTopKSpec(spec.k, spec.by, spec.ties, spec.rank, spec.emit, "it", "case.py:1"),
+        columns.story,
+        columns.expect,
+        key_of=lambda row: row["k"],
+        keys=(),
+        ordered=spec.emit == "row",
+        forwards=spec.emit != "final",
+    )
+
+
+OBJECT_TOP_K = [
+    object_topped(case, case.spec())
+    for case in (
+        topped(("k",), 2, (("i", True),), "row"),
+        topped(("k",), 3, (("f", False), ("d", True)), "final", rank="r"),
+        topped(("k",), 2, (("f", True),), "final", ties=True, rank="r"),
+        topped(("k",), 2, (("t", True), ("i", False)), "row", ties=True),
+    )
+]
+
 # over --------------------------------------------------------------------------------------------
 
 
@@ -313,6 +362,8 @@ TO_ROWS = [
 
 CASES = {
     "deduplicate": DEDUPLICATE,
+    "object_deduplicate": OBJECT_DEDUPLICATE,
+    "object_top_k": OBJECT_TOP_K,
     "over_aggregate": OVER,
     "to_rows": TO_ROWS,
     "top_k": TOP_K,

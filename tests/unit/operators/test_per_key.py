@@ -89,3 +89,27 @@ def test_a_sink_that_only_appends_refuses_changes_and_names_the_way_out():
     with pytest.raises(rs.PlanError, match=r"to_rows\(op="):
         counts.sink(rs.MemorySink())
     counts.to_rows().sink(rs.MemorySink())
+
+
+def test_objects_are_ranked_and_kept_apart_by_key_too():
+    words = job().from_items(["aa", "b", "cccc", "dd", "aa"]).key_by(len)
+    assert words.deduplicate().collect() == ["aa", "b", "cccc"]
+    lengths = job().from_items([{"k": 1, "v": 3}, {"k": 1, "v": 5}, {"k": 2, "v": 4}]).key_by("k")
+    best = lengths.top_k(1, by=lambda row: row["v"], rank="place", emit="final").collect()
+    assert sorted(best, key=lambda row: row["k"]) == [
+        {"k": 1, "v": 5, "place": 1},
+        {"k": 2, "v": 4, "place": 1},
+    ]
+
+
+def test_a_function_that_fails_names_the_row():
+    keyed = job().from_items(["a", 5]).key_by(lambda row: 1)
+    with pytest.raises(rs.JobFailed, match=r"(?s)top_k.*row: 5"):
+        keyed.top_k(1, by=lambda row: row.upper()).collect()
+
+
+@pytest.mark.parametrize("emit", ["changes"])
+def test_objects_make_no_changelog(emit):
+    keyed = job().from_items(["a"]).key_by(len)
+    with pytest.raises(rs.PlanError, match="call with_schema"):
+        keyed.deduplicate(emit=emit)
