@@ -98,9 +98,10 @@ class ObjectDeduplicate(Operator):
             zip(canonical_keys(batch.keys), batch.values, times)  # noqa: B905  repeat() has no end
         ):
             held = self._kept.get(key)
-            seen = held is not None and (ttl_us is None or now_us - held[1] < ttl_us)
-            if seen and (first or (time_us is not None and time_us <= held[0])):
-                continue
+            if held is not None and (ttl_us is None or now_us - held[1] < ttl_us):
+                later = time_us is None or held[0] is None or time_us > held[0]
+                if first or not later:
+                    continue
             self._kept[key] = (time_us, now_us, row if final else None)
             taken.append((key, place))
         return taken
