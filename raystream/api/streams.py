@@ -13,7 +13,7 @@ from raystream.api.columns import same_type
 from raystream.api.draft import Tip
 from raystream.contracts.functions import Opened
 from raystream.contracts.sink import Sink
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Strategy
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.exchange import (
@@ -144,6 +144,14 @@ class Stream:
         """Turn a stream of dicts into columns."""
         return self._then("with_schema", *transforms.with_schema(self._tip.node, schema))
 
+    def to_rows(self, op: str = "op") -> Stream:
+        """Make each change of a changelog a plain row, with its kind in a column.
+
+        The kinds are ``+I``, ``-U``, ``+U`` and ``-D``.
+        """
+        made = transforms.to_rows(self._tip.node, op)
+        return Stream(self._tip.then("to_rows", *made, user_line(), changes=True))
+
     # Streams and time
 
     def key_by(
@@ -188,7 +196,7 @@ class Stream:
         joined = self._tip.draft.add("union", None, node.type, inputs, where)
         return Stream(Tip(self._tip.draft, joined))
 
-    def assign_timestamps(self, watermark: WatermarkStrategy) -> Stream:
+    def assign_timestamps(self, watermark: Strategy) -> Stream:
         """Give rows an event time, new or first, and make watermarks from it."""
         return self._then(
             "assign_timestamps", *transforms.assign_timestamps(self._tip.node, watermark)
@@ -273,7 +281,8 @@ class Stream:
         return Stream(self._tip.then(verb, spec, type, user_line()))
 
     def _end(self, verb: str, sink: Sink, where: str) -> End:
-        return End(self._tip.then(verb, SinkSpec(sink, verb, where), StreamType(None), where))
+        spec = SinkSpec(sink, verb, where)
+        return End(self._tip.then(verb, spec, StreamType(None), where, changes=sink.upserts))
 
 
 class End:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import narwhals.stable.v2 as nw
 import pyarrow as pa
 
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Strategy, WatermarkStrategy
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME
 from raystream.flow.exchange import Custom, Hash, ToOne
@@ -144,6 +144,10 @@ def _narrow(node: FlatNode, wanted: set[str]) -> None:
     elif isinstance(spec, ColumnsSpec):
         steps = (*spec.steps, Select(tuple((name, None) for name in kept)))
         node.spec, node.schema = ColumnsSpec(spec.verb, steps, less), less
+    elif isinstance(spec, WindowTopKSpec):
+        node.spec, node.schema = dataclasses.replace(spec, output=less), less
+    elif isinstance(spec, WindowTopKPartialSpec):
+        node.spec, node.schema = dataclasses.replace(spec, schema=less), less
 
 
 def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
@@ -154,6 +158,10 @@ def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
         return None
     if isinstance(spec, AssignTimestampsSpec):
         return {name for name in node.schema.names if name != EVENT_TIME}
+    if isinstance(spec, WindowTopKSpec):
+        return _compared(spec) | set(node.schema.names) - {spec.rank, EVENT_TIME}
+    if isinstance(spec, WindowTopKPartialSpec):
+        return _compared(spec.top_k) | set(node.schema.names) - {EVENT_TIME}
     if not isinstance(spec, ColumnsSpec):
         return None
     schema = inputs[0].upstream.schema
@@ -168,9 +176,16 @@ def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
     return needed
 
 
-def _time_columns(strategy: WatermarkStrategy | None, schema: pa.Schema) -> Wanted:
+def _compared(spec: WindowTopKSpec) -> set[str]:
+    """Name the columns that a top-k reads whether or not they leave it."""
+    return {*spec.keys, *(name for name, _ in spec.by)}
+
+
+def _time_columns(strategy: Strategy | None, schema: pa.Schema) -> Wanted:
     if strategy is None:
         return set()
+    if not isinstance(strategy, WatermarkStrategy):
+        return None  # its function reads whole rows
     timestamp = strategy.timestamp
     if isinstance(timestamp, str):
         return {timestamp}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from raystream.contracts.aggregate import Bound
 from raystream.flow.batch import Int64s
 from raystream.keyed.measures_grouping import Groups, Request, Values, whole
-from raystream.keyed.pickled import pickled, unpickled
+from raystream.keyed.pickled import pickled_column, unpickled
 
 
 class RowAggregate(Protocol):
@@ -90,7 +90,7 @@ class Own:
     def packed(self, numbers: Values) -> pa.Array:
         """Pickle objects; they stay, and what is kept does not change with them."""
         held = self._objects
-        return pickled(held[number] for number in numbers.to_pylist())
+        return pickled_column([held[number] for number in numbers.to_pylist()])
 
     def unpacked(self, packed: Values) -> pa.Array:
         """Make objects of their pickled form, and give their numbers."""

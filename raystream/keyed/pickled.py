@@ -1,37 +1,33 @@
-"""Python objects as a column of bytes: state that has no Arrow type, as it is kept."""
+"""A column of Python objects, pickled: state that has no Arrow type, as it is kept."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from raystream.errors import UserFunctionError
+from raystream.keyed.key_form import pickled
 
-_PROTOCOL = 5
 
+def pickled_column(values: Sequence[Any]) -> pa.Array:
+    """Pickle each value on its own, so that each can go to the subtask of its key.
 
-def pickled(values: Iterable[Any]) -> pa.Array:
-    """Pickle each value on its own, so that each finds its key's subtask.
-
+    Shapes: values [n] -> large_binary [n].
     Raises: UserFunctionError for a value that cannot be pickled.
     """
-    # A loop over values: they are Python objects.
-    return pa.array([_bytes(value) for value in values], pa.large_binary())
+    try:
+        return pa.array(pickled(values), pa.large_binary())
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise UserFunctionError(
+            f"an accumulator cannot be kept: {error}",
+            hint="accumulators are pickled by checkpoints: let them be plain values, without "
+            "locks, files or connections",
+        ) from error
 
 
 def unpickled(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Give back the values of a column that ``pickled`` made."""
+    """Give back the values of a column that ``pickled_column`` made."""
     return [pickle.loads(value) for value in column.to_pylist()]
-
-
-def _bytes(value: Any) -> bytes:
-    try:
-        return pickle.dumps(value, _PROTOCOL)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise UserFunctionError(
-            f"state of type {type(value).__name__} cannot be kept: {error}",
-            hint="keep plain values, or objects of a class that stands in a module of its own",
-        ) from error

@@ -33,7 +33,6 @@ NO_SNAPSHOT_YET = {
     "object_aggregate",
     "object_window",
     "reduce",
-    "running_aggregate",
     "sink",
 }
 
