@@ -30,9 +30,7 @@ from raystream.clock import ManualClock
 # Operators that keep something and cannot say what yet.
 NO_SNAPSHOT_YET = {
     "map_with_state",
-    "object_aggregate",
     "object_window",
-    "reduce",
     "sink",
 }
 
