@@ -105,6 +105,16 @@ from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
 from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import END, Reader, Source, Split
+from raystream.contracts.state import (
+    AggregatingState,
+    BroadcastState,
+    ListState,
+    MapState,
+    OperatorListState,
+    ReducingState,
+    UnionListState,
+    ValueState,
+)
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.contracts.window import Sliding, Tumbling
 from raystream.errors import (
@@ -162,8 +172,10 @@ __all__ = [
     "END",
     "Aggregate",
     "AggregateFunction",
+    "AggregatingState",
     "Batch",
     "Boolean",
+    "BroadcastState",
     "CallbackSink",
     "ClusterError",
     "ConfigError",
@@ -187,13 +199,17 @@ __all__ = [
     "JobResult",
     "KeyedStream",
     "Limits",
+    "ListState",
+    "MapState",
     "MemorySink",
     "NexmarkSource",
     "OpenContext",
+    "OperatorListState",
     "PlanError",
     "PrintSink",
     "RaystreamError",
     "Reader",
+    "ReducingState",
     "Sink",
     "SinkError",
     "Sliding",
@@ -209,8 +225,10 @@ __all__ = [
     "UInt16",
     "UInt32",
     "UInt64",
+    "UnionListState",
     "UserError",
     "UserFunctionError",
+    "ValueState",
     "WatermarkStrategy",
     "WindowedStream",
     "Writer",

@@ -71,9 +71,7 @@ class ConnectedStreams:
         else:
             spec = self._two(maker, made, where)
         inputs = [left.input, right.input]
-        node = left.draft.add(
-            "process", spec, made, inputs, where, stateful=True, sides=None
-        )
+        node = left.draft.add("process", spec, made, inputs, where, stateful=True, sides=None)
         return Stream(Tip(left.draft, node))
 
     def _broadcast(self, maker: ProcessMaker, made: StreamType, where: str) -> Spec:
@@ -129,9 +127,7 @@ def process(tip: Tip, keys: Keys, fn: Any, schema: Any, kwargs: Kwargs) -> Tip:
     wanted = ProcessFunction if keys is None else KeyedProcessFunction
     check_process_function(maker, wanted, ("process",), verb=verb, where=where)
     form = None if keys is None else key_form(node, keys)
-    spec = ProcessSpec(
-        maker, port_keys(node, keys), form, made.wire, made.timed, "process", where
-    )
+    spec = ProcessSpec(maker, port_keys(node, keys), form, made.wire, made.timed, "process", where)
     return tip.then("process", spec, made, where, stateful=True, sides=None)
 
 
@@ -171,7 +167,11 @@ def key_form(node: LogicalNode, keys: tuple[str, ...]) -> KeyForm:
 
 
 def _shared_form(
-    left: LogicalNode, keys: tuple[str, ...], right: LogicalNode, others: tuple[str, ...], where: str
+    left: LogicalNode,
+    keys: tuple[str, ...],
+    right: LogicalNode,
+    others: tuple[str, ...],
+    where: str,
 ) -> KeyForm:
     """Say how the keys that two streams share are kept.
 

@@ -211,7 +211,7 @@ class Stream:
         """
         if not isinstance(other, Stream):
             raise PlanError(f"connect() takes a stream, got {other!r:.60}", where=user_line())
-        return connected.connect(self._tip, self._keyed_by, other._tip, other._keyed_by)  # noqa: SLF001  another stream's, but the same class
+        return connected.connect(self._tip, self._keyed_by, other._tip, other._keyed_by)
 
     def assign_timestamps(self, watermark: WatermarkStrategy) -> Stream:
         """Give rows an event time, new or first, and make watermarks from it."""

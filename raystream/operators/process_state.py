@@ -1,4 +1,4 @@
-"""The state of a process function: of the key in hand, of the subtask, and of all subtasks alike."""
+"""The state of a process function: of the key in hand, of the subtask, or alike in all subtasks."""
 
 from __future__ import annotations
 

@@ -124,7 +124,10 @@ class Produced:
         """Give what waits; nothing where nothing does."""
         rows = [
             *self._kept,
-            *((None, *pair) for pair in zip(_each(self.stamps, self.counts), self.values, strict=True)),
+            *(
+                (None, *pair)
+                for pair in zip(_each(self.stamps, self.counts), self.values, strict=True)
+            ),
             *((tag, *pair) for tag, some in self._sides.items() for pair in some),
         ]
         if not rows:
