@@ -41,9 +41,7 @@ def rows_and_keys(batch: Batch, columns: tuple[str, ...] | None) -> tuple[list[A
     return to_rows(record), keys[0] if len(keys) == 1 else list(zip(repeat(tuple), *keys))
 
 
-def rows_with_keys(
-    batch: Batch, columns: tuple[str, ...]
-) -> tuple[list[Any], Sequence[Any], Keys]:
+def rows_with_keys(batch: Batch, columns: tuple[str, ...]) -> tuple[list[Any], Sequence[Any], Keys]:
     """Give the rows of a batch as Python values, the key of each, and its canonical form.
 
     ``columns`` are the key columns of a columnar batch; an object batch carries its keys. The key

@@ -121,7 +121,7 @@ class ProcessRows(Operator):
         self._opened = open_function(plan.function, told, operator=plan.operator, where=plan.where)
         instance = self._opened.instance
         self._calls = [getattr(instance, port.method) for port in plan.ports]
-        self._on_timer = getattr(instance, "on_timer", None)
+        self._on_timer: Callable[..., Any] = getattr(instance, "on_timer", no_rows)
 
     def restore(self, snapshot: Snapshot) -> None:
         self._produced.restore(snapshot)
@@ -327,6 +327,10 @@ class ProcessRows(Operator):
     def _given(self) -> Iterator[Output]:
         while (out := self._produced.take()) is not None:
             yield out
+
+
+def no_rows(timestamp: int, ctx: ProcessContext) -> None:
+    """Stand for the timers of a function that has none."""
 
 
 def _times_of(batch: Batch) -> Iterable[int | None]:

@@ -25,7 +25,7 @@ from raystream.keyed.store import PREFIX, KeyedStore
 class _NoKey:
     """Stands where the current key would: looking its values up is an error that says why."""
 
-    def __hash__(self) -> NoReturn:  # type: ignore[override]
+    def __hash__(self) -> NoReturn:
         raise UserError(
             "there is no key here, and keyed state is of a key",
             hint="read and write it in process() and on_timer(), which have one",
