@@ -210,8 +210,9 @@ class ProcessRows(Operator):
         call, select = self._calls[number], self._state.select
         if self._plan.ports[number].keys is None:
             select = no_key
-        values, stamps, counts = produced.values, produced.stamps, produced.counts
-        full = produced.full
+        values, full = produced.values, produced.full
+        append, stamp = values.append, produced.stamps.append
+        room = limit - len(values)
         # A loop over rows: each calls the user's function, with the state of its own key.
         for row, time_us, key_id, key in calls:
             ctx.key = key
@@ -220,14 +221,14 @@ class ProcessRows(Operator):
             made = call(row, ctx)
             if made is not None:
                 rest = made if type(made) is GeneratorType else rows_made(made)
-                before = len(values)
-                values.extend(islice(rest, limit - before))
-                stamps.append(time_us)
-                counts.append(len(values) - before)
-                if len(values) >= limit:
-                    enter = partial(self._enter, number, key_id, key, time_us)
-                    self._held = _Held(rest, time_us, enter)
-                    return False
+                for value in rest:
+                    append(value)
+                    stamp(time_us)
+                    room -= 1
+                    if not room:
+                        enter = partial(self._enter, number, key_id, key, time_us)
+                        self._held = _Held(rest, time_us, enter)
+                        return False
             if full:
                 return False
         return True
@@ -277,8 +278,7 @@ class ProcessRows(Operator):
         produced, limit = self._produced, self._limit
         before = len(produced.values)
         produced.values.extend(islice(held.rest, limit - before))
-        produced.stamps.append(held.time_us)
-        produced.counts.append(len(produced.values) - before)
+        produced.stamps.extend([held.time_us] * (len(produced.values) - before))
         if len(produced.values) >= limit:
             return False
         self._held = None

@@ -26,9 +26,9 @@ _SCHEMA: Final = pa.schema([("tag", pa.string()), ("time", pa.int64()), ("row", 
 class Produced:
     """Rows and side rows in the making; ``take`` gives them in batches of at most ``limit``.
 
-    ``values`` are the rows; ``stamps`` and ``counts`` tell the event time of each run of them, None
-    for none. ``full`` is true while side rows ask to leave. ``output`` is the wire schema, None for
-    objects; rows have an event time where ``timed``.
+    ``values`` are the rows and ``stamps`` their event times, None for none. ``full`` is true while
+    side rows ask to leave. ``output`` is the wire schema, None for objects; rows have an event time
+    where ``timed``.
     """
 
     def __init__(
@@ -36,7 +36,6 @@ class Produced:
     ) -> None:
         self.values: list[Any] = []
         self.stamps: list[int | None] = []
-        self.counts: list[int] = []
         self.full: list[bool] = []
         self._output = output
         self._timed = timed
@@ -63,46 +62,39 @@ class Produced:
         if self._kept:
             return self._take_kept()
         if self.values:
-            values, stamps, counts = self.values[:], self.stamps[:], self.counts[:]
+            values, stamps = self.values[:], self.stamps[:]
             # In place: whoever fills these lists holds on to them.
-            for each in (self.values, self.stamps, self.counts):
-                each.clear()
-            return self._batch(values, _repeated(stamps, counts) if self._timed else None)
-        for tag in self._sides:
-            return self._take_side(tag)
+            self.values.clear()
+            self.stamps.clear()
+            return self._batch(values, _array(stamps) if self._timed else None)
+        if self._side_rows > self._limit:
+            self.set_aside()
+            return self._take_kept()
+        if self._sides:
+            tag = next(iter(self._sides))
+            stamps, values = map(list, zip(*self._sides.pop(tag), strict=True))
+            self._side_rows -= len(values)
+            self.full.clear()
+            return self._side(tag, values, stamps)
         return None
 
     def set_aside(self) -> None:
-        """Let rows wait that make a batch and cannot leave now."""
-        stamps = _each(self.stamps, self.counts)
-        self._kept += [(None, *pair) for pair in zip(stamps, self.values, strict=True)]
-        for filled in (self.values, self.stamps, self.counts):
+        """Let rows wait that cannot leave now; there may be more of them than a batch holds."""
+        rows = [(None, *pair) for pair in zip(self.stamps, self.values, strict=True)]
+        rows += [(tag, *pair) for tag, some in self._sides.items() for pair in some]
+        # Last comes first: rows are then taken from the end, at no cost for those that stay.
+        self._kept = rows[::-1] + self._kept
+        for filled in (self.values, self.stamps, self.full):
             filled.clear()
-        for tag, some in self._sides.items():
-            self._kept += [(tag, *pair) for pair in some]
         self._sides.clear()
         self._side_rows = 0
-        self.full.clear()
-
-    def _take_side(self, tag: str) -> Side:
-        waiting = self._sides[tag]
-        pairs, rest = waiting[: self._limit], waiting[self._limit :]
-        self._side_rows -= len(pairs)
-        if rest:
-            self._sides[tag] = rest
-        else:
-            del self._sides[tag]
-        if self._side_rows < self._limit:
-            self.full.clear()
-        return self._side(tag, [value for _, value in pairs], [time for time, _ in pairs])
 
     def _take_kept(self) -> Output:
-        tag = self._kept[0][0]
-        count = 1
-        while count < min(self._limit, len(self._kept)) and self._kept[count][0] == tag:
+        kept, tag, count = self._kept, self._kept[-1][0], 1
+        while count < min(self._limit, len(kept)) and kept[-1 - count][0] == tag:
             count += 1
-        rows = self._kept[:count]
-        del self._kept[:count]
+        rows = kept[: -1 - count : -1]
+        del kept[-count:]
         values, times = [value for _, _, value in rows], [time for _, time, _ in rows]
         if tag is not None:
             return self._side(tag, values, times)
@@ -122,17 +114,10 @@ class Produced:
 
     def snapshot(self) -> Snapshot:
         """Give what waits; nothing where nothing does."""
-        rows = [
-            *self._kept,
-            *(
-                (None, *pair)
-                for pair in zip(_each(self.stamps, self.counts), self.values, strict=True)
-            ),
-            *((tag, *pair) for tag, some in self._sides.items() for pair in some),
-        ]
-        if not rows:
+        self.set_aside()
+        if not self._kept:
             return ()
-        tags, times, values = zip(*rows, strict=True)
+        tags, times, values = zip(*reversed(self._kept), strict=True)
         table = pa.table([list(tags), list(times), pickled(values)], schema=_SCHEMA)
         # Whoever takes them sends them on: they wait for nothing but a batch.
         return (Section(_SECTION, table, Share.SPLIT),)
@@ -143,16 +128,7 @@ class Produced:
         if table is not None:
             tags, times, packed = (column.to_pylist() for column in table.columns)
             values = map(pickle.loads, packed)
-            self._kept = list(zip(tags, times, values, strict=True))
-
-
-def _each(stamps: list[int | None], counts: list[int]) -> list[int | None]:
-    return [stamp for stamp, count in zip(stamps, counts, strict=True) for _ in range(count)]
-
-
-def _repeated(stamps: list[int | None], counts: list[int]) -> Int64s:
-    """Give the event time of each row from those of runs of rows."""
-    return np.repeat(_array(stamps), counts)
+            self._kept = list(zip(tags, times, values, strict=True))[::-1]
 
 
 def _array(times: list[int | None]) -> Int64s:
