@@ -121,7 +121,7 @@ from raystream.contracts.state import (
     UnionListState,
     ValueState,
 )
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Alignment, Punctuated, WatermarkStrategy
 from raystream.contracts.window import Sliding, Tumbling
 from raystream.errors import (
     ClusterError,
@@ -182,6 +182,7 @@ __all__ = [
     "Aggregate",
     "AggregateFunction",
     "AggregatingState",
+    "Alignment",
     "Batch",
     "Boolean",
     "BroadcastProcessFunction",
@@ -220,6 +221,7 @@ __all__ = [
     "PlanError",
     "PrintSink",
     "ProcessFunction",
+    "Punctuated",
     "RaystreamError",
     "Reader",
     "ReducingState",

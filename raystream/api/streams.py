@@ -13,7 +13,7 @@ from raystream.api.columns import same_type
 from raystream.api.draft import Tip
 from raystream.contracts.functions import Opened
 from raystream.contracts.sink import Sink
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Strategy
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.exchange import (
@@ -213,7 +213,7 @@ class Stream:
             raise PlanError(f"connect() takes a stream, got {other!r:.60}", where=user_line())
         return connected.connect(self._tip, self._keyed_by, other._tip, other._keyed_by)
 
-    def assign_timestamps(self, watermark: WatermarkStrategy) -> Stream:
+    def assign_timestamps(self, watermark: Strategy) -> Stream:
         """Give rows an event time, new or first, and make watermarks from it."""
         return self._then(
             "assign_timestamps", *transforms.assign_timestamps(self._tip.node, watermark)

@@ -12,7 +12,7 @@ from raystream.api.checks import is_text
 from raystream.api.columns import StreamColumns, check_name, check_schema, is_expression
 from raystream.api.draft import Tip
 from raystream.contracts.functions import Function, check_function
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Punctuated, Strategy, WatermarkStrategy
 from raystream.errors import PlanError
 from raystream.graph.logical import LogicalNode, StreamType, label
 from raystream.operators import columns as steps
@@ -180,10 +180,25 @@ def side_output(tip: Tip, tag: str, schema: Any) -> Tip:
     return Tip(tip.draft, node).then("side_output", spec, made, where)
 
 
-def assign_timestamps(node: LogicalNode, watermark: WatermarkStrategy) -> Made:
-    """Give rows an event time."""
+def assign_timestamps(node: LogicalNode, watermark: Strategy) -> Made:
+    """Give rows an event time.
+
+    Raises: PlanError for what only a source can do: idleness and alignment.
+    """
     where = user_line()
     check_watermark(node, watermark, "assign_timestamps", where)
+    if watermark.idleness is not None:
+        raise PlanError(
+            "assign_timestamps() cannot tell that a stream is idle: idleness= is for sources",
+            where=where,
+            hint="give the strategy to job.source(…, watermark=…)",
+        )
+    if watermark.alignment is not None:
+        raise PlanError(
+            "assign_timestamps() cannot hold a stream back: alignment= is for sources",
+            where=where,
+            hint="give the strategy to job.source(…, watermark=…)",
+        )
     made = StreamType(node.type.schema, timed=True, changelog=node.type.changelog)
     return AssignTimestampsSpec(watermark, made.wire, "assign_timestamps", where), made
 
@@ -191,14 +206,20 @@ def assign_timestamps(node: LogicalNode, watermark: WatermarkStrategy) -> Made:
 def check_watermark(node: LogicalNode, watermark: Any, verb: str, where: str) -> None:
     """Refuse a strategy that cannot be read from the stream.
 
-    Raises: PlanError for an unknown column, or one that holds no points in time.
+    Raises: PlanError for an unknown column, one that holds no points in time, or a function that
+    cannot be called.
     """
-    if not isinstance(watermark, WatermarkStrategy):
+    if not isinstance(watermark, WatermarkStrategy | Punctuated):
         raise PlanError(
             f"{verb}() takes a rs.WatermarkStrategy, got {watermark!r:.60}",
             where=where,
             hint='rs.WatermarkStrategy("time", out_of_orderness="5s")',
         )
+    read = [watermark.fn] if isinstance(watermark, Punctuated) else []
+    if not isinstance(watermark.timestamp, str | nw.Expr):
+        read.append(watermark.timestamp)
+    for fn in read:
+        check_function(Function(fn), verb=verb, where=where)
     timestamp = watermark.timestamp
     columns = StreamColumns(node, verb, where)
     if node.type.schema is None:

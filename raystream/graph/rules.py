@@ -8,7 +8,7 @@ from typing import TypeAlias
 import narwhals.stable.v2 as nw
 import pyarrow as pa
 
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Strategy, WatermarkStrategy
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME
 from raystream.flow.exchange import Custom, Hash, ToOne
@@ -168,9 +168,11 @@ def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
     return needed
 
 
-def _time_columns(strategy: WatermarkStrategy | None, schema: pa.Schema) -> Wanted:
+def _time_columns(strategy: Strategy | None, schema: pa.Schema) -> Wanted:
     if strategy is None:
         return set()
+    if not isinstance(strategy, WatermarkStrategy):
+        return None  # its function reads whole rows
     timestamp = strategy.timestamp
     if isinstance(timestamp, str):
         return {timestamp}

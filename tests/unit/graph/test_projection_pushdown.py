@@ -128,6 +128,12 @@ def test_event_time_by_a_function_reads_everything():
     assert columns(nodes(job)["src"]) == TABLE.column_names
 
 
+def test_watermarks_of_rows_are_read_by_a_function_and_so_read_everything():
+    job, s = make(watermark=rs.Punctuated("t", lambda row: None))
+    s.select("v").print()
+    assert columns(nodes(job)["src"]) == TABLE.column_names
+
+
 def test_assigned_timestamps_pass_what_is_read_behind_them():
     job, s = make(watermark=None)
     s.assign_timestamps(rs.WatermarkStrategy("w")).select("v").print()
