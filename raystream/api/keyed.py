@@ -17,9 +17,11 @@ from raystream.api.aggregates import (
 from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count
 from raystream.api.columns import StreamColumns, is_expression
+from raystream.api.connected import key_form
 from raystream.api.draft import Tip
 from raystream.api.streams import Stream
 from raystream.contracts.aggregate import Bound
+from raystream.contracts.state import ValueState
 from raystream.contracts.window import Sliding, Tumbling, Window
 from raystream.errors import PlanError
 from raystream.flow.exchange import Broadcast, Hash, ToOne
@@ -104,15 +106,23 @@ class KeyedStream(Stream):
         """Call ``fn(state, row) -> (state, out)`` with the state of the row's key.
 
         ``initial`` is a value copied for each key, or a callable that makes it. State None is
-        forgotten, out None is no row.
+        forgotten, out None is no row. With ``type`` the state is checked and kept as a column
+        that anyone can read; ``ttl`` is how long it lives after its last change.
         """
         where = user_line()
-        if ttl is not None:
-            raise _later("map_with_state(ttl=…)", where)
+        with located(where):
+            state = ValueState("state", type=type, ttl=ttl)
         made = transforms.declared(self._tip.node, "map_with_state", schema, where)
         function = transforms.user_function("map_with_state", fn, fn_kwargs, where)
         spec = MapWithStateSpec(
-            function, initial, self._key_columns, made.wire, "map_with_state", where
+            function,
+            initial,
+            self._key_columns,
+            made.wire,
+            "map_with_state",
+            where,
+            state,
+            key_form(self._tip.node, self._keys),
         )
         return self._keep("map_with_state", spec, made, where)
 

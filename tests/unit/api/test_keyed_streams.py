@@ -240,7 +240,7 @@ def test_an_aggregate_of_ones_own_sees_the_rows_that_where_keeps():
         (lambda s: s.key_by("k").aggregate(n=rs.count(), emit=rs.count()), "emit is one of row"),
         (lambda s: s.key_by("k").aggregate(n=rs.count(), emit="changes"), "not in this release"),
         (lambda s: s.key_by("k").aggregate(n=rs.count(), over="1h"), "not in this release"),
-        (lambda s: s.key_by("k").map_with_state(print, ttl="1h"), "not in this release"),
+        (lambda s: s.key_by("k").map_with_state("v"), r"map_with_state\(\) takes a function"),
         (lambda s: s.key_by("k").reduce("v"), r"reduce\(\) takes a function"),
         (lambda s: s.key_by("k").window("10s"), "takes a window, got '10s'"),
         (lambda s: s.rename({"k": "window_end"}).key_by("window_end").window(rs.Tumbling(1)),
