@@ -30,7 +30,6 @@ from raystream.clock import ManualClock
 # Operators that keep something and cannot say what yet.
 NO_SNAPSHOT_YET = {
     "assign_timestamps",
-    "map_with_state",
     "object_aggregate",
     "object_window",
     "reduce",
