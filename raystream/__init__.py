@@ -103,6 +103,12 @@ from raystream.contracts.aggregate import (
 )
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
+from raystream.contracts.process import (
+    BroadcastProcessFunction,
+    CoProcessFunction,
+    KeyedProcessFunction,
+    ProcessFunction,
+)
 from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import END, Reader, Source, Split
 from raystream.contracts.state import (
@@ -136,6 +142,7 @@ from raystream.flow.time import micros
 from raystream.operators.expressions import event_time
 
 if TYPE_CHECKING:
+    from raystream import testing
     from raystream.connectors.callback import CallbackSink
     from raystream.connectors.console import PrintSink
     from raystream.connectors.file_sink import FileSink
@@ -160,7 +167,9 @@ _CONNECTORS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load an embedded connector when it is first named."""
+    """Load an embedded connector, or the testing kit, when it is first named."""
+    if name == "testing":
+        return importlib.import_module(f"{__name__}.testing")
     if name not in _CONNECTORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.connectors.{_CONNECTORS[name]}"), name)
@@ -176,9 +185,11 @@ __all__ = [
     "Alignment",
     "Batch",
     "Boolean",
+    "BroadcastProcessFunction",
     "BroadcastState",
     "CallbackSink",
     "ClusterError",
+    "CoProcessFunction",
     "ConfigError",
     "DataGenSource",
     "Date",
@@ -198,6 +209,7 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "JobResult",
+    "KeyedProcessFunction",
     "KeyedStream",
     "Limits",
     "ListState",
@@ -208,6 +220,7 @@ __all__ = [
     "OperatorListState",
     "PlanError",
     "PrintSink",
+    "ProcessFunction",
     "Punctuated",
     "RaystreamError",
     "Reader",
@@ -251,6 +264,7 @@ __all__ = [
     "min_by",
     "quantile",
     "stddev",
+    "testing",
     "variance",
     "when",
 ]

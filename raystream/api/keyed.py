@@ -17,15 +17,17 @@ from raystream.api.aggregates import (
 from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count
 from raystream.api.columns import StreamColumns, is_expression
+from raystream.api.connected import key_form
 from raystream.api.draft import Tip
 from raystream.api.streams import Stream
 from raystream.contracts.aggregate import Bound
+from raystream.contracts.state import ValueState
 from raystream.contracts.window import Sliding, Tumbling, Window
 from raystream.errors import PlanError
-from raystream.flow.exchange import Hash, ToOne
+from raystream.flow.exchange import Broadcast, Hash, ToOne
 from raystream.flow.key import check_key_type
 from raystream.flow.time import Duration
-from raystream.graph.logical import LogicalNode, Prepared, StreamType
+from raystream.graph.logical import LogicalNode, Prepared, StreamType, label
 from raystream.operators import columns as steps
 from raystream.operators.key_by import KeyByFieldsSpec, KeyByFunctionSpec
 from raystream.operators.map_with_state import MapWithStateSpec
@@ -46,7 +48,7 @@ class KeyedStream(Stream):
 
     def __init__(self, tip: Tip, keys: tuple[str, ...]) -> None:
         super().__init__(tip)
-        self._keys = keys
+        self._keys = self._keyed_by = keys
 
     def aggregate(self, *, emit: str = "row", over: Any = None, **aggregates: Any) -> Stream:
         """Keep running aggregates of each key; out come the key columns and the aggregates.
@@ -110,15 +112,23 @@ class KeyedStream(Stream):
         """Call ``fn(state, row) -> (state, out)`` with the state of the row's key.
 
         ``initial`` is a value copied for each key, or a callable that makes it. State None is
-        forgotten, out None is no row.
+        forgotten, out None is no row. With ``type`` the state is checked and kept as a column
+        that anyone can read; ``ttl`` is how long it lives after its last change.
         """
         where = user_line()
-        if ttl is not None:
-            raise _later("map_with_state(ttl=…)", where)
+        with located(where):
+            state = ValueState("state", type=type, ttl=ttl)
         made = transforms.declared(self._tip.node, "map_with_state", schema, where)
         function = transforms.user_function("map_with_state", fn, fn_kwargs, where)
         spec = MapWithStateSpec(
-            function, initial, self._key_columns, made.wire, "map_with_state", where
+            function,
+            initial,
+            self._key_columns,
+            made.wire,
+            "map_with_state",
+            where,
+            state,
+            key_form(self._tip.node, self._keys),
         )
         return self._keep("map_with_state", spec, made, where)
 
@@ -275,6 +285,7 @@ def key_by(
     where = user_line()
     node = tip.node
     checks = StreamColumns(node, "key_by", where)
+    _check_not_broadcast(tip, "key_by", where)
     if not columns and not exprs:
         raise checks.error("key_by() has no key", hint='key_by("user"), or key_by(function)')
     functions = [one for one in columns if callable(one) and not is_expression(one)]
@@ -305,8 +316,20 @@ def key_by(
 def window_all(tip: Tip, window: Window) -> WindowedStream:
     """Gather all rows of a stream in windows, in one subtask."""
     where = user_line()
+    _check_not_broadcast(tip, "window_all", where)
     check_window(tip.node, window, (), "window_all", where)
     return WindowedStream(Tip(tip.draft, tip.node, ToOne()), window, (), single=True)
+
+
+def _check_not_broadcast(tip: Tip, verb: str, where: str) -> None:
+    """Refuse to send rows to one subtask of which each should have them all."""
+    if isinstance(tip.exchange, Broadcast):
+        raise PlanError(
+            f'"{label(tip.node)}" is broadcast, and {verb}() behind it would send each row to one '
+            "subtask alone",
+            where=where,
+            hint=f"leave broadcast() out, or {verb}() the stream that it is connected to",
+        )
 
 
 def check_window(

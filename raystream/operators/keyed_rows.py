@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from itertools import islice, repeat
-from operator import length_hint
+from operator import itemgetter, length_hint
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -39,6 +39,24 @@ def rows_and_keys(batch: Batch, columns: tuple[str, ...] | None) -> tuple[list[A
     keys = [_column_keys(record.column(name)) for name in columns]
     # Several columns are one key that is a tuple: this is its canonical form.
     return to_rows(record), keys[0] if len(keys) == 1 else list(zip(repeat(tuple), *keys))
+
+
+def rows_with_keys(batch: Batch, columns: tuple[str, ...]) -> tuple[list[Any], Sequence[Any], Keys]:
+    """Give the rows of a batch as Python values, the key of each, and its canonical form.
+
+    ``columns`` are the key columns of a columnar batch; an object batch carries its keys. The key
+    of several columns is a tuple.
+    """
+    if isinstance(batch, Objects):
+        assert batch.keys is not None, "a keyed object stream carries its keys"
+        return batch.values, batch.keys, canonical_keys(batch.keys)
+    assert columns, "a keyed columnar stream has key columns"
+    rows = to_rows(batch.record)
+    parts = [list(map(itemgetter(name), rows)) for name in columns]
+    ids = list(map(canonical_keys, parts))
+    if len(parts) == 1:
+        return rows, parts[0], ids[0]
+    return rows, list(zip(*parts, strict=True)), list(zip(repeat(tuple), *ids, strict=False))
 
 
 def make_batch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cases_ends
 import cases_keyed
 import cases_per_key
+import cases_process
 import cases_rows
 import cases_windows
 
@@ -12,6 +13,7 @@ CASES = {
     **cases_ends.CASES,
     **cases_keyed.CASES,
     **cases_per_key.CASES,
+    **cases_process.CASES,
     **cases_rows.CASES,
     **cases_windows.CASES,
 }

@@ -29,7 +29,6 @@ from raystream.clock import ManualClock
 
 # Operators that keep something and cannot say what yet.
 NO_SNAPSHOT_YET = {
-    "map_with_state",
     "object_window",
     "sink",
 }

@@ -249,7 +249,7 @@ def test_an_aggregate_of_ones_own_sees_the_rows_that_where_keeps():
         (lambda s: s.key_by("k").top_k(1, by="v", rank="v"), '"v" is taken by a column'),
         (lambda s: s.key_by("k").top_k(1, by="v", emit="changes").map(str), "map.. cannot take"),
         (lambda s: s.to_rows(), "carries plain rows already"),
-        (lambda s: s.key_by("k").map_with_state(print, ttl="1h"), "not in this release"),
+        (lambda s: s.key_by("k").map_with_state("v"), r"map_with_state\(\) takes a function"),
         (lambda s: s.key_by("k").reduce("v"), r"reduce\(\) takes a function"),
         (lambda s: s.key_by("k").window("10s"), "takes a window, got '10s'"),
         (lambda s: s.rename({"k": "window_end"}).key_by("window_end").window(rs.Tumbling(1)),
