@@ -17,9 +17,17 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.window import Window
 from raystream.flow.batch import Batch, Int64s, Objects
 from raystream.flow.element import MIN_TIME
-from raystream.flow.key import canonical_keys
+from raystream.flow.key import canonical, canonical_keys
 from raystream.flow.time import EPOCH
+from raystream.keyed.key_rows import key_rows, read_key_rows
 from raystream.keyed.object_accumulators import object_accumulator
+from raystream.keyed.snapshot import (
+    Snapshot,
+    arrival_section,
+    restored_arrival,
+    restored_watermark,
+    watermark_section,
+)
 from raystream.keyed.window_state import admit
 from raystream.operators.keyed_rows import over_rows
 from raystream.operators.operator import Operator
@@ -94,6 +102,17 @@ class ObjectWindow(Operator):
         self._ctx = ctx
         self._late = ctx.metrics.counter(LATE_ROWS)
 
+    def restore(self, snapshot: Snapshot) -> None:
+        watermark_us = restored_watermark(snapshot)
+        assert watermark_us is not None, "a watermark is kept, be it the least"
+        self._watermark_us = watermark_us
+        self._arrived = restored_arrival(snapshot)
+        kept = sorted(read_key_rows(snapshot, "windows"), key=lambda pair: pair[1][0])
+        for key_id, (_, window, key, accs) in kept:
+            self._windows.setdefault(window, {})[key_id] = (key, accs)
+        # A sorted list is a heap.
+        self._order = sorted(self._windows)
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
         assert isinstance(batch, Objects), "the stream is one of objects"
         if batch.num_rows:
@@ -107,6 +126,19 @@ class ObjectWindow(Operator):
             if not rows:
                 return
             yield Objects(rows, times)
+
+    def snapshot(self) -> Snapshot:
+        rows = ((key_id, (place, *held)) for place, (key_id, *held) in enumerate(self._held()))
+        kept = key_rows("windows", rows, self._ctx.max_parallelism)
+        return kept, watermark_section(self._watermark_us), arrival_section(self._arrived)
+
+    def _held(self) -> Iterator[tuple[Hashable, int, Any, list[Any]]]:
+        """Give canonical key, window, key and accumulators, of the window that is firing first."""
+        for key, accs in reversed(self._firing):
+            yield canonical(key), self._firing_window, key, accs
+        for window, keys in self._windows.items():
+            for key_id, (key, accs) in keys.items():
+                yield key_id, window, key, accs
 
     def _add(self, batch: Objects, times: Int64s) -> None:
         admitted = admit(self._grid, times, self._watermark_us)
