@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,7 @@ from raystream.graph.logical import (
     Prepared,
     StreamType,
     ancestors,
+    label,
 )
 from raystream.operators.operator import Spec
 
@@ -46,11 +47,20 @@ class Tip:
         stateful: bool = False,
         single: bool = False,
         sides: Mapping[str, StreamType] | None = MappingProxyType({}),
+        changes: bool = False,
     ) -> Tip:
         """Write the next operator down."""
         inputs = [Input(self.node, self.exchange, prepared)]
         node = self.draft.add(
-            verb, spec, type, inputs, where, stateful=stateful, single=single, sides=sides
+            verb,
+            spec,
+            type,
+            inputs,
+            where,
+            stateful=stateful,
+            single=single,
+            sides=sides,
+            changes=changes,
         )
         return Tip(self.draft, node)
 
@@ -72,12 +82,25 @@ class Draft:
         verb: str,
         spec: Spec | None,
         type: StreamType,
-        inputs: Iterable[Input],
+        inputs: Collection[Input],
         where: str,
         **fields: Any,
     ) -> LogicalNode:
-        """Write one more operator down."""
+        """Write one more operator down; ``changes``: it takes changelogs.
+
+        Raises: PlanError where a changelog would come to an operator that does not.
+        """
         name = fields.pop("name", None) or ""
+        takes_changes = fields.pop("changes", False)
+        for one in inputs:
+            if one.node.type.changelog is not None and not takes_changes:
+                raise PlanError(
+                    f'{verb}() cannot take "{label(one.node)}", a changelog: its rows replace and '
+                    "take back earlier ones",
+                    where=where,
+                    hint='to_rows(op="op") makes each change a plain row with its kind in a column'
+                    "; sinks that upsert take changes as they are",
+                )
         return self.graph.add(
             LogicalNode(verb, spec, type, tuple(inputs), where, name=name, **fields)
         )

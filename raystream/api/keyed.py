@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from raystream.api import transforms
+from raystream.api import per_key, transforms
 from raystream.api.aggregates import (
     HiddenColumns,
     bind,
@@ -26,7 +26,8 @@ from raystream.contracts.window import Sliding, Tumbling, Window
 from raystream.errors import PlanError
 from raystream.flow.exchange import Broadcast, Hash, ToOne
 from raystream.flow.key import check_key_type
-from raystream.graph.logical import LogicalNode, Prepared, StreamType, is_bounded, label
+from raystream.flow.time import Duration
+from raystream.graph.logical import LogicalNode, Prepared, StreamType, label
 from raystream.operators import columns as steps
 from raystream.operators.key_by import KeyByFieldsSpec, KeyByFunctionSpec
 from raystream.operators.map_with_state import MapWithStateSpec
@@ -38,7 +39,6 @@ from raystream.operators.running_aggregate import RunningAggregateSpec
 from raystream.operators.window_aggregate import WindowAggregateSpec
 from raystream.operators.window_top_k import WindowTopKSpec
 
-EMITS = ("row", "batch", "final")
 _WINDOW_COLUMNS = ("window_start", "window_end")
 _WINDOW_TIME = pa.timestamp("us", "UTC")
 
@@ -54,12 +54,14 @@ class KeyedStream(Stream):
         """Keep running aggregates of each key; out come the key columns and the aggregates.
 
         ``emit="row"`` gives the new values after each row, ``"batch"`` those of each touched key
-        once a batch, ``"final"`` once, at the end of bounded input.
+        once a batch, ``"final"`` once, at the end of bounded input; ``"changes"`` makes a changelog
+        of them. ``over``, a duration or a number of rows, gives every row whole instead, with the
+        aggregates over the rows of its key in that time up to it, or so many.
         """
         where = user_line()
-        _check_emit(emit, self._tip.node, where)
         if over is not None:
-            raise _later("aggregate(over=…)", where)
+            return Stream(per_key.aggregate_over(self._tip, self._keys, over, aggregates, emit))
+        per_key.check_emit(emit, self._tip.node, where)
         columns = StreamColumns(self._tip.node, "aggregate", where)
         taken = dict.fromkeys(self._keys, "a key column")
         read = read_aggregates(aggregates, taken, "aggregate", where)
@@ -72,7 +74,9 @@ class KeyedStream(Stream):
         hidden = HiddenColumns(columns)
         bounds = bind(hidden, read)
         fields = [columns.schema.field(key) for key in self._keys]
-        made = StreamType(pa.schema([*fields, *_fields(bounds)]), self._tip.node.type.timed)
+        changelog = self._keys if emit == "changes" else None
+        schema = pa.schema([*fields, *_fields(bounds)])
+        made = StreamType(schema, self._tip.node.type.timed, changelog)
         assert made.wire is not None, "aggregates of columns are columns"
         with located(where):
             spec = RunningAggregateSpec(self._keys, bounds, emit, made.wire)
@@ -87,7 +91,9 @@ class KeyedStream(Stream):
     ) -> Stream:
         """Join the rows of each key two by two: ``fn(earlier, row)``; the input's columns stay."""
         where = user_line()
-        _check_emit(emit, self._tip.node, where)
+        per_key.check_emit(emit, self._tip.node, where)
+        if emit == "changes":
+            raise _later('reduce(emit="changes")', where)
         function = transforms.user_function("reduce", fn, fn_kwargs, where)
         type = self._tip.node.type
         spec = ReduceSpec(function, self._key_columns, type.wire, emit, "reduce", where)
@@ -125,6 +131,46 @@ class KeyedStream(Stream):
             key_form(self._tip.node, self._keys),
         )
         return self._keep("map_with_state", spec, made, where)
+
+    def deduplicate(
+        self,
+        keep: str = "first",
+        ttl: Duration | None = None,
+        *,
+        emit: str = "row",
+    ) -> Stream:
+        """Keep one row of each key: the first to arrive, or the one with the greatest event time.
+
+        A key is forgotten after ``ttl`` of processing time without a row that was kept.
+        """
+        return Stream(per_key.deduplicate(self._tip, self._keys, keep, ttl, emit))
+
+    def top_k(
+        self,
+        k: int,
+        by: Any,
+        *,
+        descending: bool | Sequence[bool] = True,
+        ties: bool = False,
+        rank: str | None = None,
+        emit: str = "row",
+    ) -> Stream:
+        """Keep the ``k`` best rows of each key so far, whole; ``rank`` adds their place.
+
+        ``emit="row"`` gives each row that comes to be among them, and where there is a ``rank``
+        those whose rank it changes.
+        """
+        made = per_key.top_k(
+            self._tip,
+            self._keys,
+            k,
+            by,
+            descending=descending,
+            ties=ties,
+            rank=rank,
+            emit=emit,
+        )
+        return Stream(made)
 
     def window(self, window: Window) -> WindowedStream:
         """Gather the rows of each key in windows of event time."""
@@ -204,7 +250,7 @@ class WindowedStream:
             raise columns.error(f'top_k(): the name "{rank}" is taken by a column')
         hidden = HiddenColumns(columns)
         hidden.plain.update(schema.names)
-        order = _order(hidden, by, descending)
+        order = per_key.read_order(hidden, by, descending)
         if rank is not None:
             schema = schema.append(pa.field(rank, pa.int64()))
         made = StreamType(schema, timed=True)
@@ -336,44 +382,6 @@ def _field_names(
     if len(set(columns)) < len(columns):
         raise checks.error("key_by() names a key twice")
     return tuple(columns)
-
-
-def _order(
-    hidden: HiddenColumns, by: Any, descending: bool | Sequence[bool]
-) -> tuple[tuple[str, bool], ...]:
-    values = list(by) if isinstance(by, (list, tuple)) else [by]
-    ways = list(descending) if isinstance(descending, (list, tuple)) else [descending] * len(values)
-    columns = hidden.columns
-    if not values or len(ways) != len(values) or not all(isinstance(way, bool) for way in ways):
-        raise columns.error(
-            f"top_k() takes as many descending= as by=, got {ways!r} for {len(values)} columns"
-        )
-    order = []
-    for value, way in zip(values, ways, strict=True):
-        name, kind = hidden.take(value)
-        if pa.types.is_nested(kind):
-            raise columns.error(f"top_k() compares values, and {kind} has no order")
-        order.append((name, bool(way)))
-    return tuple(order)
-
-
-def _check_emit(emit: Any, node: LogicalNode, where: str) -> None:
-    if emit == "changes":
-        raise _later('emit="changes"', where)
-    if emit not in EMITS:
-        raise PlanError(
-            f"emit is one of {', '.join(EMITS)}, got {emit!r:.60}",
-            where=where,
-            hint="an aggregate cannot be called emit or over"
-            if not isinstance(emit, str)
-            else None,
-        )
-    if emit == "final" and not is_bounded(node):
-        raise PlanError(
-            'emit="final" waits for the end of the input, and this one has no end',
-            where=where,
-            hint='use emit="row" or emit="batch", or a window',
-        )
 
 
 def _fields(bounds: tuple[Bound, ...]) -> list[pa.Field]:

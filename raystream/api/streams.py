@@ -160,6 +160,14 @@ class Stream:
         """Turn a stream of dicts into columns."""
         return self._then("with_schema", *transforms.with_schema(self._tip.node, schema))
 
+    def to_rows(self, op: str = "op") -> Stream:
+        """Make each change of a changelog a plain row, with its kind in a column.
+
+        The kinds are ``+I``, ``-U``, ``+U`` and ``-D``.
+        """
+        made = transforms.to_rows(self._tip.node, op)
+        return Stream(self._tip.then("to_rows", *made, user_line(), changes=True))
+
     # Streams and time
 
     def key_by(
@@ -298,7 +306,8 @@ class Stream:
         return Stream(self._tip.then(verb, spec, type, user_line()))
 
     def _end(self, verb: str, sink: Sink, where: str) -> End:
-        return End(self._tip.then(verb, SinkSpec(sink, verb, where), StreamType(None), where))
+        spec = SinkSpec(sink, verb, where)
+        return End(self._tip.then(verb, spec, StreamType(None), where, changes=sink.upserts))
 
 
 class End:

@@ -10,9 +10,14 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from raystream.flow.key import canonical
-from raystream.keyed.cells import Cells, is_simple, maker
+from raystream.keyed.cells import Expiring, is_simple, maker
+from raystream.keyed.disk import DiskCells
+from raystream.keyed.disk_views import DiskMaps, ExpiringDiskCells
 from raystream.keyed.object_accumulators import ObjectAccumulator
 from raystream.keyed.value_type import ValueType
+
+Cells: TypeAlias = dict[Any, Any] | Expiring | DiskCells | ExpiringDiskCells | DiskMaps
+"""Values by slot: a key, or a key and a namespace."""
 
 _MISSING: Any = object()
 
@@ -208,7 +213,7 @@ class MapHandle:
         found = self._cells.get(self._at.slot)
         if found is not None:
             found.pop(canonical(key), None)
-            if not found:
+            if type(found) is dict and not found:
                 self._cells.pop(self._at.slot, None)
 
     def contains(self, key: Any) -> bool:

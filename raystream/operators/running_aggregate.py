@@ -14,6 +14,7 @@ from raystream.contracts.aggregate import AggregateFunction, Bound
 from raystream.contracts.context import OpenContext
 from raystream.errors import UserFunctionError
 from raystream.flow.batch import EVENT_TIME, NO_TIME, Batch, Columns, Int64s
+from raystream.flow.changes import INSERT, UPDATE_AFTER
 from raystream.flow.element import MAX_TIME
 from raystream.flow.key import check_key_type
 from raystream.keyed.accumulators import RunningAggregate
@@ -30,8 +31,9 @@ class RunningAggregateSpec:
     """The key columns and the aggregates, as they are after each row, batch, or all input.
 
     ``emit`` is ``"row"`` (in order of the rows, each at its own event time), ``"batch"`` (each
-    touched key once a batch, at its latest event time in it) or ``"final"`` (each key once, at the
-    end of bounded input, at its latest event time). ``output`` is the wire schema.
+    touched key once a batch, at its latest event time in it), ``"final"`` (each key once, at the
+    end of bounded input, at its latest event time) or ``"changes"`` (as ``"row"``, each an insert
+    or an update of its key's row). ``output`` is the wire schema.
     Raises: PlanError where an aggregate is not defined for the type of its column.
     """
 
@@ -83,13 +85,13 @@ class RunningAggregateOperator(Operator):
         if not batch.num_rows:
             return
         record = batch.record
-        slots, _ = self._index.lookup([record.column(key) for key in self._spec.keys])
+        slots, first_new = self._index.lookup([record.column(key) for key in self._spec.keys])
         count = self._index.count
         groups = self._grouper.group(slots, count)
         rows = Rows(record, batch.timestamps, self._arrived)
         self._arrived += record.num_rows
-        if self._spec.emit == "row":
-            yield self._after_each(groups, rows, count)
+        if self._spec.emit in ("row", "changes"):
+            yield self._after_each(groups, rows, count, first_new)
             return
         with self._named():
             for aggregate in self._aggregates:
@@ -118,10 +120,14 @@ class RunningAggregateOperator(Operator):
             times = self._latest.values[slots] if self._timed else None
             yield self._batch(self._index.keys(slots), slots, times)
 
-    def _after_each(self, groups: Groups, rows: Rows, count: int) -> Columns:
+    def _after_each(self, groups: Groups, rows: Rows, count: int, first_new: int) -> Columns:
         arrays = [rows.record.column(key) for key in self._spec.keys]
         with self._named():
             arrays += [aggregate.scan(groups, rows, count) for aggregate in self._aggregates]
+        if self._spec.emit == "changes":
+            ops = np.full(rows.record.num_rows, UPDATE_AFTER, np.int8)
+            ops[groups.order[groups.starts[groups.slots >= first_new]]] = INSERT
+            arrays.append(pa.array(ops))
         if self._timed:
             arrays.append(rows.record.column(rows.record.num_columns - 1))
         return Columns(pa.RecordBatch.from_arrays(arrays, schema=self._spec.output))

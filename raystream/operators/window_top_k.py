@@ -15,6 +15,7 @@ from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MIN_TIME, Watermark
 from raystream.keyed.measures import BUCKET, buckets_of
 from raystream.keyed.measures_parts import ARRIVAL
+from raystream.keyed.top_bounds import TopBounds
 from raystream.keyed.top_rows import TopRows
 from raystream.keyed.window_state import WindowState
 from raystream.operators.operator import Operator
@@ -68,6 +69,9 @@ class WindowTopK(Operator):
         self._watermark_us = MIN_TIME
         self._state: WindowState | None = None
         self._waiting: tuple[pa.RecordBatch, Int64s] | None = None
+        # Panes that windows share say nothing of one window's best; keys have bests of their own.
+        bounded = not spec.keys and spec.window.grid.cover.alone
+        self._bounds = TopBounds(spec.k, spec.by[0]) if bounded else None
 
     def open(self, ctx: OpenContext) -> None:
         self._ctx = ctx
@@ -84,6 +88,8 @@ class WindowTopK(Operator):
         self._watermark_us = max(self._watermark_us, time_us)
         if self._state is None:
             return
+        if self._bounds is not None:
+            self._bounds.forget(self._spec.window.grid.due(self._watermark_us))
         while (taken := self._state.take(time_us)) is not None:
             self._waiting = self._top.ranked(taken)
             # The loop's own name would keep the rows alive while the subtask is suspended.
@@ -108,8 +114,10 @@ class WindowTopK(Operator):
             first, self._arrived = self._arrived, self._arrived + len(times)
             record = record.append_column(ARRIVAL, pa.array(np.arange(first, self._arrived)))
         record = record.select(self._top.schema.names[:-1])
-        for rows, buckets in state.assign(record, times):
-            state.add(self._top.best(rows, buckets))
+        for assigned in state.assign(record, times):
+            rows, buckets = assigned if self._bounds is None else self._bounds.hopeful(*assigned)
+            if rows.num_rows:
+                state.add(self._top.best(rows, buckets))
 
     def _begin(self, schema: pa.Schema) -> WindowState:
         """Learn from the first batch the types of columns that are compared and do not go out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cases_ends
 import cases_keyed
+import cases_per_key
 import cases_process
 import cases_rows
 import cases_windows
@@ -11,6 +12,7 @@ import cases_windows
 CASES = {
     **cases_ends.CASES,
     **cases_keyed.CASES,
+    **cases_per_key.CASES,
     **cases_process.CASES,
     **cases_rows.CASES,
     **cases_windows.CASES,

@@ -11,7 +11,6 @@ import raystream
 
 # A name is added here on purpose and taken away never.
 PUBLIC = [
-    "END",
     "Aggregate",
     "AggregateFunction",
     "AggregatingState",
@@ -27,6 +26,7 @@ PUBLIC = [
     "DataGenSource",
     "Date",
     "Datetime",
+    "END",
     "Expr",
     "ExternalError",
     "FileSink",

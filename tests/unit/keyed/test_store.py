@@ -21,7 +21,7 @@ HOUR_US = 3_600_000_000
 WORDS = KeyForm.columns([pa.field("word", pa.string())])
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "disk"])
 def backend(request):
     return request.param
 
@@ -37,14 +37,16 @@ def opened(backend, clock, tmp_path):
     stores = []
 
     def make(keys=None, **named):
-        folder = str(tmp_path / str(len(stores)))
-        store = KeyedStore(keys or KeyForm.objects(), clock, 128, backend, folder, **named)
+        keys = keys or KeyForm.objects()
+        # Two values in use at a time: almost every look-up goes to disk.
+        store = KeyedStore(keys, clock, 128, backend, str(tmp_path), cached_values_max=2, **named)
         stores.append(store)
         return store
 
     yield make
     for store in stores:
         store.close()
+    assert not list(tmp_path.iterdir())
 
 
 def at(store, key):
