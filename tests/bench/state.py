@@ -75,8 +75,8 @@ OPERATORS: dict[str, Callable[[rs.Stream], rs.Stream]] = {
 
 def operator_of(build: Callable[[rs.Stream], rs.Stream]) -> Any:
     """Open the last operator of a stream, by itself."""
-    source = rs.testing.Source([], schema=PLAIN)
-    stream = build(rs.Job("state").source(source, watermark=rs.WatermarkStrategy("t")))
+    watermark = rs.WatermarkStrategy("t")
+    stream = build(rs.Job("state").from_items([], schema=PLAIN, watermark=watermark))
     stream.sink(rs.MemorySink())
     plan = physical_plan(stream._tip.draft.plan())
     name = stream._tip.node.name
