@@ -11,6 +11,7 @@ and all that was written goes to disk in one batch; what was not touched since i
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import shutil
 import tempfile
@@ -44,16 +45,15 @@ class Disk:
     """One database of one subtask, in a folder of its own that is gone when it is closed."""
 
     def __init__(self, folder: str | None, max_parallelism: int, cached_values_max: int) -> None:
-        assert max_parallelism <= 2**16, "a key group has two bytes"
+        assert max_parallelism < 2**16, "a key group has two bytes, and the last one is for timers"
         self.max_parallelism = max_parallelism
         self.cached_values_max = cached_values_max
         self.folder = tempfile.mkdtemp(prefix="raystream-state-", dir=folder)
         self._states = 0
-        try:
+        with contextlib.ExitStack() as unopened:
+            unopened.callback(shutil.rmtree, self.folder, ignore_errors=True)
             self.rows = _open(self.folder)
-        except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise
+            unopened.pop_all()
         # Also where nobody closes it: when it is forgotten, or the process ends.
         self.close = weakref.finalize(self, _remove, self.rows, self.folder)
 
@@ -144,7 +144,7 @@ class DiskCells:
         """Write what is not on disk yet."""
         if not self._dirty:
             return
-        batch = _batch()
+        batch = write_batch()
         hot, write = self._hot, self._slots.write
         for slot in self._dirty:
             value = hot[slot]
@@ -190,7 +190,7 @@ class DiskCells:
 
     def sweep(self, count: int, is_dead: Callable[[Any], bool]) -> None:
         """Look at the next rows, in turn, and delete those that are dead and not in use."""
-        batch = _batch()
+        batch = write_batch()
         for raw, packed in self._rows(self.swept_to):
             self.swept_to = raw + b"\0"
             slot = self._slots.read(raw)
@@ -262,7 +262,8 @@ def _open(folder: str) -> Any:
     return rows
 
 
-def _batch() -> Any:
+def write_batch() -> Any:
+    """Make an empty batch of writes."""
     import rocksdict
 
     return rocksdict.WriteBatch(raw_mode=True)

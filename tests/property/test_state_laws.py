@@ -1,4 +1,4 @@
-"""State and timers do what plain dicts and sorted lists do, over snapshots and other parallelisms."""
+"""State and timers do what dicts and sorted sets do, over snapshots and other parallelisms."""
 
 from __future__ import annotations
 
@@ -209,8 +209,31 @@ TIMER_STEPS = st.lists(
 
 @given(steps=TIMER_STEPS)
 def test_timers_are_a_sorted_set(steps):
-    form = KeyForm.objects()
-    timers, model = Timers(form, GROUPS), set()
+    check_timers(lambda: Timers(KeyForm.objects(), GROUPS), steps)
+
+
+@pytest.mark.slow
+@given(steps=TIMER_STEPS, held_max=st.integers(1, 12))
+@settings(max_examples=40)
+def test_timers_on_disk_are_a_sorted_set(steps, held_max):
+    stores = []
+
+    def opened():
+        while stores:
+            stores.pop().close()
+        store = KeyedStore(
+            KeyForm.objects(), ManualClock(), GROUPS, "disk", folder, cached_values_max=held_max
+        )
+        stores.append(store)
+        return store.timers()
+
+    with tempfile.TemporaryDirectory() as folder:
+        check_timers(opened, steps)
+        stores.pop().close()
+
+
+def check_timers(opened, steps):
+    timers, model = opened(), set()
     for name, domain, time_us, key, space in steps:
         if name == "register":
             timers.register(domain, time_us, key, key, space)
@@ -229,7 +252,7 @@ def test_timers_are_a_sorted_set(steps):
         else:
             kept = [tuple(timers.snapshot())]
             parts = [share(kept, index, 2, GROUPS) for index in range(2)]
-            timers = Timers(form, GROUPS)
+            timers = opened()
             for part in parts:
                 timers.restore(part)
         assert len(timers) == len(model)
