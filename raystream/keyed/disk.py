@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeAlias
@@ -22,6 +20,7 @@ from typing import Any, TypeAlias
 from raystream.errors import ConfigError
 from raystream.flow.hashing import hash_canonical
 from raystream.flow.key import canonical
+from raystream.keyed.disk_folder import make_folder, remove_folder
 from raystream.keyed.key_bytes import key_bytes, read_key
 from raystream.keyed.key_form import pickled, plain_key
 
@@ -48,10 +47,10 @@ class Disk:
         assert max_parallelism < 2**16, "a key group has two bytes, and the last one is for timers"
         self.max_parallelism = max_parallelism
         self.cached_values_max = cached_values_max
-        self.folder = tempfile.mkdtemp(prefix="raystream-state-", dir=folder)
+        self.folder = make_folder(folder)
         self._states = 0
         with contextlib.ExitStack() as unopened:
-            unopened.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            unopened.callback(remove_folder, self.folder)
             self.rows = _open(self.folder)
             unopened.pop_all()
         # Also where nobody closes it: when it is forgotten, or the process ends.
@@ -271,4 +270,4 @@ def write_batch() -> Any:
 
 def _remove(rows: Any, folder: str) -> None:
     rows.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)

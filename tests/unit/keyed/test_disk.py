@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +91,43 @@ def test_the_configuration_chooses_the_backend(backend):
     store.register(TOTAL)
     assert (type(store._states["total"].cells) is dict) == (backend == "memory")
     store.close()
+
+
+KILLED = """
+import os, signal, sys
+from raystream.keyed.disk import Disk
+
+disk = Disk(sys.argv[1], 128, 10)
+print(disk.folder, flush=True)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.stdin.read()
+"""
+
+
+def age(folder):
+    """Make a database as old as one that nobody is about to open."""
+    lock = Path(folder) / "LOCK"
+    old = lock.stat().st_mtime - 1_000
+    os.utime(lock, (old, old))
+
+
+@pytest.mark.slow
+def test_the_folder_of_a_killed_process_is_removed_by_the_next_one(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    killed = subprocess.run([*command, "killed"], stdout=subprocess.PIPE, text=True, check=False)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*command, "alive"], text=True, **pipes) as alive:
+        orphan, used = killed.stdout.strip(), alive.stdout.readline().strip()
+        young = Disk(str(tmp_path), 128, 10)
+        assert set(map(str, tmp_path.iterdir())) == {orphan, used, young.folder}
+        for folder in (orphan, used, young.folder):
+            age(folder)
+        store = opened(str(tmp_path))
+        store.register(TOTAL)
+        mine = store._disk.folder
+        assert set(map(str, tmp_path.iterdir())) == {used, young.folder, mine}
+        store.close()
+        young.close()
+        alive.communicate("")
+    assert not list(tmp_path.iterdir())
