@@ -72,6 +72,7 @@ from raystream.api.job import Job, JobHandle, attach, list_jobs
 from raystream.api.keyed import KeyedStream, WindowedStream
 from raystream.api.streams import Stream
 from raystream.config import Limits
+from raystream.contracts import evictors
 from raystream.contracts.aggregate import (
     Aggregate,
     AggregateFunction,
@@ -103,10 +104,13 @@ from raystream.contracts.aggregate import (
 )
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
+from raystream.contracts.evictor import Evictor
 from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import END, Reader, Source, Split
+from raystream.contracts.trigger import Trigger, TriggerResult
 from raystream.contracts.watermark import WatermarkStrategy
-from raystream.contracts.window import Sliding, Tumbling
+from raystream.contracts.window import Cumulative, Sliding, Tumbling
+from raystream.contracts.window_unaligned import Global, Session, SlidingCount, TumblingCount
 from raystream.errors import (
     ClusterError,
     ConfigError,
@@ -167,15 +171,18 @@ __all__ = [
     "CallbackSink",
     "ClusterError",
     "ConfigError",
+    "Cumulative",
     "DataGenSource",
     "Date",
     "Datetime",
+    "Evictor",
     "Expr",
     "ExternalError",
     "FileSink",
     "FileSource",
     "Float32",
     "Float64",
+    "Global",
     "Int8",
     "Int16",
     "Int32",
@@ -194,9 +201,11 @@ __all__ = [
     "PrintSink",
     "RaystreamError",
     "Reader",
+    "Session",
     "Sink",
     "SinkError",
     "Sliding",
+    "SlidingCount",
     "SocketSource",
     "Source",
     "SourceError",
@@ -204,7 +213,10 @@ __all__ = [
     "StorageError",
     "Stream",
     "String",
+    "Trigger",
+    "TriggerResult",
     "Tumbling",
+    "TumblingCount",
     "UInt8",
     "UInt16",
     "UInt32",
@@ -223,6 +235,7 @@ __all__ = [
     "count",
     "count_distinct",
     "event_time",
+    "evictors",
     "list_jobs",
     "lit",
     "max_by",

@@ -20,7 +20,7 @@ from raystream.api.columns import StreamColumns, is_expression
 from raystream.api.draft import Tip
 from raystream.api.streams import Stream
 from raystream.contracts.aggregate import Bound
-from raystream.contracts.window import Sliding, Tumbling, Window
+from raystream.contracts.window import WINDOWS, GridWindow, Sliding, Tumbling, Window
 from raystream.errors import PlanError
 from raystream.flow.exchange import Hash, ToOne
 from raystream.flow.key import check_key_type
@@ -119,8 +119,8 @@ class KeyedStream(Stream):
     def window(self, window: Window) -> WindowedStream:
         """Gather the rows of each key in windows of event time."""
         where = user_line()
-        check_window(self._tip.node, window, self._keys, "window", where)
-        return WindowedStream(self._tip, window, self._keys)
+        grid = check_window(self._tip.node, window, self._keys, "window", where)
+        return WindowedStream(self._tip, grid, self._keys)
 
     @property
     def _key_columns(self) -> tuple[str, ...] | None:
@@ -141,7 +141,7 @@ class WindowedStream:
     """Rows gathered in windows, of each key or of all."""
 
     def __init__(
-        self, tip: Tip, window: Window, keys: tuple[str, ...], *, single: bool = False
+        self, tip: Tip, window: GridWindow, keys: tuple[str, ...], *, single: bool = False
     ) -> None:
         self._tip = tip
         self._window = window
@@ -259,18 +259,24 @@ def key_by(
 def window_all(tip: Tip, window: Window) -> WindowedStream:
     """Gather all rows of a stream in windows, in one subtask."""
     where = user_line()
-    check_window(tip.node, window, (), "window_all", where)
-    return WindowedStream(Tip(tip.draft, tip.node, ToOne()), window, (), single=True)
+    grid = check_window(tip.node, window, (), "window_all", where)
+    return WindowedStream(Tip(tip.draft, tip.node, ToOne()), grid, (), single=True)
 
 
 def check_window(
     node: LogicalNode, window: Any, keys: tuple[str, ...], verb: str, where: str
-) -> None:
+) -> GridWindow:
     """Refuse what is no window, and windows where there is no event time to open them by.
 
     Raises: PlanError.
     """
     columns = StreamColumns(node, verb, where)
+    if isinstance(window, WINDOWS) and (
+        not isinstance(window, (Tumbling, Sliding))
+        or getattr(window, "tz", None) is not None
+        or window.time == "processing"
+    ):
+        raise _later(f"{verb}({window})", where)
     if not isinstance(window, (Tumbling, Sliding)):
         raise columns.error(
             f"{verb}() takes a window, got {window!r:.60}",
@@ -288,6 +294,7 @@ def check_window(
                 f'a key column cannot be called "{key}": the window\'s own column is',
                 hint="rename() it before key_by()",
             )
+    return window
 
 
 def _keyed_objects(tip: Tip, spec: Spec, keys: tuple[str, ...], where: str) -> KeyedStream:

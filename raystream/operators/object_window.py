@@ -14,7 +14,7 @@ import numpy as np
 
 from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
+from raystream.contracts.window import GridWindow
 from raystream.flow.batch import Batch, Int64s, Objects
 from raystream.flow.element import MIN_TIME
 from raystream.flow.key import canonical_keys
@@ -43,7 +43,7 @@ class ObjectWindowSpec:
     Raises: PlanError where an aggregate has a column expression.
     """
 
-    window: Window
+    window: GridWindow
     aggregates: tuple[tuple[str, Aggregate], ...]
     key_names: tuple[str, ...]
     operator: str
