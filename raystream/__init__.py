@@ -72,7 +72,7 @@ from raystream.api.job import Job, JobHandle, attach, list_jobs
 from raystream.api.keyed import KeyedStream, WindowedStream
 from raystream.api.streams import Stream
 from raystream.config import Limits
-from raystream.contracts import evictors
+from raystream.contracts import evictors, triggers
 from raystream.contracts.aggregate import (
     Aggregate,
     AggregateFunction,
@@ -107,6 +107,16 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.evictor import Evictor
 from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import END, Reader, Source, Split
+from raystream.contracts.state import (
+    AggregatingState,
+    BroadcastState,
+    ListState,
+    MapState,
+    OperatorListState,
+    ReducingState,
+    UnionListState,
+    ValueState,
+)
 from raystream.contracts.trigger import Trigger, TriggerResult
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.contracts.window import Cumulative, Sliding, Tumbling
@@ -166,8 +176,10 @@ __all__ = [
     "END",
     "Aggregate",
     "AggregateFunction",
+    "AggregatingState",
     "Batch",
     "Boolean",
+    "BroadcastState",
     "CallbackSink",
     "ClusterError",
     "ConfigError",
@@ -194,13 +206,17 @@ __all__ = [
     "JobResult",
     "KeyedStream",
     "Limits",
+    "ListState",
+    "MapState",
     "MemorySink",
     "NexmarkSource",
     "OpenContext",
+    "OperatorListState",
     "PlanError",
     "PrintSink",
     "RaystreamError",
     "Reader",
+    "ReducingState",
     "Session",
     "Sink",
     "SinkError",
@@ -221,8 +237,10 @@ __all__ = [
     "UInt16",
     "UInt32",
     "UInt64",
+    "UnionListState",
     "UserError",
     "UserFunctionError",
+    "ValueState",
     "WatermarkStrategy",
     "WindowedStream",
     "Writer",
@@ -244,6 +262,7 @@ __all__ = [
     "min_by",
     "quantile",
     "stddev",
+    "triggers",
     "variance",
     "when",
 ]
