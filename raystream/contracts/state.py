@@ -148,7 +148,8 @@ Descriptor: TypeAlias = KeyedDescriptor | OperatorDescriptor
 
 def ttl_us(descriptor: KeyedDescriptor) -> int | None:
     """Give how long a value lives after its last write; None: until it is cleared."""
-    return None if descriptor.ttl is None else positive(descriptor.ttl, "ttl")
+    ttl = descriptor.ttl
+    return None if ttl is None else positive(ttl, f'ttl of state "{descriptor.name}"')
 
 
 def check_same(before: Descriptor, now: Descriptor) -> None:
@@ -171,20 +172,21 @@ def shape(descriptor: Descriptor) -> str:
         if (kind := getattr(descriptor, name, None)) is not None
     ]
     name = builtins.type(descriptor).__name__
-    article = "an" if name[0] in "AOU" and not name.startswith("Uni") else "a"
+    article = "an" if name[0] in "AO" else "a"
     return f"{article} {name}({', '.join(types)})" if types else f"{article} {name}"
 
 
 def _check(descriptor: Descriptor) -> None:
     kind = builtins.type(descriptor).__name__
-    if not isinstance(descriptor.name, str) or not descriptor.name:
-        raise UserError(f"a {kind} has a name, got {descriptor.name!r}")
-    for name in ("key_type", "type"):
-        given = getattr(descriptor, name, None)
+    name: Any = descriptor.name
+    if not isinstance(name, str) or not name:
+        raise UserError(f"the first argument of {kind} is its name, got {name!r}")
+    for field in ("key_type", "type"):
+        given = getattr(descriptor, field, None)
         if given is not None and not isinstance(given, pa.DataType):
             raise UserError(
-                f'{kind} "{descriptor.name}": {name} must be an Arrow type, got {given!r}',
+                f'{kind} "{descriptor.name}": {field} must be an Arrow type, got {given!r}',
                 hint="write pa.int64(), pa.string(), …, or leave it out: values are then pickled",
             )
-    if getattr(descriptor, "ttl", None) is not None:
-        positive(descriptor.ttl, f'ttl of state "{descriptor.name}"')  # type: ignore[union-attr]
+    if isinstance(descriptor, KeyedDescriptor):
+        ttl_us(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from copy import deepcopy
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from raystream.clock import Clock
 
@@ -14,24 +14,6 @@ _SIMPLE = {int, float, complex, str, bytes, bool, type(None)}
 
 _SWEPT_EACH_WRITE = 2
 """Expired values that each write drops: twice as fast as they can come."""
-
-
-class Cells(Protocol):
-    """Values by slot: a key, or a key and a namespace. A dict is one."""
-
-    def get(self, slot: Hashable, default: Any = None, /) -> Any:
-        """Give the value of a slot."""
-
-    def __setitem__(self, slot: Hashable, value: Any, /) -> None: ...
-
-    def pop(self, slot: Hashable, default: Any = None, /) -> Any:
-        """Take the value of a slot away, and give it."""
-
-    def __contains__(self, slot: object, /) -> bool: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def __len__(self) -> int: ...
 
 
 class Expiring:
@@ -72,7 +54,7 @@ class Expiring:
         return found[1]
 
     def __contains__(self, slot: object) -> bool:
-        found = self._values.get(slot)  # type: ignore[call-overload]
+        found = self._values.get(slot)
         return found is not None and self._now() - found[0] < self._ttl_us
 
     def __iter__(self) -> Iterator[Any]:
@@ -141,6 +123,10 @@ class ExpiringList:
 
     def __iter__(self) -> Iterator[Any]:
         return iter([value for _, value in self.written()])
+
+
+Cells: TypeAlias = dict[Any, Any] | Expiring
+"""Values by slot: a key, or a key and a namespace."""
 
 
 def maker(initial: Any) -> Callable[[], Any]:

@@ -82,9 +82,10 @@ def plain_key(key_id: Any) -> Any:
     """Give a Python value of which ``key_id`` is the canonical form."""
     if type(key_id) is not tuple:
         return key_id
-    kind, value = key_id[0], key_id[1] if len(key_id) > 1 else None
+    kind: Any = key_id[0]
     if kind is tuple:
         return tuple(map(plain_key, key_id[1:]))
+    value: Any = key_id[1]
     if kind is bool:
         return value
     if kind in (float, Decimal):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
@@ -20,9 +19,8 @@ _SPARE_MOMENTS = 64
 """Moments without timers that a queue may hold beside as many as it has moments with some."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timer:
-    """One timer that is due."""
+class Timer(NamedTuple):
+    """One timer that is due; a tuple, because a million of them are made in a second."""
 
     time_us: int
     key_id: Hashable
@@ -43,7 +41,8 @@ class Timers:
         self._queues: dict[Domain, _Queue] = {"event": _Queue(), "processing": _Queue()}
 
     def __len__(self) -> int:
-        return sum(len(at) for queue in self._queues.values() for at in queue.moments.values())
+        moments = [at for queue in self._queues.values() for at in queue.moments.values()]
+        return sum(len(at) if type(at) is dict else 1 for at in moments)
 
     def register(
         self,
@@ -57,10 +56,12 @@ class Timers:
         queue = self._queues[domain]
         at = queue.moments.get(time_us)
         if at is None:
-            queue.moments[time_us] = {(key_id, namespace): key}
+            queue.moments[time_us] = (key_id, namespace, key)
             heappush(queue.heap, time_us)
-        else:
+        elif type(at) is dict:
             at.setdefault((key_id, namespace), key)
+        elif at[0] != key_id or at[1] != namespace:
+            queue.moments[time_us] = {(at[0], at[1]): at[2], (key_id, namespace): key}
 
     def delete(
         self, domain: Domain, time_us: int, key_id: Hashable, namespace: Hashable | None = None
@@ -68,33 +69,53 @@ class Timers:
         """Take a timer away, if it is there."""
         queue = self._queues[domain]
         at = queue.moments.get(time_us)
-        if at is not None and at.pop((key_id, namespace), queue) is not queue and not at:
+        if type(at) is dict:
+            at.pop((key_id, namespace), None)
+            if not at:
+                queue.forget(time_us)
+        elif at is not None and at[0] == key_id and at[1] == namespace:
             queue.forget(time_us)
 
     def due_us(self, domain: Domain) -> int | None:
         """Give the least time that is registered; None without timers."""
-        return self._queues[domain].least()
+        queue = self._queues[domain]
+        heap, moments = queue.heap, queue.moments
+        while heap:
+            if heap[0] in moments:
+                return heap[0]
+            heappop(heap)
+        return None
 
     def pop(self, domain: Domain, upto_us: int) -> Timer | None:
         """Take the next timer whose time is at most ``upto_us``; None where none is due."""
         queue = self._queues[domain]
-        time_us = queue.least()
-        if time_us is None or time_us > upto_us:
-            return None
-        at = queue.moments[time_us]
-        if len(at) > 1 and time_us not in queue.turned:
-            at = queue.turn(time_us)
-        (key_id, namespace), key = at.popitem()
-        if not at:
-            queue.forget(time_us)
-        return Timer(time_us, key_id, key, namespace)
+        heap, moments = queue.heap, queue.moments
+        while heap:
+            time_us = heap[0]
+            if time_us > upto_us:
+                return None
+            at = moments.get(time_us)
+            if at is None:
+                heappop(heap)
+            elif type(at) is not dict:
+                heappop(heap)
+                del moments[time_us]
+                return Timer(time_us, at[0], at[2], at[1])
+            else:
+                if time_us not in queue.turned:
+                    at = queue.turn(time_us)
+                (key_id, namespace), key = at.popitem()
+                if not at:
+                    queue.forget(time_us)
+                return Timer(time_us, key_id, key, namespace)
+        return None
 
     def snapshot(self) -> list[Section]:
         """Give one keyed section of all timers: key, namespace, time, domain."""
         ids, keys, spaces, times, domains = [], [], [], [], []
         for domain, queue in self._queues.items():
             for time_us, at in queue.moments.items():
-                for (key_id, namespace), key in queue.in_order(time_us, at):
+                for key_id, namespace, key in queue.in_order(time_us, at):
                     ids.append(key_id)
                     keys.append(key)
                     spaces.append(namespace)
@@ -120,25 +141,22 @@ class Timers:
 
 
 class _Queue:
-    """The timers of one domain: by moment, and a heap of moments, some of which may be gone."""
+    """The timers of one domain: by moment, and a heap of moments, some of which may be gone.
+
+    A moment has one timer, ``(key_id, namespace, key)``, or a dict ``{(key_id, namespace): key}``:
+    most have one, and a dict of one takes three times the memory.
+    """
 
     def __init__(self) -> None:
-        self.moments: dict[int, dict[tuple[Hashable, Hashable | None], Any]] = {}
+        self.moments: dict[int, Any] = {}
         self.turned: set[int] = set()
         self.heap: list[int] = []
 
-    def least(self) -> int | None:
-        heap, moments = self.heap, self.moments
-        while heap:
-            if heap[0] in moments:
-                return heap[0]
-            heappop(heap)
-        return None
-
-    def turn(self, time_us: int) -> dict[tuple[Hashable, Hashable | None], Any]:
+    def turn(self, time_us: int) -> dict[Any, Any]:
         """Give the timers of a moment, turned around: the first one is then taken from the end."""
         self.turned.add(time_us)
-        at = self.moments[time_us] = dict(reversed(self.moments[time_us].items()))
+        at: dict[Any, Any] = dict(reversed(self.moments[time_us].items()))
+        self.moments[time_us] = at
         return at
 
     def forget(self, time_us: int) -> None:
@@ -151,6 +169,9 @@ class _Queue:
             self.heap = list(self.moments)
             heapify(self.heap)
 
-    def in_order(self, time_us: int, at: dict[Any, Any]) -> list[tuple[Any, Any]]:
-        pairs = list(at.items())
-        return pairs[::-1] if time_us in self.turned else pairs
+    def in_order(self, time_us: int, at: Any) -> list[tuple[Any, Any, Any]]:
+        """Give key_id, namespace and key of each timer of a moment, in the order of firing."""
+        if type(at) is not dict:
+            return [at]
+        timers = [(key_id, namespace, key) for (key_id, namespace), key in at.items()]
+        return timers[::-1] if time_us in self.turned else timers

@@ -28,7 +28,7 @@ class ValueType:
         self.type = type
         self.state = state
         self.operator = operator
-        self.kinds: frozenset[type] | None = None if type is None else _kinds(type)
+        self.kinds: frozenset[Any] | None = None if type is None else _kinds(type)
 
     @property
     def arrow(self) -> pa.DataType:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from functools import partial
 
 import numpy as np
@@ -266,7 +266,7 @@ def test_namespaces_keep_windows_apart(opened):
         store.enter(window)
         count.update(count.value() + 1)
         total.update(total.value() + 1)
-    for one, keys in ((store, None), (restored(opened, store), None)):
+    for one in (store, restored(opened, store)):
         count = one.register(rs.ValueState("count", default=0), namespaced=True)
         total = one.register(rs.ValueState("total", default=0))
         at(one, "a")
@@ -321,7 +321,7 @@ def test_a_typed_state_is_a_column_of_that_very_type(opened):
         at(store, word)
         total.update(5)
         items.update([1.5, 2.5])
-        names.put(datetime(2024, 5, 6).date(), word)
+        names.put(date(2024, 5, 6), word)
     schema = {KEY_GROUP: pa.int32(), "word": pa.string()}
     assert types(section(store, "total")) == schema | {"value": pa.int16()}
     assert types(section(store, "items")) == schema | {"value": pa.list_(pa.float64())}
@@ -334,7 +334,7 @@ def test_a_typed_state_is_a_column_of_that_very_type(opened):
     assert again.register(rs.ValueState("total", type=pa.int16())).value() == 5
     assert again.register(rs.ListState("items", type=pa.float64())).get() == [1.5, 2.5]
     names = again.register(rs.MapState("names", key_type=pa.date32(), type=pa.string()))
-    assert names.items() == [(datetime(2024, 5, 6).date(), "b")]
+    assert names.items() == [(date(2024, 5, 6), "b")]
 
 
 def types(table):
