@@ -69,8 +69,9 @@ from narwhals.stable.v2 import (
 )
 
 from raystream.api.job import Job, JobHandle, attach, list_jobs
-from raystream.api.keyed import KeyedStream, WindowedStream
+from raystream.api.keyed import KeyedStream
 from raystream.api.streams import Stream
+from raystream.api.windowed import WindowedStream
 from raystream.config import Limits
 from raystream.contracts import evictors, triggers
 from raystream.contracts.aggregate import (

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from raystream.contracts import window_lengths as lengths
 from raystream.contracts.evictor import Evictor, Gathered
 from raystream.contracts.trigger import Span
+from raystream.contracts.window import Window
+from raystream.contracts.window_unaligned import SlidingCount
 from raystream.flow.time import Duration, micros
 
 
@@ -52,3 +54,8 @@ class Time(Evictor):
 
     def __str__(self) -> str:
         return f"last {lengths.text(micros(self.length))}"
+
+
+def default_evictor(window: Window) -> Evictor | None:
+    """Give the evictor of a window for which none was chosen."""
+    return Count(window.n) if isinstance(window, SlidingCount) else None

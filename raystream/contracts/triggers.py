@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from typing_extensions import assert_never
 
 from raystream.contracts import window_lengths as lengths
 from raystream.contracts.state import ReducingState
 from raystream.contracts.trigger import Span, Trigger, TriggerContext, TriggerResult
+from raystream.contracts.window import Cumulative, Sliding, Tumbling, Window
+from raystream.contracts.window_unaligned import Global, Session, SlidingCount, TumblingCount
 from raystream.errors import PlanError
 from raystream.flow.element import MAX_TIME
 from raystream.flow.time import Duration, micros
@@ -239,3 +242,18 @@ def _purged(result: TriggerResult) -> TriggerResult:
 def _behind(ts: int, every_us: int) -> int:
     """Give the first multiple of a length behind a time; the end of time where there is none."""
     return min(ts - ts % every_us + every_us, MAX_TIME)
+
+
+def default_trigger(window: Window) -> Trigger:
+    """Give the trigger of a window for which none was chosen."""
+    match window:
+        case TumblingCount(n=n):
+            return Purging(Count(n))
+        case SlidingCount(slide=slide):
+            return Count(slide)
+        case Tumbling() | Sliding() | Cumulative() | Session():
+            return EventTime() if window.time == "event" else ProcessingTime()
+        case Global():
+            return EventTime()
+        case _:
+            assert_never(window)
