@@ -5,12 +5,14 @@ from __future__ import annotations
 import cases_ends
 import cases_keyed
 import cases_rows
+import cases_window_rows
 import cases_windows
 
 CASES = {
     **cases_ends.CASES,
     **cases_keyed.CASES,
     **cases_rows.CASES,
+    **cases_window_rows.CASES,
     **cases_windows.CASES,
 }
 """By module of ``raystream.operators``."""

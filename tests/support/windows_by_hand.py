@@ -93,9 +93,7 @@ class ByHand:
     def held(self) -> int:
         """How many keys and windows state is kept for."""
         return sum(
-            one.table.num_rows
-            for one in self.operator.snapshot()
-            if one.name.startswith("state:")
+            one.table.num_rows for one in self.operator.snapshot() if one.name.startswith("state:")
         )
 
     def _out(self, outs: Any) -> list[Any]:
