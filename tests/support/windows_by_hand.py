@@ -30,11 +30,15 @@ class ByHand:
         node = made._tip.node
         (given,) = node.inputs
         self.spec: Any = node.spec
-        self.input = given.node.type if given.prepared is None else given.prepared.type
+        self.input = given.node.type
         self.keyed = keyed
         self.clock = ManualClock(0)
         limits = Limits(row_batch_rows_max=rows_max, batch_rows_max=rows_max)
         self.context = OpenContext("it", "by_hand.py:1", clock=self.clock, limits=limits)
+        self.before: Any = None
+        if given.prepared is not None:
+            self.before = given.prepared.spec.build()
+            self.before.open(self.context)
         self.operator: Any = self.spec.build()
         self.operator.open(self.context)
         self.late: list[Any] = []
@@ -48,10 +52,10 @@ class ByHand:
             keys = [value["k"] for value in values] if self.keyed else None
             batch = Objects(values, times, keys)
         else:
-            names = self.input.schema.names
-            some = [{name: value[name] for name in names} for value in values]
-            record = pa.RecordBatch.from_pylist(some, schema=self.input.schema)
+            record = pa.RecordBatch.from_pylist(values, schema=self.input.schema)
             batch = with_times(record, times)
+            if self.before is not None:
+                (batch,) = self.before.on_batch(0, batch)
         return self._out(self.operator.on_batch(0, batch))
 
     def watermark(self, time_us: int) -> list[Any]:
