@@ -16,14 +16,24 @@ from raystream.errors import UserFunctionError
 from raystream.flow.batch import EVENT_TIME, NO_TIME, Batch, Columns, Int64s
 from raystream.flow.changes import INSERT, UPDATE_AFTER
 from raystream.flow.element import MAX_TIME
+from raystream.flow.hashing import hash_columns
 from raystream.flow.key import check_key_type
 from raystream.keyed.accumulators import RunningAggregate
 from raystream.keyed.groups import Grouper, Groups, Rows
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.slots import SlotColumn
+from raystream.keyed.snapshot import (
+    Snapshot,
+    arrival_section,
+    keyed_section,
+    restored_arrival,
+    section,
+)
 from raystream.operators.guard import NO_ROW, call, failed
 from raystream.operators.operator import Operator
 from raystream.operators.pyrows import to_rows
+
+_SLOT, _LATEST = "__slot", "__latest"
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,23 @@ class RunningAggregateOperator(Operator):
             RunningAggregate(_guarded(bound, ctx), to_rows) for bound in self._spec.aggregates
         ]
 
+    def restore(self, snapshot: Snapshot) -> None:
+        self._arrived = restored_arrival(snapshot)
+        table = section(snapshot, "keys")
+        assert table is not None, "keys are kept, be there none"
+        # What comes first at the end is what came first: also of what was divided before.
+        order = np.argsort(table.column(_SLOT).to_numpy(), kind="stable")
+        for record in table.take(pa.array(order)).to_batches():
+            columns = iter(record.columns)
+            slots, _ = self._index.lookup([next(columns) for _ in self._spec.keys])
+            count = self._index.count
+            next(columns)
+            if self._keeps_latest:
+                self._latest.reserve(count)
+                self._latest.values[slots] = next(columns).to_numpy()
+            for aggregate, width in zip(self._aggregates, self._widths(), strict=True):
+                aggregate.restore(slots, [next(columns) for _ in range(width)], count)
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
         assert isinstance(batch, Columns), "the stream is columnar"
         if not batch.num_rows:
@@ -119,6 +146,35 @@ class RunningAggregateOperator(Operator):
             slots = np.arange(start, self._given)
             times = self._latest.values[slots] if self._timed else None
             yield self._batch(self._index.keys(slots), slots, times)
+
+    def snapshot(self) -> Snapshot:
+        # What has been given at the end is not needed again: no rows come after it.
+        slots = np.arange(self._given, self._index.count)
+        keys = self._index.keys(slots)
+        columns = dict(zip(self._spec.keys, keys, strict=True))
+        columns[_SLOT] = pa.array(slots)
+        if self._keeps_latest:
+            self._latest.reserve(self._index.count)
+            columns[_LATEST] = pa.array(self._latest.values[slots])
+        for bound, aggregate in zip(self._spec.aggregates, self._aggregates, strict=True):
+            for place, column in enumerate(self._state(aggregate, slots)):
+                columns[f"__{bound.name}_{place}"] = column
+        table = pa.table(list(columns.values()), list(columns))
+        kept = keyed_section("keys", table, hash_columns(keys), self._ctx.max_parallelism)
+        return kept, arrival_section(self._arrived)
+
+    @property
+    def _keeps_latest(self) -> bool:
+        return self._timed and self._spec.emit == "final"
+
+    def _state(self, aggregate: RunningAggregate, slots: Int64s) -> list[pa.Array]:
+        with self._named():
+            return aggregate.state(slots, self._index.count)
+
+    def _widths(self) -> list[int]:
+        """Give the number of columns that each aggregate keeps."""
+        nobody = np.zeros(0, np.int64)
+        return [len(self._state(aggregate, nobody)) for aggregate in self._aggregates]
 
     def _after_each(self, groups: Groups, rows: Rows, count: int, first_new: int) -> Columns:
         arrays = [rows.record.column(key) for key in self._spec.keys]

@@ -7,6 +7,7 @@ import cases_keyed
 import cases_per_key
 import cases_process
 import cases_rows
+import cases_window_rows
 import cases_windows
 
 CASES = {
@@ -15,6 +16,7 @@ CASES = {
     **cases_per_key.CASES,
     **cases_process.CASES,
     **cases_rows.CASES,
+    **cases_window_rows.CASES,
     **cases_windows.CASES,
 }
 """By module of ``raystream.operators``."""
