@@ -38,7 +38,7 @@ class CodeTable:
 
         Shapes: codes, ``width`` times int64 [n] -> int64 [n].
         """
-        slots = self._find(codes)
+        slots = self.find(codes)
         missing = np.flatnonzero(slots == _EMPTY)
         if len(missing):
             slots[missing] = self._append([column[missing] for column in codes])
@@ -56,7 +56,11 @@ class CodeTable:
         self._columns.append(column)
         self._make_cells(self._bits)
 
-    def _find(self, codes: Sequence[Int64s]) -> Int64s:
+    def find(self, codes: Sequence[Int64s]) -> Int64s:
+        """Give the slot of each row, -1 where it has none.
+
+        Shapes: codes, ``width`` times int64 [n] -> int64 [n].
+        """
         cells = (_hash(codes) >> self._shift).view(np.int64)
         slots = self._cells[cells].astype(np.int64)
         # An empty cell reads slot -1, the last of the column; whether that matches is no matter.

@@ -156,6 +156,10 @@ class PartialTable:
         unique, owners = np.unique(buckets, return_inverse=True)
         return unique, np.bincount(owners, counts, len(unique)).astype(np.int64)
 
+    def count_below(self, bucket: int) -> int:
+        """Count the rows of earlier buckets; any int will do."""
+        return sum(run.place(bucket) - run.start for run in self.runs())
+
     def between(self, start: int, stop: int) -> list[pa.RecordBatch]:
         """View the rows of buckets from ``start`` up to ``stop``, in order of arrival."""
         views = []
