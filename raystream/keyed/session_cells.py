@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
@@ -23,8 +24,12 @@ from raystream.keyed.slots import SlotColumn
 
 NO_CELL: Final = -1
 
-_ROOM_MIN: Final = 4_096
+_ROOM_MIN: Final = 65_536
 """Fewer cells and keys than this are never worth looking through for closed ones."""
+
+_ROOM_FACTOR: Final = 3
+"""So many times what was open may come before it is looked through again: each cell is then moved
+less than once on average, and a closed one takes room twice as long as it was open."""
 
 
 class SessionCells:
@@ -137,6 +142,19 @@ class SessionCells:
         self.close(cells[goes_on])
         return joined
 
+    def repeated(self, cells: Int64s) -> npt.NDArray[np.bool_]:
+        """Tell which rows share their cell with another row.
+
+        Shapes: cells int64 [n] -> bool [n].
+        """
+        rows = np.arange(len(cells))
+        last = self._goes_to.values
+        last[cells] = rows
+        of_cell = last[cells]
+        shared: npt.NDArray[np.bool_] = of_cell != rows
+        shared[of_cell[shared]] = True
+        return shared
+
     def close(self, cells: Int64s) -> None:
         """Forget the rows of cells."""
         self._open.values[cells] = False
@@ -158,7 +176,7 @@ class SessionCells:
         keys, first, last = self.keys(cells), self.first_us(cells), self.last_us(cells)
         self._clear()
         moved[cells] = self.enter(self.slots(keys, len(cells)), first, last)
-        self._room = max(_ROOM_MIN, 2 * len(cells))
+        self._room = max(_ROOM_MIN, _ROOM_FACTOR * len(cells))
         return moved
 
     def _reserve(self) -> None:

@@ -26,6 +26,9 @@ from raystream.keyed.session_cells import NO_CELL, SessionCells
 CELL: Final = "__cell"
 """The one key column of the partial table: the number of a cell."""
 
+_MERGE_ALL: Final = 0.7
+"""Where more rows than this share their cell, leaving out the others saves nothing."""
+
 CELL_FIELD: Final = pa.field(CELL, pa.int64(), nullable=False)
 
 
@@ -156,7 +159,7 @@ class SessionState:
         if not self.is_due:
             return None
         last_us = self._last_of_step()
-        taken = self._measures.merge_into(self._table.between(MIN_TIME, last_us + 1), 0)
+        taken = self._one_a_cell(self._table.between(MIN_TIME, last_us + 1))
         self._table.drop_below(last_us + 1)
         cells = _cells_of(taken)
         ending = self._cells.last_us(cells) <= last_us
@@ -171,9 +174,9 @@ class SessionState:
         else:
             ended, rest = taken.filter(pa.array(over)), taken.filter(pa.array(~over))
             if moved:
-                rest = self._measures.merge_into([rest], 0)
+                rest = self._one_a_cell([rest])
             self._table.append(self._by_time(rest))
-        return self._ended(self._measures.merge_into([ended], 0) if moved else ended)
+        return self._ended(self._one_a_cell([ended]) if moved else ended)
 
     def results(self, sessions: pa.RecordBatch) -> list[pa.Array]:
         """Give the value of each aggregate.
@@ -188,7 +191,7 @@ class SessionState:
 
     def kept(self) -> pa.RecordBatch:
         """Give what is open, as rows of ``schema``, for another state to ``restore``."""
-        partials = self._measures.merge_into(self._table.between(MIN_TIME, MAX_TIME + 1), 0)
+        partials = self._one_a_cell(self._table.between(MIN_TIME, MAX_TIME + 1))
         return self._sessions(_cells_of(partials), partials)
 
     def restore(self, sessions: pa.RecordBatch) -> None:
@@ -234,7 +237,21 @@ class SessionState:
         )
 
     def _merged(self, partials: list[pa.RecordBatch]) -> pa.RecordBatch:
-        return self._by_time(self._measures.merge_into(partials, 0))
+        return self._by_time(self._one_a_cell(partials))
+
+    def _one_a_cell(self, partials: list[pa.RecordBatch]) -> pa.RecordBatch:
+        """Merge partials of the same cell; where most cells come once, only those that do not."""
+        if not partials:
+            return pa.RecordBatch.from_pylist([], schema=self._measures.schema)
+        whole = pa.concat_batches(partials)
+        repeated = self._cells.repeated(_cells_of(whole))
+        count = int(np.count_nonzero(repeated))
+        if not count:
+            return whole
+        if count > _MERGE_ALL * len(repeated):
+            return self._measures.merge_into([whole], 0)
+        merged = self._measures.merge_into([whole.filter(pa.array(repeated))], 0)
+        return pa.concat_batches([whole.filter(pa.array(~repeated)), merged])
 
     def _by_time(self, partials: pa.RecordBatch) -> pa.RecordBatch:
         """Sort partials by the last row of their cell; nothing depends on the order of equals."""
