@@ -69,9 +69,11 @@ from narwhals.stable.v2 import (
 )
 
 from raystream.api.job import Job, JobHandle, attach, list_jobs
-from raystream.api.keyed import KeyedStream, WindowedStream
+from raystream.api.keyed import KeyedStream
 from raystream.api.streams import Stream
+from raystream.api.windowed import WindowedStream
 from raystream.config import Limits
+from raystream.contracts import evictors, triggers
 from raystream.contracts.aggregate import (
     Aggregate,
     AggregateFunction,
@@ -103,10 +105,23 @@ from raystream.contracts.aggregate import (
 )
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
+from raystream.contracts.evictor import Evictor
 from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import END, Reader, Source, Split
+from raystream.contracts.state import (
+    AggregatingState,
+    BroadcastState,
+    ListState,
+    MapState,
+    OperatorListState,
+    ReducingState,
+    UnionListState,
+    ValueState,
+)
+from raystream.contracts.trigger import Trigger, TriggerResult
 from raystream.contracts.watermark import WatermarkStrategy
-from raystream.contracts.window import Sliding, Tumbling
+from raystream.contracts.window import Cumulative, Sliding, Tumbling
+from raystream.contracts.window_unaligned import Global, Session, SlidingCount, TumblingCount
 from raystream.errors import (
     ClusterError,
     ConfigError,
@@ -162,20 +177,25 @@ __all__ = [
     "END",
     "Aggregate",
     "AggregateFunction",
+    "AggregatingState",
     "Batch",
     "Boolean",
+    "BroadcastState",
     "CallbackSink",
     "ClusterError",
     "ConfigError",
+    "Cumulative",
     "DataGenSource",
     "Date",
     "Datetime",
+    "Evictor",
     "Expr",
     "ExternalError",
     "FileSink",
     "FileSource",
     "Float32",
     "Float64",
+    "Global",
     "Int8",
     "Int16",
     "Int32",
@@ -187,16 +207,22 @@ __all__ = [
     "JobResult",
     "KeyedStream",
     "Limits",
+    "ListState",
+    "MapState",
     "MemorySink",
     "NexmarkSource",
     "OpenContext",
+    "OperatorListState",
     "PlanError",
     "PrintSink",
     "RaystreamError",
     "Reader",
+    "ReducingState",
+    "Session",
     "Sink",
     "SinkError",
     "Sliding",
+    "SlidingCount",
     "SocketSource",
     "Source",
     "SourceError",
@@ -204,13 +230,18 @@ __all__ = [
     "StorageError",
     "Stream",
     "String",
+    "Trigger",
+    "TriggerResult",
     "Tumbling",
+    "TumblingCount",
     "UInt8",
     "UInt16",
     "UInt32",
     "UInt64",
+    "UnionListState",
     "UserError",
     "UserFunctionError",
+    "ValueState",
     "WatermarkStrategy",
     "WindowedStream",
     "Writer",
@@ -223,6 +254,7 @@ __all__ = [
     "count",
     "count_distinct",
     "event_time",
+    "evictors",
     "list_jobs",
     "lit",
     "max_by",
@@ -231,6 +263,7 @@ __all__ = [
     "min_by",
     "quantile",
     "stddev",
+    "triggers",
     "variance",
     "when",
 ]

@@ -7,7 +7,7 @@ needed travel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,3 +214,26 @@ def _located(columns: StreamColumns, name: str, check: Callable[[], pa.DataType]
         return check()
     except PlanError as error:
         raise columns.error(f"{name}: {error.message}", hint=error.hint) from error
+
+
+def read_order(
+    hidden: HiddenColumns, by: Any, descending: bool | Sequence[bool]
+) -> tuple[tuple[str, bool], ...]:
+    """Read what rows are ranked by: columns, and whether the greatest comes first.
+
+    Raises: PlanError for a column without an order, or more directions than columns.
+    """
+    values = list(by) if isinstance(by, (list, tuple)) else [by]
+    ways = list(descending) if isinstance(descending, (list, tuple)) else [descending] * len(values)
+    columns = hidden.columns
+    if not values or len(ways) != len(values) or not all(isinstance(way, bool) for way in ways):
+        raise columns.error(
+            f"top_k() takes as many descending= as by=, got {ways!r} for {len(values)} columns"
+        )
+    order = []
+    for value, way in zip(values, ways, strict=True):
+        name, kind = hidden.take(value)
+        if pa.types.is_nested(kind):
+            raise columns.error(f"top_k() compares values, and {kind} has no order")
+        order.append((name, bool(way)))
+    return tuple(order)

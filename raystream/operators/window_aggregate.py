@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
+from raystream.contracts.window import GridWindow
 from raystream.errors import UserError
 from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s
 from raystream.flow.element import Watermark
@@ -36,7 +36,7 @@ class WindowAggregateSpec:
     """
 
     keys: tuple[str, ...]
-    window: Window
+    window: GridWindow
     aggregates: tuple[Bound, ...]
     output: pa.Schema
     partial_input: bool = False

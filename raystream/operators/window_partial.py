@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
+from raystream.contracts.window import GridWindow
 from raystream.flow.batch import EVENT_TIME, EVENT_TIME_FIELD, Batch, Columns
 from raystream.flow.element import Watermark
 from raystream.keyed.folding import Folding
@@ -35,7 +35,7 @@ class WindowPartialSpec:
     """Group each batch by key and pane; ``output`` is ``partial_schema`` of the same arguments."""
 
     keys: tuple[str, ...]
-    window: Window
+    window: GridWindow
     aggregates: tuple[Bound, ...]
     output: pa.Schema
 
@@ -55,7 +55,7 @@ class WindowPartialSpec:
 
 
 def partial_schema(
-    keys: Sequence[pa.Field], window: Window, aggregates: Sequence[Bound]
+    keys: Sequence[pa.Field], window: GridWindow, aggregates: Sequence[Bound]
 ) -> pa.Schema:
     """Give the wire schema of partials: keys, bucket, row count, the aggregates' parts, event time.
 
@@ -65,7 +65,9 @@ def partial_schema(
     return schema.set(len(schema) - 1, EVENT_TIME_FIELD)
 
 
-def _measures(keys: Sequence[pa.Field], window: Window, aggregates: Sequence[Bound]) -> Measures:
+def _measures(
+    keys: Sequence[pa.Field], window: GridWindow, aggregates: Sequence[Bound]
+) -> Measures:
     arrival = not window.grid.cover.alone
     return Measures(keys, [*aggregates, _LATEST], row_count=True, arrival=arrival)
 

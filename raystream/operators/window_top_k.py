@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
+from raystream.contracts.window import GridWindow
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MIN_TIME, Watermark
@@ -32,7 +32,7 @@ class WindowTopKSpec:
     """
 
     keys: tuple[str, ...]
-    window: Window
+    window: GridWindow
     k: int
     by: tuple[tuple[str, bool], ...]
     ties: bool
