@@ -10,6 +10,7 @@ import pyarrow as pa
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Objects, with_times
 from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
+from raystream.keyed.snapshot import Snapshot, restored_watermark, watermark_section
 from raystream.operators.operator import Operator
 from raystream.operators.timestamps import TimestampReader
 
@@ -48,6 +49,11 @@ class AssignTimestamps(Operator):
         self._lateness_us = spec.watermark.out_of_orderness_us
         self._watermark_us = MIN_TIME
 
+    def restore(self, snapshot: Snapshot) -> None:
+        watermark_us = restored_watermark(snapshot)
+        assert watermark_us is not None, "a watermark is kept, be it the least"
+        self._watermark_us = watermark_us
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         times = self._reader.read(batch)
         if isinstance(batch, Columns):
@@ -63,3 +69,6 @@ class AssignTimestamps(Operator):
 
     def output_watermark(self, time_us: int) -> int | None:
         return time_us if time_us == MAX_TIME else None
+
+    def snapshot(self) -> Snapshot:
+        return (watermark_section(self._watermark_us),)

@@ -22,6 +22,7 @@ from raystream.keyed.folding import Folding
 from raystream.keyed.measures import Measures
 from raystream.keyed.measures_parts import ARRIVAL
 from raystream.keyed.measures_rules import two_phase
+from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
 from raystream.keyed.window_state import panes_of
 from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import describe_aggregate, event_times
@@ -87,6 +88,9 @@ class WindowPartial(Operator):
         self._measures = _measures(keys, spec.window, spec.aggregates)
         self._folding = Folding(self._measures)
 
+    def restore(self, snapshot: Snapshot) -> None:
+        self._arrived = restored_arrival(snapshot)
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         assert isinstance(batch, Columns), "a columnar operator takes columns"
         if not batch.num_rows:
@@ -103,3 +107,7 @@ class WindowPartial(Operator):
             record = record.append_column(ARRIVAL, pa.array(np.arange(first, self._arrived)))
         partials, _ = self._folding(record, panes_of(self._grid, times))
         yield Columns(pa.RecordBatch.from_arrays(partials.columns, schema=self._spec.output))
+
+    def snapshot(self) -> Snapshot:
+        # The partials of later rows must say that they came later than those that are merged now.
+        return (arrival_section(self._arrived),) if self._measures.needs_arrival else ()

@@ -15,10 +15,27 @@ from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MIN_TIME, Watermark
 from raystream.keyed.measures import BUCKET, buckets_of
 from raystream.keyed.measures_parts import ARRIVAL
+from raystream.keyed.snapshot import (
+    Snapshot,
+    arrival_section,
+    restored_arrival,
+    restored_watermark,
+    watermark_section,
+)
 from raystream.keyed.top_rows import TopRows
+from raystream.keyed.window_snapshot import (
+    held_schema,
+    restore_windows,
+    restored_waiting,
+    waiting_section,
+    window_snapshot,
+)
 from raystream.keyed.window_state import WindowState
 from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import LATE_ROWS, event_times
+
+_RANK = "__rank"
+"""The rank of rows that had fired, and not gone out, when they were kept."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +90,27 @@ class WindowTopK(Operator):
         self._ctx = ctx
         self._late = ctx.metrics.counter(LATE_ROWS)
 
+    def restore(self, snapshot: Snapshot) -> None:
+        watermark_us = restored_watermark(snapshot)
+        assert watermark_us is not None, "a watermark is kept, be it the least"
+        self._watermark_us = watermark_us
+        schema = held_schema(snapshot)
+        if schema is None:
+            return
+        restore_windows(self._begin(schema), snapshot)
+        self._arrived = restored_arrival(snapshot)
+        waiting = restored_waiting(snapshot)
+        if waiting is not None:
+            ranks: Int64s = waiting.column(_RANK).to_numpy()
+            self._waiting = (waiting.select(self._top.schema.names), ranks)
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         assert isinstance(batch, Columns), "a columnar operator takes columns"
+        if self._waiting is not None or (self._state is not None and self._state.behind):
+            # What was taken up in the middle of a firing: rows that come now are not part of it.
+            yield from self.on_watermark(self._watermark_us)
         if batch.num_rows:
             self._add(batch)
-        yield from ()
 
     def on_watermark(self, time_us: int) -> Iterator[Batch]:
         yield from self._results()
@@ -89,6 +122,16 @@ class WindowTopK(Operator):
             # The loop's own name would keep the rows alive while the subtask is suspended.
             del taken
             yield from self._results()
+
+    def snapshot(self) -> Snapshot:
+        if self._state is None:
+            return (watermark_section(self._watermark_us),)
+        keys, groups = self._spec.keys, self._ctx.max_parallelism
+        kept = window_snapshot(self._state, keys, self._top.schema, groups)
+        if self._waiting is not None:
+            rows, ranks = self._waiting
+            kept += (waiting_section(rows.append_column(_RANK, pa.array(ranks)), keys, groups),)
+        return (*kept, arrival_section(self._arrived))
 
     def close(self) -> None:
         self._waiting = None

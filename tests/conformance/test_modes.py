@@ -29,17 +29,12 @@ from raystream.clock import ManualClock
 
 # Operators that keep something and cannot say what yet.
 NO_SNAPSHOT_YET = {
-    "assign_timestamps",
     "map_with_state",
     "object_aggregate",
     "object_window",
     "reduce",
     "running_aggregate",
     "sink",
-    "window_aggregate",
-    "window_partial",
-    "window_top_k",
-    "window_top_k_partial",
 }
 
 ALL = [

@@ -114,7 +114,7 @@ class Run:
                 self.take(out, len(rows))
 
     def watermark(self, time_us: int) -> None:
-        self._all(self.operator.on_watermark, time_us)
+        self._all(lambda: self.operator.on_watermark(time_us))
         forwarded = self.operator.output_watermark(time_us)
         assert forwarded == (time_us if self.case.forwards else None)
         if forwarded is not None:
@@ -124,11 +124,11 @@ class Run:
         until_us = self.clock.now_us() + us
         while (due_us := self.operator.timer_due_us()) is not None and due_us <= until_us:
             self.clock.advance(max(0, due_us - self.clock.now_us()))
-            self._all(self.operator.on_timer, self.clock.now_us())
+            self._all(lambda: self.operator.on_timer(self.clock.now_us()))
         self.clock.advance(until_us - self.clock.now_us())
 
     def end(self) -> None:
-        self._all(self.operator.on_watermark, MAX_TIME)
+        self._all(lambda: self.operator.on_watermark(MAX_TIME))
         forwarded = self.operator.output_watermark(MAX_TIME)
         assert forwarded == (None if isinstance(self.spec, SinkSpec) else MAX_TIME)
         for out in self.operator.on_end():
@@ -180,9 +180,9 @@ class Run:
             return
         assert same(got, wanted, ordered=self.case.ordered), difference(got, wanted)
 
-    def _all(self, give: Callable[[int], Iterator[Batch]], time_us: int) -> None:
+    def _all(self, give: Callable[[], Iterator[Output]]) -> None:
         while True:
-            outs = give(time_us)
+            outs = give()
             for out in outs:
                 self.take(out, 0)
                 if self._starved:
