@@ -84,6 +84,14 @@ class SessionState:
         bucket = self._table.first_bucket()
         return bucket is not None and bucket <= self.due_us
 
+    def next_end_us(self) -> int | None:
+        """Give the last instant of the session that ends first, unless a row joins it before.
+
+        It may have moved on already.
+        """
+        bucket = self._table.first_bucket()
+        return None if bucket is None else min(bucket + self._gap_us, MAX_TIME) - 1
+
     def slots(self, keys: list[pa.Array], count: int) -> Int64s:
         """Give a number for the key of each row, for one ``admit`` and ``add``.
 

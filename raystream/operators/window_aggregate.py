@@ -11,8 +11,7 @@ import pyarrow as pa
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window import GridWindow
-from raystream.errors import UserError
-from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s
+from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.element import Watermark
 from raystream.flow.window import WindowGrid
 from raystream.keyed.folding import Folding
@@ -28,6 +27,7 @@ from raystream.keyed.window_snapshot import (
 from raystream.keyed.window_state import WindowState
 from raystream.operators.aggregate_function import GuardedAggregate
 from raystream.operators.operator import Operator
+from raystream.operators.window_times import event_times
 
 LATE_ROWS = "late_rows"
 """The counter of rows that came when all their windows had fired."""
@@ -174,24 +174,6 @@ class WindowAggregate(Operator):
         starts, ends, times = window_columns(self._spec.window.grid, windows)
         arrays = [*keys, starts, ends, *self._measures.results(merged), times]
         return Columns(pa.RecordBatch.from_arrays(arrays, schema=self._spec.output))
-
-
-def event_times(batch: Batch, ctx: OpenContext) -> Int64s:
-    """Give the event times of a batch that is not empty.
-
-    Raises: UserError that names the missing watermark strategy where a row has none.
-    """
-    times = batch.timestamps
-    if times is None or int(times.min()) == NO_TIME:
-        raise UserError(
-            f"{ctx.operator} gathers rows in event-time windows, but "
-            f"{'its rows have' if times is None else 'a row has'} no event time",
-            hint="the watermark strategy is missing: give the source "
-            'watermark=rs.WatermarkStrategy("column"), or call assign_timestamps(...) before the '
-            "window",
-            where=ctx.where or None,
-        )
-    return times
 
 
 def window_columns(grid: WindowGrid, windows: Int64s) -> tuple[pa.Array, pa.Array, pa.Array]:

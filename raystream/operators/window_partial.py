@@ -25,7 +25,8 @@ from raystream.keyed.measures_rules import two_phase
 from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
 from raystream.keyed.window_state import panes_of
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import describe_aggregate, event_times
+from raystream.operators.window_aggregate import describe_aggregate
+from raystream.operators.window_times import event_times
 
 _LATEST = Bound(EVENT_TIME, "max", pa.int64(), EVENT_TIME, pa.int64())
 """The event time of a partial: that of its last row."""

@@ -21,11 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raystream.contracts.context import OpenContext
+from raystream.contracts.window_unaligned import Session
 from raystream.flow.batch import EVENT_TIME_FIELD, Columns
 from raystream.flow.element import MAX_TIME, Side
 from raystream.flow.time import EPOCH, MICROSECOND
 from raystream.keyed.snapshot import share
-from raystream.operators.window_session import WindowSessionSpec
+from raystream.operators.session_aggregate import SessionAggregateSpec
 
 MERGED = tuple(aggregate for aggregate in AGGREGATES if aggregate.kind != "function")
 
@@ -70,7 +71,7 @@ def spec_of(gap, keyed):
             EVENT_TIME_FIELD,
         ]
     )
-    return WindowSessionSpec(("k",) if keyed else (), gap, MERGED, output, "late")
+    return SessionAggregateSpec(("k",) if keyed else (), Session(gap), MERGED, output, "late")
 
 
 def run_operator(events, gap, keyed, limits, stops, reborn):

@@ -10,42 +10,52 @@ import pyarrow as pa
 
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
+from raystream.contracts.window_unaligned import Session
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
-from raystream.flow.element import MAX_TIME, Side
+from raystream.flow.element import MAX_TIME, MIN_TIME, Side
 from raystream.flow.hashing import hash_columns
 from raystream.keyed.measures import Measures
-from raystream.keyed.measures_parts import ARRIVAL
 from raystream.keyed.session_state import CELL_FIELD, FIRST, LAST, SessionState
 from raystream.keyed.snapshot import (
     Section,
-    Share,
     Snapshot,
+    arrival_section,
     keyed_section,
-    restored_watermark,
+    restored_arrival,
     section,
     watermark_section,
 )
 from raystream.operators.operator import Operator, Output
-from raystream.operators.window_aggregate import LATE_ROWS, describe_aggregate, event_times
+from raystream.operators.window_aggregate import LATE_ROWS, describe_aggregate
+from raystream.operators.window_times import WindowTimes, without
 
 
 @dataclass(frozen=True)
-class WindowSessionSpec:
-    """One row per key and session, when the watermark passes the session's last instant.
+class SessionAggregateSpec:
+    """One row per key and session, when its time's watermark or clock is at its last instant.
 
     ``output`` is the wire schema: keys, ``window_start``, ``window_end``, aggregates, event time.
-    Rows that come behind their session's end go to the side output ``late_tag``, if there is one.
+    Rows that come behind their session's end go to the side output ``late_tag``, if there is one,
+    without the ``hidden`` columns, which were computed for the aggregates.
     Raises: PlanError where an aggregate is not defined for the type of its column.
     """
 
     keys: tuple[str, ...]
-    gap_us: int
+    window: Session
     aggregates: tuple[Bound, ...]
     output: pa.Schema
     late_tag: str | None = None
+    hidden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # Made for its checks: what cannot be aggregated is refused before any actor starts.
         _measures(self.aggregates)
+
+    @property
+    def gap_us(self) -> int:
+        gap_us = self.window.gap_us
+        assert gap_us is not None, "rows that have gaps of their own are gathered one by one"
+        return gap_us
 
     @property
     def verb(self) -> str:
@@ -54,19 +64,18 @@ class WindowSessionSpec:
     def describe(self) -> str:
         aggregates = ", ".join(map(describe_aggregate, self.aggregates))
         by = f" by {', '.join(self.keys)}" if self.keys else ""
-        return f"session {self.gap_us}us{by}: {aggregates}"
+        return f"{self.window}{by}: {aggregates}"
 
-    def build(self) -> WindowSession:
-        return WindowSession(self)
+    def build(self) -> SessionAggregate:
+        return SessionAggregate(self)
 
 
-class WindowSession(Operator):
+class SessionAggregate(Operator):
     """The operator of one subtask."""
 
-    def __init__(self, spec: WindowSessionSpec) -> None:
+    def __init__(self, spec: SessionAggregateSpec) -> None:
         self._spec = spec
         self._waiting: pa.RecordBatch | None = None
-        self._arrived = 0
 
     def open(self, ctx: OpenContext) -> None:
         spec = self._spec
@@ -74,15 +83,16 @@ class WindowSession(Operator):
         self._measures = _measures(spec.aggregates)
         keys = [spec.output.field(name) for name in spec.keys]
         self._state = SessionState(keys, spec.gap_us, ctx.limits, self._measures)
+        self._times = WindowTimes(ctx, spec.window.time, numbered=self._measures.needs_arrival)
         self._late = ctx.metrics.counter(LATE_ROWS)
 
     def restore(self, snapshot: Snapshot) -> None:
-        watermark_us = restored_watermark(snapshot)
-        assert watermark_us is not None, "a watermark is kept, be it the least"
-        self._state.watermark_us = watermark_us
-        arrived = section(snapshot, "arrival")
-        if arrived is not None:
-            self._arrived = int(np.max(arrived.column("arrived").to_numpy()))
+        watermark = section(snapshot, "watermark")
+        assert watermark is not None, "a watermark is kept, be it the least"
+        # The greatest: what is over for one subtask's rows must be over for all, so that a session
+        # is found near the watermark. It was promised by all that are upstream of each of them.
+        self._state.watermark_us = int(np.max(watermark.column("watermark").to_numpy()))
+        self._times.arrived = restored_arrival(snapshot)
         sessions, waiting = section(snapshot, "sessions"), section(snapshot, "waiting")
         if sessions is not None:
             self._state.restore(_whole(sessions, self._state.schema))
@@ -91,11 +101,11 @@ class WindowSession(Operator):
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         assert isinstance(batch, Columns), "a columnar operator takes columns"
-        # Only behind a restore: what was due when the snapshot was taken takes no more rows.
-        yield from self._fire(self._state.watermark_us)
+        # Behind a restore: what was due when the snapshot was taken takes no more rows.
+        yield from self._fire(self._times.now_us(self._state.watermark_us))
         if not batch.num_rows:
             return
-        times = event_times(batch, self._ctx)
+        times = self._times.of(batch, self._state.watermark_us)
         keys = [batch.record.column(name) for name in self._spec.keys]
         slots = self._state.slots(keys, batch.num_rows)
         admitted = self._state.admit(slots, times)
@@ -106,18 +116,25 @@ class WindowSession(Operator):
             rows = np.flatnonzero(admitted)
             batch, slots, times = batch.take(rows), slots[rows], times[rows]
         if batch.num_rows:
-            self._state.add(self._numbered(batch.record), slots, times)
+            self._state.add(self._times.numbered(batch), slots, times)
         if late is not None and self._spec.late_tag is not None:
-            yield Side(self._spec.late_tag, late)
+            yield Side(self._spec.late_tag, without(late, self._spec.hidden))
 
     def on_watermark(self, time_us: int) -> Iterator[Output]:
-        return self._fire(time_us)
+        return self._fire(time_us) if self._times.by_event else iter(())
+
+    def timer_due_us(self) -> int | None:
+        if self._times.by_event:
+            return None
+        return MIN_TIME if self._waiting is not None else self._state.next_end_us()
+
+    def on_timer(self, now_us: int) -> Iterator[Output]:
+        return self._fire(now_us)
 
     def snapshot(self) -> Snapshot:
         sections = [watermark_section(self._state.watermark_us)]
         if self._measures.needs_arrival:
-            table = pa.table({"arrived": pa.array([self._arrived], pa.int64())})
-            sections.append(Section("arrival", table, Share.UNION))
+            sections.append(arrival_section(self._times.arrived))
         sections.append(self._section("sessions", self._state.kept()))
         if self._waiting is not None:
             sections.append(self._section("waiting", self._waiting))
@@ -155,12 +172,6 @@ class WindowSession(Operator):
         bounds = [sessions.column(FIRST).cast(stamp), pa.array(ends).cast(stamp)]
         arrays = [*keys, *bounds, *self._state.results(sessions), pa.array(ends - 1)]
         return Columns(pa.RecordBatch.from_arrays(arrays, schema=self._spec.output))
-
-    def _numbered(self, record: pa.RecordBatch) -> pa.RecordBatch:
-        if not self._measures.needs_arrival:
-            return record
-        first, self._arrived = self._arrived, self._arrived + record.num_rows
-        return record.append_column(ARRIVAL, pa.array(np.arange(first, self._arrived)))
 
     def _section(self, name: str, sessions: pa.RecordBatch) -> Section:
         columns = sessions.columns[: len(self._spec.keys)]
