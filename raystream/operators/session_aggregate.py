@@ -82,7 +82,10 @@ class SessionAggregate(Operator):
         self._ctx = ctx
         self._measures = _measures(spec.aggregates)
         keys = [spec.output.field(name) for name in spec.keys]
-        self._state = SessionState(keys, spec.gap_us, ctx.limits, self._measures)
+        never_late = spec.window.time == "processing"
+        self._state = SessionState(
+            keys, spec.gap_us, ctx.limits, self._measures, never_late=never_late
+        )
         self._times = WindowTimes(ctx, spec.window.time, numbered=self._measures.needs_arrival)
         self._late = ctx.metrics.counter(LATE_ROWS)
 
@@ -102,7 +105,7 @@ class SessionAggregate(Operator):
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         assert isinstance(batch, Columns), "a columnar operator takes columns"
         # Behind a restore: what was due when the snapshot was taken takes no more rows.
-        yield from self._fire(self._times.now_us(self._state.watermark_us))
+        yield from self._fire(self._state.watermark_us)
         if not batch.num_rows:
             return
         times = self._times.of(batch, self._state.watermark_us)

@@ -11,7 +11,6 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.window_lengths import TimeKind
 from raystream.errors import UserError
 from raystream.flow.batch import EVENT_TIME_FIELD, NO_TIME, Batch, Columns, Int64s
-from raystream.flow.element import MAX_TIME
 from raystream.keyed.measures_parts import ARRIVAL
 
 
@@ -24,10 +23,6 @@ class WindowTimes:
         self._ctx = ctx
         self._numbered = numbered
 
-    def now_us(self, watermark_us: int) -> int:
-        """Give how far time has come: that of rows by their watermark, that of the machine now."""
-        return watermark_us if self.by_event else max(self._ctx.clock.now_us(), watermark_us)
-
     def of(self, batch: Batch, watermark_us: int) -> Int64s:
         """Give the time of each row of a batch that is not empty.
 
@@ -36,9 +31,8 @@ class WindowTimes:
         """
         if self.by_event:
             return event_times(batch, self._ctx)
-        # What the clock made due has fired: rows come behind that, should it not have moved since.
-        least_us = min(watermark_us, MAX_TIME - 1) + 1
-        return np.full(batch.num_rows, max(self._ctx.clock.now_us(), least_us))
+        # A clock may be set back.
+        return np.full(batch.num_rows, max(self._ctx.clock.now_us(), watermark_us))
 
     def numbered(self, batch: Columns) -> pa.RecordBatch:
         """Give the rows as aggregates read them: with numbers of arrival where those are needed.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import cases_ends
 import cases_keyed
 import cases_rows
+import cases_sessions
 import cases_windows
 
 CASES = {
     **cases_ends.CASES,
     **cases_keyed.CASES,
     **cases_rows.CASES,
+    **cases_sessions.CASES,
     **cases_windows.CASES,
 }
 """By module of ``raystream.operators``."""
