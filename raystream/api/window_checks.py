@@ -12,7 +12,7 @@ from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.evictor import Evictor
 from raystream.contracts.functions import Function, check_function
 from raystream.contracts.trigger import Trigger
-from raystream.contracts.window import WINDOWS, Sliding, Tumbling, Window, needs_event_time
+from raystream.contracts.window import WINDOWS, Cumulative, Sliding, Tumbling, Window, needs_event_time
 from raystream.contracts.window_unaligned import Session
 from raystream.graph.logical import LogicalNode, is_bounded
 
@@ -40,7 +40,10 @@ def takes_columns(
     """
     if isinstance(window, Session):
         return _session_takes_columns(window, choices, aggregates)
-    return takes_objects(window, choices)
+    if isinstance(window, Cumulative) and aggregates is None:
+        return False
+    grid = isinstance(window, (Tumbling, Sliding, Cumulative))
+    return grid and needs_event_time(window) and choices == Choices()
 
 
 def takes_objects(window: Window, choices: Choices) -> bool:

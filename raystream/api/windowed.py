@@ -38,6 +38,7 @@ from raystream.contracts.evictor import Evictor
 from raystream.contracts.trigger import Trigger
 from raystream.contracts.window import (
     CountWindow,
+    Cumulative,
     GridWindow,
     Sliding,
     Tumbling,
@@ -259,7 +260,7 @@ class WindowedStream:
 
     @property
     def _grid(self) -> GridWindow:
-        assert isinstance(self._window, (Tumbling, Sliding)), "operators of columns take a grid"
+        assert isinstance(self._window, (Tumbling, Sliding, Cumulative)), "operators of columns take a grid"
         return self._window
 
     @property

@@ -181,4 +181,7 @@ class PartialTable:
         for level in self._levels:
             dropped += [run.drop_below(bucket) for run in level]
             level[:] = [run for run in level if run.row_count]
+        while self._levels and not self._levels[-1]:
+            self._levels.pop()
+            self._fan_in.pop()
         return [view for view in dropped if view.num_rows]

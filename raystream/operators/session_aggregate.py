@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow as pa
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window_unaligned import Session
-from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
+from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME, Side
 from raystream.flow.hashing import hash_columns
 from raystream.keyed.measures import Measures
@@ -184,15 +184,7 @@ class SessionAggregate(Operator):
 
 def _measures(aggregates: tuple[Bound, ...]) -> Measures:
     """Make the aggregates' parts: those of a session never come together in order of arrival."""
-    return Measures([CELL_FIELD], [_by_arrival(bound) for bound in aggregates], arrival=True)
-
-
-def _by_arrival(bound: Bound) -> Bound:
-    """Write ``first`` and ``last`` as ``min_by`` and ``max_by``, which tell ties by arrival."""
-    if bound.kind not in ("first", "last"):
-        return bound
-    kind = "min_by" if bound.kind == "first" else "max_by"
-    return replace(bound, kind=kind, by=EVENT_TIME, by_type=pa.int64())
+    return Measures([CELL_FIELD], aggregates, arrival=True, mixed=True)
 
 
 def _whole(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:

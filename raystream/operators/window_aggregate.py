@@ -13,7 +13,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.window import GridWindow
 from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.element import Watermark
-from raystream.flow.window import WindowGrid
+from raystream.flow.window import Grid
 from raystream.keyed.folding import Folding
 from raystream.keyed.measures import BUCKET, Measures, buckets_of
 from raystream.keyed.measures_parts import ARRIVAL
@@ -87,6 +87,7 @@ class WindowAggregate(Operator):
             lambda bound: GuardedAggregate(bound, ctx.operator, ctx.where),
             row_count=spec.partial_input,
             arrival=not spec.window.grid.cover.alone,
+            mixed=spec.window.grid.cover.nested,
         )
         self._state = WindowState(
             spec.window.grid, ctx.limits, self._measures, by_pane=spec.partial_input
@@ -176,7 +177,7 @@ class WindowAggregate(Operator):
         return Columns(pa.RecordBatch.from_arrays(arrays, schema=self._spec.output))
 
 
-def window_columns(grid: WindowGrid, windows: Int64s) -> tuple[pa.Array, pa.Array, pa.Array]:
+def window_columns(grid: Grid, windows: Int64s) -> tuple[pa.Array, pa.Array, pa.Array]:
     """Give ``window_start``, ``window_end`` and the event time of rows of windows.
 
     Shapes: windows int64 [n] -> timestamp[us, UTC] [n], timestamp[us, UTC] [n], int64 [n].

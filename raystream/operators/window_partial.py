@@ -70,8 +70,11 @@ def partial_schema(
 def _measures(
     keys: Sequence[pa.Field], window: GridWindow, aggregates: Sequence[Bound]
 ) -> Measures:
-    arrival = not window.grid.cover.alone
-    return Measures(keys, [*aggregates, _LATEST], row_count=True, arrival=arrival)
+    cover = window.grid.cover
+    aggregates = [*aggregates, _LATEST]
+    return Measures(
+        keys, aggregates, row_count=True, arrival=not cover.alone, mixed=cover.nested
+    )
 
 
 class WindowPartial(Operator):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cases_ends
+import cases_grids
 import cases_keyed
 import cases_rows
 import cases_sessions
@@ -16,3 +17,6 @@ CASES = {
     **cases_windows.CASES,
 }
 """By module of ``raystream.operators``."""
+
+for module, more in cases_grids.CASES.items():
+    CASES[module] = [*CASES[module], *more]
