@@ -12,7 +12,14 @@ from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.evictor import Evictor
 from raystream.contracts.functions import Function, check_function
 from raystream.contracts.trigger import Trigger
-from raystream.contracts.window import WINDOWS, Cumulative, Sliding, Tumbling, Window, needs_event_time
+from raystream.contracts.window import (
+    WINDOWS,
+    Cumulative,
+    Sliding,
+    Tumbling,
+    Window,
+    needs_event_time,
+)
 from raystream.contracts.window_unaligned import Session
 from raystream.graph.logical import LogicalNode, is_bounded
 
@@ -42,8 +49,9 @@ def takes_columns(
         return _session_takes_columns(window, choices, aggregates)
     if isinstance(window, Cumulative) and aggregates is None:
         return False
-    grid = isinstance(window, (Tumbling, Sliding, Cumulative))
-    return grid and needs_event_time(window) and choices == Choices()
+    if not isinstance(window, (Tumbling, Sliding, Cumulative)) or choices != Choices():
+        return False
+    return aggregates is not None or needs_event_time(window)
 
 
 def takes_objects(window: Window, choices: Choices) -> bool:

@@ -260,7 +260,9 @@ class WindowedStream:
 
     @property
     def _grid(self) -> GridWindow:
-        assert isinstance(self._window, (Tumbling, Sliding, Cumulative)), "operators of columns take a grid"
+        assert isinstance(self._window, (Tumbling, Sliding, Cumulative)), (
+            "operators of columns take a grid"
+        )
         return self._window
 
     @property

@@ -43,22 +43,15 @@ class SessionState:
     """The open sessions of one operator; ``measures`` has ``CELL`` as its only key.
 
     A session holds its first row's time up to its last row's time and the gap; rows that touch it
-    join it. ``never_late``: rows come at the watermark or behind it.
+    join it.
     """
 
     def __init__(
-        self,
-        keys: Sequence[pa.Field],
-        gap_us: int,
-        limits: Limits,
-        measures: Measures,
-        *,
-        never_late: bool = False,
+        self, keys: Sequence[pa.Field], gap_us: int, limits: Limits, measures: Measures
     ) -> None:
         assert measures.key_names == [CELL], "partials are those of cells"
         self.watermark_us = MIN_TIME
         self._gap_us = gap_us
-        self._never_late = never_late
         self._rows_max = limits.firing_rows_max
         self._measures = measures
         self._folding = Folding(measures)
@@ -84,11 +77,6 @@ class SessionState:
         if self.watermark_us >= MAX_TIME - 1:
             return MAX_TIME
         return self.watermark_us + 1 - self._gap_us
-
-    @property
-    def _late_us(self) -> int:
-        """The last time of a row that is late on its own; any int."""
-        return MIN_TIME - 1 if self._never_late else self.due_us
 
     @property
     def is_due(self) -> bool:
@@ -120,15 +108,15 @@ class SessionState:
         before or a row before it has brought it so far.
         Shapes: slots, times_us int64 [n], n > 0 -> bool [n].
         """
-        late_us = self._late_us
-        if int(times_us.min()) > late_us:
+        due_us = self.due_us
+        if int(times_us.min()) > due_us:
             return None
-        admitted: npt.NDArray[np.bool_] = times_us > late_us
+        admitted: npt.NDArray[np.bool_] = times_us > due_us
         late = np.flatnonzero(~admitted)
         touched = np.unique(slots[late])
-        cells = self._cells.earliest(touched, late_us)
+        cells = self._cells.earliest(touched, due_us)
         # Only rows up to here can bring a session to where a late row touches it.
-        near = admitted & (times_us <= min(late_us + self._gap_us, MAX_TIME))
+        near = admitted & (times_us <= min(due_us + self._gap_us, MAX_TIME))
         near &= np.isin(slots, touched)
         hopeful = np.isin(slots[late], np.union1d(touched[cells != NO_CELL], slots[near]))
         rows = np.sort(np.concatenate((late[hopeful], np.flatnonzero(near))))
@@ -143,7 +131,7 @@ class SessionState:
             rows.tolist(), slots[rows].tolist(), times_us[rows].tolist(), strict=True
         ):
             begin = first.get(slot)
-            if time > late_us:
+            if time > due_us:
                 first[slot] = time if begin is None else min(begin, time)
             elif begin is not None and begin - self._gap_us <= time:
                 first[slot] = min(begin, time)
@@ -156,14 +144,14 @@ class SessionState:
 
         Shapes: rows [n], slots, times_us int64 [n], n > 0.
         """
-        late_us = self._late_us
-        if int(times_us.min()) > late_us:
+        due_us = self.due_us
+        if int(times_us.min()) > due_us:
             cells = self._cells.put(slots, times_us)
         else:
-            own = times_us > late_us
+            own = times_us > due_us
             cells = np.empty_like(slots)
             cells[own] = self._cells.put(slots[own], times_us[own])
-            saved = self._cells.earliest(slots[~own], late_us)
+            saved = self._cells.earliest(slots[~own], due_us)
             assert (saved != NO_CELL).all(), "a row that is late on its own joins a session"
             self._cells.widen(saved, times_us[~own])
             cells[~own] = saved

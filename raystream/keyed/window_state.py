@@ -19,7 +19,7 @@ from raystream.config import Limits
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.window import ALONE, Grid, Holds, expand
-from raystream.keyed.measures import BUCKET
+from raystream.keyed.measures import BUCKET, buckets_of
 from raystream.keyed.partials import PartialTable
 
 
@@ -174,6 +174,16 @@ class WindowState:
     def add(self, partials: pa.RecordBatch, *, merged: bool = True) -> None:
         """Hold rows by bucket, sorted by bucket; they came after all others."""
         self._table.append(partials, merged=merged)
+
+    def next_end_us(self) -> int | None:
+        """Give the last instant of the next window that will fire; None: nothing is held."""
+        buckets = [int(buckets_of(rows)[0]) for _, rows in self._ahead]
+        bucket = self._table.first_bucket()
+        buckets += [] if bucket is None else [bucket]
+        if not buckets:
+            return None
+        window = self._first_window(min(buckets))
+        return int(self.grid.ends(np.array([min(window, MAX_TIME)]))[0]) - 1
 
     def take(self, watermark_us: int) -> pa.RecordBatch | None:
         """Take the next windows that a watermark makes due, in one bounded step; None: no more.

@@ -82,10 +82,7 @@ class SessionAggregate(Operator):
         self._ctx = ctx
         self._measures = _measures(spec.aggregates)
         keys = [spec.output.field(name) for name in spec.keys]
-        never_late = spec.window.time == "processing"
-        self._state = SessionState(
-            keys, spec.gap_us, ctx.limits, self._measures, never_late=never_late
-        )
+        self._state = SessionState(keys, spec.gap_us, ctx.limits, self._measures)
         self._times = WindowTimes(ctx, spec.window.time, numbered=self._measures.needs_arrival)
         self._late = ctx.metrics.counter(LATE_ROWS)
 
@@ -127,12 +124,12 @@ class SessionAggregate(Operator):
         return self._fire(time_us) if self._times.by_event else iter(())
 
     def timer_due_us(self) -> int | None:
-        if self._times.by_event:
-            return None
-        return MIN_TIME if self._waiting is not None else self._state.next_end_us()
+        if self._waiting is not None:
+            return MIN_TIME
+        return self._times.timer_us(self._state.next_end_us())
 
     def on_timer(self, now_us: int) -> Iterator[Output]:
-        return self._fire(now_us)
+        return self._fire(now_us - 1)
 
     def snapshot(self) -> Snapshot:
         sections = [watermark_section(self._state.watermark_us)]

@@ -72,9 +72,7 @@ def _measures(
 ) -> Measures:
     cover = window.grid.cover
     aggregates = [*aggregates, _LATEST]
-    return Measures(
-        keys, aggregates, row_count=True, arrival=not cover.alone, mixed=cover.nested
-    )
+    return Measures(keys, aggregates, row_count=True, arrival=not cover.alone, mixed=cover.nested)
 
 
 class WindowPartial(Operator):

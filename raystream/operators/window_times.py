@@ -26,13 +26,21 @@ class WindowTimes:
     def of(self, batch: Batch, watermark_us: int) -> Int64s:
         """Give the time of each row of a batch that is not empty.
 
-        By the time of the machine all rows of a batch come now, and never late.
+        By the time of the machine all rows of a batch come now, and never late: what has fired is
+        what had ended before now.
         Raises: UserError that names the missing watermark strategy where a row has no event time.
         """
         if self.by_event:
             return event_times(batch, self._ctx)
-        # A clock may be set back.
-        return np.full(batch.num_rows, max(self._ctx.clock.now_us(), watermark_us))
+        # A clock may be set back: what has fired stays fired.
+        return np.full(batch.num_rows, max(self._ctx.clock.now_us(), watermark_us + 1))
+
+    def timer_us(self, last_us: int | None) -> int | None:
+        """Give the processing time at which windows are over whose last instant is ``last_us``.
+
+        None: there is none. The last instant still belongs to them, so that is the one behind it.
+        """
+        return None if last_us is None or self.by_event else last_us + 1
 
     def numbered(self, batch: Columns) -> pa.RecordBatch:
         """Give the rows as aggregates read them: with numbers of arrival where those are needed.

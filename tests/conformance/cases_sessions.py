@@ -39,7 +39,7 @@ class Model:
             elif isinstance(item, Advance):
                 self.now += item.us
                 if not self.by_event:
-                    self.fire(self.now)
+                    self.fire(self.now - 1)
             elif self.by_event:
                 self.fire(item)
         if ended and self.by_event:
