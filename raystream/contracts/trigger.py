@@ -76,7 +76,7 @@ class TriggerContext(Protocol):
         """Give the trigger's state of this key and window, by an ``rs.ValueState`` or another."""
 
     def merge_state(self, descriptor: Any) -> None:
-        """Join the state of the windows that were merged: reducing, aggregating and list state."""
+        """Join the reducing or list state of the windows that were merged; in ``on_merge``."""
 
 
 class Trigger(abc.ABC):

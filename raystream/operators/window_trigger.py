@@ -64,8 +64,8 @@ class WindowTriggerContext:
         found: list[Any] = []
         for bounds in self._merged:
             self._store.enter(bounds)
+            # What they were stays until their triggers are told to clear it.
             found.append(handle.get())
-            handle.clear()
         self._store.enter(self._bounds)
         for one in found:
             if isinstance(handle, ListHandle):

@@ -7,6 +7,7 @@ import cases_grids
 import cases_keyed
 import cases_rows
 import cases_sessions
+import cases_window_rows
 import cases_windows
 
 CASES = {
@@ -14,6 +15,7 @@ CASES = {
     **cases_keyed.CASES,
     **cases_rows.CASES,
     **cases_sessions.CASES,
+    **cases_window_rows.CASES,
     **cases_windows.CASES,
 }
 """By module of ``raystream.operators``."""
