@@ -39,18 +39,40 @@ AGGREGATES = {
 }
 
 
-def outcome(window, choose=lambda windows: windows):
+def outcome(window, choose=None):
+    """Give the rows that come out, the late ones, and the word of the operator."""
     strategy = rs.WatermarkStrategy("t", out_of_orderness="20m")
-    stream = rs.Job("windows", config={"batch_rows_max": 7}).from_items(
-        rows(), schema=SCHEMA, watermark=strategy
-    )
-    windows = choose(stream.key_by("k").window(window))
+    job = rs.Job("windows", config={"batch_rows_max": 7})
+    windows = job.from_items(rows(), schema=SCHEMA, watermark=strategy).key_by("k").window(window)
+    windows = choose(windows) if choose else windows
     made = windows.aggregate(**{name: make() for name, make in AGGREGATES.items()})
-    found = sorted(map(shown, made.collect()))
-    plan = made.explain()
-    late = sorted(map(shown, made.side_output("late").collect())) if "late" in str(choose) else []
-    return found, late, plan
+    spec = made._tip.node.spec
+    found, late = rs.MemorySink(), rs.MemorySink()
+    made.sink(found)
+    if windows._choices.late_tag:
+        made.side_output("late").sink(late)
+    job.run(runtime="local")
+    return sorted(map(shown, found.rows)), sorted(map(shown, late.rows)), type(spec).__name__
 
 
 def shown(row):
     return repr(sorted(row.items()))
+
+
+WINDOWS = {
+    "session": (rs.Session("1h"), None),
+    "session, late": (rs.Session("30m"), lambda w: w.late_to("late")),
+    "cumulative": (rs.Cumulative("6h", "1h", offset="-20m"), None),
+    "local days": (rs.Tumbling("1d", tz="Europe/Berlin"), None),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_columns_give_what_rows_give(name, monkeypatch):
+    columns = outcome(*WINDOWS[name])
+    monkeypatch.setattr(windowed, "takes_columns", lambda *_: False)
+    by_row = outcome(*WINDOWS[name])
+    assert columns[:2] == by_row[:2]
+    assert by_row[2] == "WindowRowsSpec"
+    assert columns[2] in ("WindowAggregateSpec", "SessionAggregateSpec")
+    assert bool(columns[1]) == ("late" in name)
