@@ -10,7 +10,7 @@ from typing import Any
 from raystream.api import overrides
 from raystream.config import Limits
 from raystream.errors import PlanError
-from raystream.flow.exchange import Exchange
+from raystream.flow.exchange import Broadcast, Exchange
 from raystream.graph.logical import (
     Input,
     LogicalGraph,
@@ -124,3 +124,17 @@ class Draft:
                 hint="give the job a larger max_parallelism=; it is the number of key groups",
             )
         return LogicalPlan(self.name, tuple(nodes), parallelism, self.max_parallelism, self.limits)
+
+
+def check_not_broadcast(tip: Tip, verb: str, where: str) -> None:
+    """Refuse to send rows to one subtask of which each should have them all.
+
+    Raises: PlanError.
+    """
+    if isinstance(tip.exchange, Broadcast):
+        raise PlanError(
+            f'"{label(tip.node)}" is broadcast, and {verb}() behind it would send each row to one '
+            "subtask alone",
+            where=where,
+            hint=f"leave broadcast() out, or {verb}() the stream that it is connected to",
+        )

@@ -15,32 +15,27 @@ from raystream.api.aggregates import (
     read_aggregates,
 )
 from raystream.api.callsite import located, user_line
-from raystream.api.checks import is_count
 from raystream.api.columns import StreamColumns, is_expression
 from raystream.api.connected import key_form
-from raystream.api.draft import Tip
+from raystream.api.draft import Tip, check_not_broadcast
 from raystream.api.streams import Stream
+from raystream.api.window_checks import check_window
+from raystream.api.windowed import WindowedStream
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.state import ValueState
-from raystream.contracts.window import Sliding, Tumbling, Window
+from raystream.contracts.window import Window
 from raystream.errors import PlanError
-from raystream.flow.exchange import Broadcast, Hash, ToOne
+from raystream.flow.exchange import Hash
 from raystream.flow.key import check_key_type
 from raystream.flow.time import Duration
-from raystream.graph.logical import LogicalNode, Prepared, StreamType, label
+from raystream.graph.logical import Prepared, StreamType
 from raystream.operators import columns as steps
 from raystream.operators.key_by import KeyByFieldsSpec, KeyByFunctionSpec
 from raystream.operators.map_with_state import MapWithStateSpec
 from raystream.operators.object_aggregate import ObjectAggregateSpec
-from raystream.operators.object_window import ObjectWindowSpec
 from raystream.operators.operator import Spec
 from raystream.operators.reduce import ReduceSpec
 from raystream.operators.running_aggregate import RunningAggregateSpec
-from raystream.operators.window_aggregate import WindowAggregateSpec
-from raystream.operators.window_top_k import WindowTopKSpec
-
-_WINDOW_COLUMNS = ("window_start", "window_end")
-_WINDOW_TIME = pa.timestamp("us", "UTC")
 
 
 class KeyedStream(Stream):
@@ -173,7 +168,7 @@ class KeyedStream(Stream):
         return Stream(made)
 
     def window(self, window: Window) -> WindowedStream:
-        """Gather the rows of each key in windows of event time."""
+        """Gather the rows of each key in windows."""
         where = user_line()
         check_window(self._tip.node, window, self._keys, "window", where)
         return WindowedStream(self._tip, window, self._keys)
@@ -193,85 +188,6 @@ class KeyedStream(Stream):
         return Stream(self._tip.then(verb, spec, type, where, prepared=prepared, stateful=True))
 
 
-class WindowedStream:
-    """Rows gathered in windows, of each key or of all."""
-
-    def __init__(
-        self, tip: Tip, window: Window, keys: tuple[str, ...], *, single: bool = False
-    ) -> None:
-        self._tip = tip
-        self._window = window
-        self._keys = keys
-        self._single = single
-
-    def aggregate(self, **aggregates: Any) -> Stream:
-        """Give one row for each key and window: keys, ``window_start``, ``window_end``, aggregates.
-
-        Its event time is the last microsecond of the window.
-        """
-        where = user_line()
-        node = self._tip.node
-        columns = StreamColumns(node, "aggregate", where)
-        taken = dict.fromkeys(self._keys, "a key column")
-        taken |= dict.fromkeys(_WINDOW_COLUMNS, "the window")
-        read = read_aggregates(aggregates, taken, "aggregate", where)
-        if node.type.schema is None:
-            check_object_aggregates(columns, read)
-            spec: Spec = ObjectWindowSpec(
-                self._window, tuple(read.items()), self._keys, "window", where
-            )
-            return self._keep("window", spec, StreamType(None, timed=True), where)
-        hidden = HiddenColumns(columns)
-        bounds = bind(hidden, read)
-        fields = [columns.schema.field(key) for key in self._keys]
-        fields += [pa.field(name, _WINDOW_TIME) for name in _WINDOW_COLUMNS]
-        made = StreamType(pa.schema([*fields, *_fields(bounds)]), timed=True)
-        assert made.wire is not None, "aggregates of columns are columns"
-        with located(where):
-            spec = WindowAggregateSpec(self._keys, self._window, bounds, made.wire)
-        return self._keep("window", spec, made, where, hidden.prepared(self._keys))
-
-    def top_k(
-        self,
-        k: int,
-        by: Any,
-        *,
-        descending: bool | Sequence[bool] = True,
-        ties: bool = False,
-        rank: str | None = None,
-    ) -> Stream:
-        """Keep the ``k`` best rows of each key and window, whole; ``rank`` adds their place."""
-        where = user_line()
-        columns = StreamColumns(self._tip.node, "top_k", where)
-        schema = columns.schema
-        if not is_count(k):
-            raise columns.error(f"top_k() takes a positive int, got {k!r}")
-        if rank is not None and rank in schema.names:
-            raise columns.error(f'top_k(): the name "{rank}" is taken by a column')
-        hidden = HiddenColumns(columns)
-        hidden.plain.update(schema.names)
-        order = per_key.read_order(hidden, by, descending)
-        if rank is not None:
-            schema = schema.append(pa.field(rank, pa.int64()))
-        made = StreamType(schema, timed=True)
-        assert made.wire is not None, "rows of columns are columns"
-        spec = WindowTopKSpec(self._keys, self._window, k, order, ties, rank, made.wire)
-        return self._keep("top_k", spec, made, where, hidden.prepared(self._keys))
-
-    def _keep(
-        self,
-        verb: str,
-        spec: Spec,
-        type: StreamType,
-        where: str,
-        prepared: Prepared | None = None,
-    ) -> Stream:
-        made = self._tip.then(
-            verb, spec, type, where, prepared=prepared, stateful=True, single=self._single
-        )
-        return Stream(made)
-
-
 def key_by(
     tip: Tip,
     columns: Sequence[Any],
@@ -285,7 +201,7 @@ def key_by(
     where = user_line()
     node = tip.node
     checks = StreamColumns(node, "key_by", where)
-    _check_not_broadcast(tip, "key_by", where)
+    check_not_broadcast(tip, "key_by", where)
     if not columns and not exprs:
         raise checks.error("key_by() has no key", hint='key_by("user"), or key_by(function)')
     functions = [one for one in columns if callable(one) and not is_expression(one)]
@@ -311,52 +227,6 @@ def key_by(
     for key in keys:
         _check_key(checks, key)
     return KeyedStream(Tip(tip.draft, node, Hash(keys)), keys)
-
-
-def window_all(tip: Tip, window: Window) -> WindowedStream:
-    """Gather all rows of a stream in windows, in one subtask."""
-    where = user_line()
-    _check_not_broadcast(tip, "window_all", where)
-    check_window(tip.node, window, (), "window_all", where)
-    return WindowedStream(Tip(tip.draft, tip.node, ToOne()), window, (), single=True)
-
-
-def _check_not_broadcast(tip: Tip, verb: str, where: str) -> None:
-    """Refuse to send rows to one subtask of which each should have them all."""
-    if isinstance(tip.exchange, Broadcast):
-        raise PlanError(
-            f'"{label(tip.node)}" is broadcast, and {verb}() behind it would send each row to one '
-            "subtask alone",
-            where=where,
-            hint=f"leave broadcast() out, or {verb}() the stream that it is connected to",
-        )
-
-
-def check_window(
-    node: LogicalNode, window: Any, keys: tuple[str, ...], verb: str, where: str
-) -> None:
-    """Refuse what is no window, and windows where there is no event time to open them by.
-
-    Raises: PlanError.
-    """
-    columns = StreamColumns(node, verb, where)
-    if not isinstance(window, (Tumbling, Sliding)):
-        raise columns.error(
-            f"{verb}() takes a window, got {window!r:.60}",
-            hint='rs.Tumbling("10s"), or rs.Sliding("10s", "2s")',
-        )
-    if not node.type.timed:
-        raise columns.error(
-            f'{verb}() needs event time, and stream "{columns.stream}" has none: its source has '
-            "no watermark strategy",
-            hint='job.source(…, watermark=rs.WatermarkStrategy("time")), or assign_timestamps(…)',
-        )
-    for key in keys:
-        if key in _WINDOW_COLUMNS:
-            raise columns.error(
-                f'a key column cannot be called "{key}": the window\'s own column is',
-                hint="rename() it before key_by()",
-            )
 
 
 def _keyed_objects(tip: Tip, spec: Spec, keys: tuple[str, ...], where: str) -> KeyedStream:

@@ -10,8 +10,9 @@ import pyarrow as pa
 from raystream.api.aggregates import HiddenColumns, bind, read_aggregates
 from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count
-from raystream.api.columns import StreamColumns, is_expression
+from raystream.api.columns import StreamColumns
 from raystream.api.draft import Tip
+from raystream.api.ordering import object_order, read_order
 from raystream.errors import ConfigError, PlanError
 from raystream.flow.time import Duration, positive
 from raystream.graph.logical import LogicalNode, StreamType, is_bounded
@@ -119,36 +120,6 @@ def top_k(
     return tip.then("top_k", spec, made, where, prepared=prepared, stateful=True)
 
 
-def read_order(
-    hidden: HiddenColumns, by: Any, descending: bool | Sequence[bool]
-) -> tuple[tuple[str, bool], ...]:
-    """Read what rows are compared by: columns, and which way each goes.
-
-    Raises: PlanError where there are not as many of one as of the other, or a type has no order.
-    """
-    order = []
-    for value, way in _ways(hidden.columns, by, descending):
-        name, kind = hidden.take(value)
-        if pa.types.is_nested(kind):
-            raise hidden.columns.error(f"top_k() compares values, and {kind} has no order")
-        order.append((name, way))
-    return tuple(order)
-
-
-def _ways(
-    columns: StreamColumns, by: Any, descending: bool | Sequence[bool]
-) -> list[tuple[Any, bool]]:
-    values = list(by) if isinstance(by, (list, tuple)) else [by]
-    ways: list[Any] = (
-        list(descending) if isinstance(descending, (list, tuple)) else [descending] * len(values)
-    )
-    if not values or len(ways) != len(values) or not all(isinstance(way, bool) for way in ways):
-        raise columns.error(
-            f"top_k() takes as many descending= as by=, got {ways!r} for {len(values)} columns"
-        )
-    return list(zip(values, ways, strict=True))
-
-
 def _object_top_k(
     tip: Tip,
     columns: StreamColumns,
@@ -160,15 +131,9 @@ def _object_top_k(
     rank: str | None,
     emit: str,
 ) -> Tip:
-    order = _ways(columns, by, descending)
-    for value, _ in order:
-        if not isinstance(value, str) and (is_expression(value) or not callable(value)):
-            raise columns.error(
-                f"top_k(by=) of objects takes a key of the dict or a function, got {value!r:.60}",
-                hint="with_schema(schema) before key_by() makes columns, which expressions read",
-            )
+    order = object_order(columns, by, descending)
     where, timed = columns.where, columns.type.timed
-    spec = ObjectTopKSpec(k, tuple(order), ties, rank, emit, "top_k", where)
+    spec = ObjectTopKSpec(k, order, ties, rank, emit, "top_k", where)
     return tip.then("top_k", spec, StreamType(None, timed), where, stateful=True)
 
 

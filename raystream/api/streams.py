@@ -30,7 +30,8 @@ from raystream.operators.operator import Spec
 from raystream.operators.sink import SinkSpec
 
 if TYPE_CHECKING:
-    from raystream.api.keyed import KeyedStream, WindowedStream
+    from raystream.api.keyed import KeyedStream
+    from raystream.api.windowed import WindowedStream
 
 RowFunction = Callable[..., Any]
 
@@ -182,8 +183,8 @@ class Stream:
         return key_by(self._tip, columns, exprs, fn_kwargs)
 
     def window_all(self, window: Window) -> WindowedStream:
-        """Gather all rows in windows of event time, in one subtask."""
-        from raystream.api.keyed import window_all
+        """Gather all rows in windows, in one subtask."""
+        from raystream.api.windowed import window_all
 
         return window_all(self._tip, window)
 

@@ -11,9 +11,8 @@ and all that was written goes to disk in one batch; what was not touched since i
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeAlias
@@ -21,6 +20,7 @@ from typing import Any, TypeAlias
 from raystream.errors import ConfigError
 from raystream.flow.hashing import hash_canonical
 from raystream.flow.key import canonical
+from raystream.keyed.disk_folder import make_folder, remove_folder
 from raystream.keyed.key_bytes import key_bytes, read_key
 from raystream.keyed.key_form import pickled, plain_key
 
@@ -44,16 +44,15 @@ class Disk:
     """One database of one subtask, in a folder of its own that is gone when it is closed."""
 
     def __init__(self, folder: str | None, max_parallelism: int, cached_values_max: int) -> None:
-        assert max_parallelism <= 2**16, "a key group has two bytes"
+        assert max_parallelism < 2**16, "a key group has two bytes, and the last one is for timers"
         self.max_parallelism = max_parallelism
         self.cached_values_max = cached_values_max
-        self.folder = tempfile.mkdtemp(prefix="raystream-state-", dir=folder)
+        self.folder = make_folder(folder)
         self._states = 0
-        try:
+        with contextlib.ExitStack() as unopened:
+            unopened.callback(remove_folder, self.folder)
             self.rows = _open(self.folder)
-        except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise
+            unopened.pop_all()
         # Also where nobody closes it: when it is forgotten, or the process ends.
         self.close = weakref.finalize(self, _remove, self.rows, self.folder)
 
@@ -144,7 +143,7 @@ class DiskCells:
         """Write what is not on disk yet."""
         if not self._dirty:
             return
-        batch = _batch()
+        batch = write_batch()
         hot, write = self._hot, self._slots.write
         for slot in self._dirty:
             value = hot[slot]
@@ -190,7 +189,7 @@ class DiskCells:
 
     def sweep(self, count: int, is_dead: Callable[[Any], bool]) -> None:
         """Look at the next rows, in turn, and delete those that are dead and not in use."""
-        batch = _batch()
+        batch = write_batch()
         for raw, packed in self._rows(self.swept_to):
             self.swept_to = raw + b"\0"
             slot = self._slots.read(raw)
@@ -262,7 +261,8 @@ def _open(folder: str) -> Any:
     return rows
 
 
-def _batch() -> Any:
+def write_batch() -> Any:
+    """Make an empty batch of writes."""
     import rocksdict
 
     return rocksdict.WriteBatch(raw_mode=True)
@@ -270,4 +270,4 @@ def _batch() -> Any:
 
 def _remove(rows: Any, folder: str) -> None:
     rows.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)

@@ -27,6 +27,7 @@ from raystream.contracts.state import (
 )
 from raystream.errors import UserError
 from raystream.keyed.disk import Disk
+from raystream.keyed.disk_timers import DiskTimers
 from raystream.keyed.handles import (
     AggregatingHandle,
     Cells,
@@ -43,6 +44,7 @@ from raystream.keyed.object_accumulators import Own, object_accumulator
 from raystream.keyed.snapshot import KEY_GROUP, Section, Share, Snapshot, keyed_section
 from raystream.keyed.state_cells import container, disk_cells, memory_cells
 from raystream.keyed.state_rows import Layout, StateRows
+from raystream.keyed.timers import Timers
 from raystream.keyed.value_type import ValueType
 
 PREFIX = "state:"
@@ -100,6 +102,14 @@ class KeyedStore:
             ctx.limits.state_backend,
             operator=ctx.operator,
             cached_values_max=ctx.limits.state_cached_values_max,
+        )
+
+    def timers(self) -> Timers:
+        """Make timers for the same keys, which live where the state does."""
+        if not self._on_disk:
+            return Timers(self._keys, self._max_parallelism)
+        return DiskTimers(
+            self._keys, self._max_parallelism, self._open_disk(), self._cached_values_max
         )
 
     def register(self, descriptor: Any, *, namespaced: bool = False) -> Any:
@@ -223,9 +233,12 @@ class KeyedStore:
     def _cells(self, layout: Layout, lives_us: int | None, *, namespaced: bool) -> Cells:
         if not self._on_disk:
             return memory_cells(self._clock, lives_us)
+        return disk_cells(self._open_disk(), layout, self._clock, lives_us, namespaced=namespaced)
+
+    def _open_disk(self) -> Disk:
         if self._disk is None:
             self._disk = Disk(self._folder, self._max_parallelism, self._cached_values_max)
-        return disk_cells(self._disk, layout, self._clock, lives_us, namespaced=namespaced)
+        return self._disk
 
 
 def _layout(descriptor: KeyedDescriptor) -> Layout:

@@ -84,7 +84,8 @@ class MapWithState(Operator):
         self._step = ctx.limits.batch_rows_max
         plain = spec.state.type is None and spec.state.ttl is None
         if not plain or ctx.limits.state_backend != "memory":
-            self._store, self._handle = self._new_store()
+            self._store = KeyedStore.of(spec.key_form, ctx)
+            self._handle = self._store.register(spec.state)
         self._function = open_function(spec.function, ctx, operator=spec.operator, where=spec.where)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -92,7 +93,7 @@ class MapWithState(Operator):
             self._store.restore(snapshot)
             return
         table = section(snapshot, PREFIX + self._spec.state.name)
-        store, handle = self._new_store()
+        store, handle = self._kept()
         store.restore(snapshot)
         ids, keys = ([], []) if table is None else self._spec.key_form.read(table)
         # A loop over keys: the state of each is a Python object.
@@ -103,14 +104,15 @@ class MapWithState(Operator):
     def snapshot(self) -> Snapshot:
         if self._store is not None:
             return tuple(self._store.snapshot())
-        store, handle = self._new_store()
+        store, handle = self._kept()
         # A loop over keys: the state of each is a Python object.
         for key_id, state in self._states.items():
             store.select(key_id, None)
             handle.update(state)
         return tuple(store.snapshot())
 
-    def _new_store(self) -> tuple[KeyedStore, ValueHandle]:
+    def _kept(self) -> tuple[KeyedStore, ValueHandle]:
+        """Make what writes the dict down as a store would, and reads it."""
         spec, ctx = self._spec, self._ctx
         store = KeyedStore(spec.key_form, ctx.clock, ctx.max_parallelism, operator=spec.operator)
         return store, store.register(spec.state)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeAlias
@@ -14,11 +13,11 @@ import numpy as np
 
 from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
+from raystream.contracts.window import GridWindow
 from raystream.flow.batch import Batch, Int64s, Objects
 from raystream.flow.element import MIN_TIME
 from raystream.flow.key import canonical, canonical_keys
-from raystream.flow.time import EPOCH
+from raystream.flow.time import moment
 from raystream.keyed.key_rows import key_rows, read_key_rows
 from raystream.keyed.object_accumulators import object_accumulator
 from raystream.keyed.snapshot import (
@@ -31,15 +30,11 @@ from raystream.keyed.snapshot import (
 from raystream.keyed.window_state import admit
 from raystream.operators.keyed_rows import over_rows
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import LATE_ROWS, event_times
+from raystream.operators.window_aggregate import LATE_ROWS
+from raystream.operators.window_times import event_times
 
 Accumulators: TypeAlias = tuple[Any, list[Any]]
 """A key, and the accumulator of each aggregate."""
-
-_FIRST = datetime.min.replace(tzinfo=timezone.utc)
-_LAST = datetime.max.replace(tzinfo=timezone.utc)
-_FIRST_US = (_FIRST - EPOCH) // timedelta(microseconds=1)
-_LAST_US = (_LAST - EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +46,7 @@ class ObjectWindowSpec:
     Raises: PlanError where an aggregate has a column expression.
     """
 
-    window: Window
+    window: GridWindow
     aggregates: tuple[tuple[str, Aggregate], ...]
     key_names: tuple[str, ...]
     operator: str
@@ -224,8 +219,3 @@ class ObjectWindow(Operator):
                 row[name] = result(acc)
             rows.append(row)
         return rows
-
-
-def moment(time_us: int) -> datetime:
-    """Give a time as an aware datetime; beyond the years 1 to 9999 it saturates."""
-    return EPOCH + timedelta(microseconds=min(max(time_us, _FIRST_US), _LAST_US))

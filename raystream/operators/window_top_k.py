@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
+from raystream.contracts.window import GridWindow
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MIN_TIME, Watermark
@@ -33,7 +33,8 @@ from raystream.keyed.window_snapshot import (
 )
 from raystream.keyed.window_state import WindowState
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import LATE_ROWS, event_times
+from raystream.operators.window_aggregate import LATE_ROWS
+from raystream.operators.window_times import event_times
 
 _RANK = "__rank"
 """The rank of rows that had fired, and not gone out, when they were kept."""
@@ -50,7 +51,7 @@ class WindowTopKSpec:
     """
 
     keys: tuple[str, ...]
-    window: Window
+    window: GridWindow
     k: int
     by: tuple[tuple[str, bool], ...]
     ties: bool

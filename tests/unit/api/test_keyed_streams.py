@@ -278,7 +278,7 @@ def test_what_makes_no_sense_is_refused_with_its_line(call, message):
         (lambda s: s.key_by("k", "k"), "names a key twice"),
         (lambda s: s.key_by("k").aggregate(n=rs.sum(COL("v"))), "expressions do not read"),
         (lambda s: s.window_all(rs.Tumbling(1)).aggregate(n=rs.sum(COL("v"))), "do not read"),
-        (lambda s: s.window_all(rs.Tumbling(1)).top_k(1, by="v"), "carries objects"),
+        (lambda s: s.window_all(rs.Tumbling(1)).top_k(1, by=COL("v")), "carries objects"),
     ],
 )
 def test_expressions_do_not_read_objects(call, message):

@@ -240,10 +240,10 @@ class HalfAsync(rs.CoProcessFunction):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s: s.process(Counts()), r"process\(\) takes a rs.ProcessFunction, got Counts, a rs.Key"),
+        (lambda s: s.process(Counts()), r"process\(\) takes a rs.ProcessFunction, got Counts"),
         (lambda s: s.process(print), "takes a rs.ProcessFunction, got a builtin_function"),
         (lambda s: s.process(int), "takes a rs.ProcessFunction, got the class int"),
-        (lambda s: s.key_by("k").process(Passes()), r"key_by\(…\).process\(\) takes a rs.KeyedProcess"),
+        (lambda s: s.key_by("k").process(Passes()), r"key_by\(…\).process\(\) takes a rs.Keyed"),
         (lambda s: s.process(Nothing()), r"Nothing has no process\(row, ctx\)"),
         (lambda s: s.process(Async()), "takes plain functions; Async.process is async"),
         (lambda s: s.connect(s).process(HalfAsync), "HalfAsync.process_right is async"),
@@ -251,8 +251,8 @@ class HalfAsync(rs.CoProcessFunction):
         (lambda s: s.process(Passes, fn_kwargs={"time": 2}), "cannot make Passes: .*'time'"),
         (lambda s: s.process(Passes(), schema="k"), "schema"),
         (lambda s: s.connect([1]), r"connect\(\) takes a stream, got \[1\]"),
-        (lambda s: s.connect(s).process(Passes()), r"connect\(other\).process\(\) takes a rs.CoProcess"),
-        (lambda s: s.connect(s.broadcast()).process(Meets()), "takes a rs.BroadcastProcessFunction"),
+        (lambda s: s.connect(s).process(Passes()), r"connect\(other\).process\(\) takes a rs.Co"),
+        (lambda s: s.connect(s.broadcast()).process(Meets()), "takes a rs.BroadcastProcess"),
         (lambda s: s.broadcast().connect(s), 'the left stream "source#1" is broadcast'),
         (lambda s: s.connect(stream()), 'belongs to job "t"'),
         (lambda s: s.key_by("k").connect(s.key_by("n")).process(Meets()),
@@ -283,3 +283,18 @@ def test_map_with_state_checks_the_type_of_its_state():
         with pytest.raises(rs.RaystreamError) as error:
             keyed.map_with_state(lambda n, row: (n, n), 0, **arguments)
         assert "test_process_verbs.py" in error.value.where
+
+
+def test_rows_of_an_input_without_event_time_have_none_beside_those_that_have_some():
+    class Both(rs.CoProcessFunction):
+        def process_left(self, row, ctx):
+            yield {"k": "left", "seen": ctx.timestamp}
+
+        def process_right(self, row, ctx):
+            yield {"k": "right", "seen": ctx.timestamp}
+
+    job = rs.Job("t")
+    timed = job.from_items([1], timestamps=[5])
+    met = timed.connect(job.from_items([2])).process(Both(), OUT)
+    rows = met.map(lambda row: (row["k"], row["seen"])).collect()
+    assert sorted(rows) == [("left", 5), ("right", None)]

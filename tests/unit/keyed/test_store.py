@@ -436,3 +436,25 @@ def test_state_that_was_another_one_before_is_refused(opened, other):
     again = restored(opened, store)
     with pytest.raises(UserError, match='state "value" was kept as'):
         again.register(other)
+
+
+def test_a_typed_key_is_found_by_what_it_was_put_with(opened):
+    store = opened()
+    counts = store.register(rs.MapState("counts", key_type=pa.float64()))
+    at(store, "a")
+    counts.put(1, "one")
+    assert (counts.get(1), counts[1.0], 1 in counts) == ("one", "one", True)
+    counts.remove(1)
+    assert counts.is_empty()
+    with pytest.raises(UserError, match="state \"counts\" is of type double, and 'x'"):
+        counts.put("x", 1)
+
+
+def test_keys_of_other_columns_are_refused(opened):
+    store = opened(WORDS)
+    value = store.register(rs.ValueState("value"))
+    at(store, "a")
+    value.update(1)
+    other = restored(opened, store, KeyForm.columns([pa.field("user", pa.string())]))
+    with pytest.raises(UserError, match="kept by other keys: .*word.*, the key is user"):
+        other.register(rs.ValueState("value"))

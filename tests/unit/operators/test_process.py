@@ -645,3 +645,21 @@ def test_specs_say_what_they_are():
     assert (spec.verb, spec.describe()) == ("process", "Shared of two inputs")
     spec = BroadcastProcessSpec(ProcessMaker(Rules), None, *rest)
     assert spec.describe() == "Rules with a broadcast"
+
+
+def test_state_may_be_kept_on_disk_and_is_the_same():
+    def counted(backend):
+        spec = BroadcastProcessSpec(
+            ProcessMaker(Rules), (), KeyForm.objects(), None, True, "it", "job.py:7"
+        )
+        it = spec.build()
+        it.open(OpenContext(limits=Limits(state_backend=backend), clock=ManualClock(0)))
+        list(it.on_batch(0, objects("a", "b", "a", "timer")))
+        with pytest.raises(rs.UserFunctionError, match="no key here"):
+            list(it.on_batch(1, objects("state")))
+        kept = it.present("seen"), [one.table for one in it.snapshot()]
+        it.close()
+        return kept
+
+    assert counted("disk") == counted("memory")
+    assert counted("memory")[0] == {"a": 2, "b": 1, "timer": 1}
