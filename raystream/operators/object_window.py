@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import pickle
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,15 +11,26 @@ from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 
 from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window import GridWindow
 from raystream.flow.batch import Batch, Int64s, Objects
 from raystream.flow.element import MIN_TIME
-from raystream.flow.key import canonical_keys
+from raystream.flow.key import canonical, canonical_keys
 from raystream.flow.time import moment
+from raystream.keyed.key_form import KeyForm, pickled
 from raystream.keyed.object_accumulators import object_accumulator
+from raystream.keyed.snapshot import (
+    Section,
+    Share,
+    Snapshot,
+    keyed_section,
+    restored_watermark,
+    section,
+    watermark_section,
+)
 from raystream.keyed.window_state import admit
 from raystream.operators.keyed_rows import over_rows
 from raystream.operators.operator import Operator
@@ -26,6 +38,10 @@ from raystream.operators.window_aggregate import LATE_ROWS, event_times
 
 Accumulators: TypeAlias = tuple[Any, list[Any]]
 """A key, and the accumulator of each aggregate."""
+
+_KEYS = KeyForm.objects()
+_WINDOWS = "windows"
+_ARRIVALS = "window:arrivals"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +104,42 @@ class ObjectWindow(Operator):
         self._ctx = ctx
         self._late = ctx.metrics.counter(LATE_ROWS)
 
+    def restore(self, snapshot: Snapshot) -> None:
+        table = section(snapshot, _WINDOWS)
+        assert table is not None, "a snapshot of windows has their section"
+        ids, keys = _KEYS.read(table)
+        # A loop over keys and windows: accumulators are Python objects.
+        for window, key_id, key, accs in zip(
+            table.column("window").to_pylist(),
+            ids,
+            keys,
+            table.column("accumulators").to_pylist(),
+            strict=True,
+        ):
+            self._keys_of(window)[key_id] = (key, pickle.loads(accs))
+        watermark_us = restored_watermark(snapshot)
+        assert watermark_us is not None, "a snapshot of windows has a watermark"
+        self._watermark_us = watermark_us
+        arrivals = section(snapshot, _ARRIVALS)
+        assert arrivals is not None, "a snapshot of windows has a number of rows"
+        self._arrived = int(np.max(arrivals.column("arrivals").to_numpy()))
+
+    def snapshot(self) -> Snapshot:
+        held = [(window, pair) for window, keys in self._windows.items() for pair in keys.items()]
+        # What is left of a firing fires again as part of its window.
+        held += [(self._firing_window, (canonical(one[0]), one)) for one in self._firing]
+        states = [state for _, (_, state) in held]
+        ids = [key_id for _, (key_id, _) in held]
+        columns, hashes = _KEYS.write(ids, [key for key, _ in states])
+        columns["window"] = pa.array([window for window, _ in held], pa.int64())
+        columns["accumulators"] = pa.array(pickled([accs for _, accs in states]), pa.large_binary())
+        arrivals = pa.table({"arrivals": pa.array([self._arrived], pa.int64())})
+        return (
+            keyed_section(_WINDOWS, pa.table(columns), hashes, self._ctx.max_parallelism),
+            watermark_section(self._watermark_us),
+            Section(_ARRIVALS, arrivals, Share.UNION),
+        )
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
         assert isinstance(batch, Objects), "the stream is one of objects"
         if batch.num_rows:
@@ -142,14 +194,18 @@ class ObjectWindow(Operator):
             arrival += 1
 
     def _accumulators(self, window: int, key: Any, key_id: Hashable) -> list[Any]:
-        keys = self._windows.get(window)
-        if keys is None:
-            keys = self._windows[window] = {}
-            heapq.heappush(self._order, window)
+        keys = self._keys_of(window)
         state = keys.get(key_id)
         if state is None:
             state = keys[key_id] = (key, [create() for create in self._creates])
         return state[1]
+
+    def _keys_of(self, window: int) -> dict[Hashable, Accumulators]:
+        keys = self._windows.get(window)
+        if keys is None:
+            keys = self._windows[window] = {}
+            heapq.heappush(self._order, window)
+        return keys
 
     def _take(self, due: int) -> tuple[list[Any], Int64s]:
         """Take the next rows that are due out of state: one batch of them, of many windows."""

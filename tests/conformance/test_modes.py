@@ -32,7 +32,6 @@ NO_SNAPSHOT_YET = {
     "assign_timestamps",
     "map_with_state",
     "object_aggregate",
-    "object_window",
     "reduce",
     "running_aggregate",
     "sink",
