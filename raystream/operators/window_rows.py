@@ -126,7 +126,7 @@ class WindowRows(Operator):
         if not batch.num_rows:
             return
         times = event_times(batch, self._ctx) if self._needs_time else batch.timestamps
-        incoming = read_rows(batch, self._spec.keys, times)
+        incoming = read_rows(batch, self._spec.key_names, times)
         late: list[int] = []
         left = iter(incoming.rows)
         take = partial(self._gathering.take, incoming.walk(left), late)

@@ -26,15 +26,17 @@ def stream(*, columnar: bool = True, timed: bool = True) -> rs.Stream:
 class ByHand:
     """The operator of the stream that ``made`` ends in, opened; ``keyed`` rows carry their k."""
 
-    def __init__(self, made: rs.Stream, *, keyed: bool = True, rows_max: int = 4_096) -> None:
+    def __init__(
+        self, made: rs.Stream, *, keyed: bool = True, rows_max: int = 4_096, **limits: Any
+    ) -> None:
         node = made._tip.node
         (given,) = node.inputs
         self.spec: Any = node.spec
         self.input = given.node.type
         self.keyed = keyed
         self.clock = ManualClock(0)
-        limits = Limits(row_batch_rows_max=rows_max, batch_rows_max=rows_max)
-        self.context = OpenContext("it", "by_hand.py:1", clock=self.clock, limits=limits)
+        given_limits = Limits(row_batch_rows_max=rows_max, batch_rows_max=rows_max, **limits)
+        self.context = OpenContext("it", "by_hand.py:1", clock=self.clock, limits=given_limits)
         self.before: Any = None
         if given.prepared is not None:
             self.before = given.prepared.spec.build()
