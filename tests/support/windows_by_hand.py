@@ -13,6 +13,7 @@ from raystream.config import Limits
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import Batch, Columns, Objects, with_times
 from raystream.flow.element import MAX_TIME, Side
+from raystream.keyed.snapshot import share
 
 SCHEMA = pa.schema([("k", pa.string()), ("v", pa.int64())])
 
@@ -77,9 +78,10 @@ class ByHand:
         self.clock.advance(until_us - self.clock.now_us())
         return out
 
-    def again(self) -> None:
-        """Throw the operator away; another one takes up what it kept."""
-        kept = self.operator.snapshot()
+    def again(self, *others: ByHand) -> None:
+        """Throw the operator away; another one takes up what it kept, and what others did."""
+        every = [one.operator.snapshot() for one in (self, *others)]
+        kept = share(every, 0, 1, self.context.max_parallelism)
         self.operator.close()
         self.operator = self.spec.build()
         self.operator.open(self.context)

@@ -256,6 +256,20 @@ def test_many_windows_fire_a_batch_at_a_time_and_leave_state_before():
     assert len(it.watermark(10_000)) == 46
 
 
+@both
+@pytest.mark.parametrize("window", [rs.Tumbling(10), rs.Session(10)])
+def test_a_window_that_fired_fires_again_where_a_restored_watermark_is_behind_it(columnar, window):
+    windowed = stream(columnar=columnar).key_by("k").window(window).allowed_lateness(50)
+    it, other = (ByHand(windowed.aggregate(n=rs.sum("v"))) for _ in range(2))
+    it.rows((0, 1))
+    assert [row["n"] for _, row in it.watermark(20)] == [1]
+    other.watermark(5)
+    it.again(other)
+    assert it.rows((0, 2)) == []
+    assert [row["n"] for _, row in it.watermark(20)] == [3]
+    assert [row["n"] for _, row in it.rows((0, 4))] == [7]
+
+
 def test_a_late_row_fires_all_its_windows_that_are_not_gone():
     made = stream().key_by("k").window(rs.Sliding(10, 2)).allowed_lateness(4)
     it = ByHand(made.aggregate(n=rs.sum("v")), rows_max=2)
