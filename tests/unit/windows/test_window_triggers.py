@@ -325,5 +325,5 @@ def test_the_plan_tells_triggers_and_evictors(trigger, says):
     windowed = windowed.evictor(rs.evictors.Time("1m")).late_to("late").allowed_lateness("90s")
     spec = windowed.aggregate(n=rs.count())._tip.node.spec
     assert spec.describe() == (
-        f'session 5m by k: n=count()  lateness 90 s  late to "late"  {says}  last 1m'
+        f'session 5m by k: n=count()  lateness 1m30s  late to "late"  {says}  last 1m'
     )
