@@ -121,6 +121,11 @@ class WindowState:
         return int(self.grid.ends(np.array([fired]))[0])
 
     @property
+    def live_us(self) -> int:
+        """The first time that lies in a window that is not due; any int."""
+        return self.grid.live_us(self.watermark_us)
+
+    @property
     def behind(self) -> bool:
         """Whether windows that the watermark has made due may not have fired."""
         return self.grid.due(self.watermark_us) > self._fired

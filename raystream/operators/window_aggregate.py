@@ -140,7 +140,7 @@ class WindowAggregate(Operator):
         return self._times.timer_us(self._state.next_end_us())
 
     def on_timer(self, now_us: int) -> Iterator[Batch]:
-        return self._fire(now_us - 1)
+        return self._fire(now_us)
 
     def snapshot(self) -> Snapshot:
         keys, groups, pack = self._spec.keys, self._ctx.max_parallelism, self._measures.pack
@@ -177,7 +177,7 @@ class WindowAggregate(Operator):
         return self._spec.window.grid.due(watermark_us)
 
     def _add_rows(self, batch: Columns) -> Iterator[Output]:
-        times = self._times.of(batch, self._state.watermark_us)
+        times = self._times.of(batch, self._state.watermark_us, self._state.live_us)
         admitted = self._state.admit(times)
         record = self._times.numbered(batch)
         late, firing = admitted.late, None

@@ -52,10 +52,10 @@ LATER: dict[str, tuple[Any, Assign]] = {
     "sliding, more panes than are shared": (Sliding(50, 3), sliding(50, 3)),
 }
 CLOCKED: dict[str, tuple[Any, Assign]] = {
-    "tumbling": (Tumbling(10, offset=3, time="processing"), sliding(10, 10, 3)),
+    "tumbling": (Tumbling(10, offset=4, time="processing"), sliding(10, 10, 4)),
     "sliding": (Sliding(12, 4, time="processing"), sliding(12, 4)),
-    "sliding with gaps": (Sliding(3, 7, time="processing"), sliding(3, 7)),
-    "cumulative": (Cumulative(12, 3, time="processing"), cumulative(12, 3)),
+    "sliding with gaps": (Sliding(4, 14, time="processing"), sliding(4, 14)),
+    "cumulative": (Cumulative(24, 6, time="processing"), cumulative(24, 6)),
 }
 
 
