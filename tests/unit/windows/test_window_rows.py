@@ -13,6 +13,8 @@ import raystream as rs
 from raystream.errors import PlanError, UserFunctionError
 from raystream.flow.batch import Objects
 
+pytestmark = pytest.mark.usefixtures("by_row")
+
 COL = rs.col
 both = pytest.mark.parametrize("columnar", [True, False], ids=["columns", "objects"])
 SESSION = rs.Session(10)
