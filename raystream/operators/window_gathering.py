@@ -124,13 +124,12 @@ class Gathering:
 
     def _merge(self, key_id: Any, key: Any, joined: Joined) -> None:
         """Move all that belonged to merged sessions to the one that they have become."""
-        ctx, trigger = self._ctx, self._trigger
         merged = tuple(bounds for bounds, _ in joined.merged)
-        ctx.at(key_id, key, joined.session, merged)
-        trigger.on_merge(Span(*joined.session), ctx)
+        if not self._plain:
+            self._ctx.at(key_id, key, joined.session, merged)
+            self._trigger.on_merge(Span(*joined.session), self._ctx)
         for bounds in merged:
-            ctx.at(key_id, key, bounds)
-            trigger.clear(Span(*bounds), ctx)
+            self._clear(key_id, key, bounds)
             if (timer := self._cleanup(bounds)) is not None:
                 self._timers.delete(*timer, key_id, bounds)
         if len(merged) > 1:
@@ -214,12 +213,19 @@ class Gathering:
         if (domain, timer.time_us) == self._cleanup(bounds):
             self._store.enter(home)
             self._contents.clear()
-            ctx.at(key_id, key, bounds)
-            trigger.clear(span, ctx)
+            self._clear(key_id, key, bounds)
             if self._sessions is not None:
                 self._sessions.drop(bounds)
 
     # Windows
+
+    def _clear(self, key_id: Any, key: Any, bounds: Bounds) -> None:
+        """Let the trigger forget a window."""
+        if self._plain:
+            self._timers.delete("event", bounds[1] - 1, key_id, bounds)
+            return
+        self._ctx.at(key_id, key, bounds)
+        self._trigger.clear(Span(*bounds), self._ctx)
 
     def _cleanup(self, bounds: Bounds) -> tuple[Domain, int] | None:
         """Give the moment when a window is forgotten; None: never."""
