@@ -31,7 +31,7 @@ def rows(count=120, seed=4):
 
 
 AGGREGATES = {
-    "n": lambda: rs.count(),
+    "n": rs.count,
     "vs": lambda: rs.collect(rs.col("v") * 2),
     "first": lambda: rs.first("v"),
     "last": lambda: rs.last("v"),
