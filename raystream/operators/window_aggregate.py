@@ -11,6 +11,7 @@ import pyarrow as pa
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window import GridWindow, needs_event_time
+from raystream.contracts.window_lengths import text
 from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME, Side
 from raystream.flow.window import Grid
@@ -72,7 +73,8 @@ class WindowAggregateSpec:
         aggregates = ", ".join(map(describe_aggregate, self.aggregates))
         by = f" by {', '.join(self.keys)}" if self.keys else ""
         merged = " of partials" if self.partial_input else ""
-        return f"{self.window}{by}: {aggregates}{merged}"
+        lateness = f", lateness {text(self.lateness_us)}" if self.lateness_us else ""
+        return f"{self.window}{by}{lateness}: {aggregates}{merged}"
 
     def build(self) -> WindowAggregate:
         return WindowAggregate(self)
