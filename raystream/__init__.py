@@ -103,8 +103,24 @@ from raystream.contracts.aggregate import (
 )
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
+from raystream.contracts.process import (
+    BroadcastProcessFunction,
+    CoProcessFunction,
+    KeyedProcessFunction,
+    ProcessFunction,
+)
 from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import END, Reader, Source, Split
+from raystream.contracts.state import (
+    AggregatingState,
+    BroadcastState,
+    ListState,
+    MapState,
+    OperatorListState,
+    ReducingState,
+    UnionListState,
+    ValueState,
+)
 from raystream.contracts.watermark import Alignment, Punctuated, WatermarkStrategy
 from raystream.contracts.window import Sliding, Tumbling
 from raystream.errors import (
@@ -126,6 +142,7 @@ from raystream.flow.time import micros
 from raystream.operators.expressions import event_time
 
 if TYPE_CHECKING:
+    from raystream import testing
     from raystream.connectors.callback import CallbackSink
     from raystream.connectors.console import PrintSink
     from raystream.connectors.file_sink import FileSink
@@ -150,7 +167,9 @@ _CONNECTORS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load an embedded connector when it is first named."""
+    """Load an embedded connector, or the testing kit, when it is first named."""
+    if name == "testing":
+        return importlib.import_module(f"{__name__}.testing")
     if name not in _CONNECTORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.connectors.{_CONNECTORS[name]}"), name)
@@ -162,11 +181,15 @@ __all__ = [
     "END",
     "Aggregate",
     "AggregateFunction",
+    "AggregatingState",
     "Alignment",
     "Batch",
     "Boolean",
+    "BroadcastProcessFunction",
+    "BroadcastState",
     "CallbackSink",
     "ClusterError",
+    "CoProcessFunction",
     "ConfigError",
     "DataGenSource",
     "Date",
@@ -186,16 +209,22 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "JobResult",
+    "KeyedProcessFunction",
     "KeyedStream",
     "Limits",
+    "ListState",
+    "MapState",
     "MemorySink",
     "NexmarkSource",
     "OpenContext",
+    "OperatorListState",
     "PlanError",
     "PrintSink",
+    "ProcessFunction",
     "Punctuated",
     "RaystreamError",
     "Reader",
+    "ReducingState",
     "Sink",
     "SinkError",
     "Sliding",
@@ -211,8 +240,10 @@ __all__ = [
     "UInt16",
     "UInt32",
     "UInt64",
+    "UnionListState",
     "UserError",
     "UserFunctionError",
+    "ValueState",
     "WatermarkStrategy",
     "WindowedStream",
     "Writer",
@@ -233,6 +264,7 @@ __all__ = [
     "min_by",
     "quantile",
     "stddev",
+    "testing",
     "variance",
     "when",
 ]

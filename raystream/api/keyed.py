@@ -22,9 +22,9 @@ from raystream.api.streams import Stream
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.window import Sliding, Tumbling, Window
 from raystream.errors import PlanError
-from raystream.flow.exchange import Hash, ToOne
+from raystream.flow.exchange import Broadcast, Hash, ToOne
 from raystream.flow.key import check_key_type
-from raystream.graph.logical import LogicalNode, Prepared, StreamType, is_bounded
+from raystream.graph.logical import LogicalNode, Prepared, StreamType, is_bounded, label
 from raystream.operators import columns as steps
 from raystream.operators.key_by import KeyByFieldsSpec, KeyByFunctionSpec
 from raystream.operators.map_with_state import MapWithStateSpec
@@ -46,7 +46,7 @@ class KeyedStream(Stream):
 
     def __init__(self, tip: Tip, keys: tuple[str, ...]) -> None:
         super().__init__(tip)
-        self._keys = keys
+        self._keys = self._keyed_by = keys
 
     def aggregate(self, *, emit: str = "row", over: Any = None, **aggregates: Any) -> Stream:
         """Keep running aggregates of each key; out come the key columns and the aggregates.
@@ -229,6 +229,7 @@ def key_by(
     where = user_line()
     node = tip.node
     checks = StreamColumns(node, "key_by", where)
+    _check_not_broadcast(tip, "key_by", where)
     if not columns and not exprs:
         raise checks.error("key_by() has no key", hint='key_by("user"), or key_by(function)')
     functions = [one for one in columns if callable(one) and not is_expression(one)]
@@ -259,8 +260,20 @@ def key_by(
 def window_all(tip: Tip, window: Window) -> WindowedStream:
     """Gather all rows of a stream in windows, in one subtask."""
     where = user_line()
+    _check_not_broadcast(tip, "window_all", where)
     check_window(tip.node, window, (), "window_all", where)
     return WindowedStream(Tip(tip.draft, tip.node, ToOne()), window, (), single=True)
+
+
+def _check_not_broadcast(tip: Tip, verb: str, where: str) -> None:
+    """Refuse to send rows to one subtask of which each should have them all."""
+    if isinstance(tip.exchange, Broadcast):
+        raise PlanError(
+            f'"{label(tip.node)}" is broadcast, and {verb}() behind it would send each row to one '
+            "subtask alone",
+            where=where,
+            hint=f"leave broadcast() out, or {verb}() the stream that it is connected to",
+        )
 
 
 def check_window(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from raystream.api import collecting, placement, transforms
+from raystream.api import collecting, connected, placement, transforms
 from raystream.api.callsite import user_line
 from raystream.api.columns import same_type
 from raystream.api.draft import Tip
@@ -40,6 +40,8 @@ class Stream:
 
     def __init__(self, tip: Tip) -> None:
         self._tip = tip
+
+    _keyed_by: tuple[str, ...] | None = None
 
     named = placement.named
     uid = placement.uid
@@ -118,6 +120,20 @@ class Stream:
         )
         return self._then("map_batches", *parts)
 
+    def process(
+        self,
+        fn: Any,
+        schema: pa.Schema | None = None,
+        *,
+        fn_kwargs: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """Give the rows that a ``ProcessFunction`` makes of each row.
+
+        It is an instance, or a class that each subtask makes with ``fn_kwargs``; what it sends
+        aside is read with ``side_output(tag)``.
+        """
+        return Stream(connected.process(self._tip, self._keyed_by, fn, schema, fn_kwargs))
+
     # Columns
 
     def select(self, *columns: Any, **exprs: Any) -> Stream:
@@ -187,6 +203,15 @@ class Stream:
             inputs.append(tip.input)
         joined = self._tip.draft.add("union", None, node.type, inputs, where)
         return Stream(Tip(self._tip.draft, joined))
+
+    def connect(self, other: Stream) -> connected.ConnectedStreams:
+        """Put another stream beside this one, for a function that takes the rows of both.
+
+        Both keyed, they meet by key; ``other.broadcast()`` goes to every subtask.
+        """
+        if not isinstance(other, Stream):
+            raise PlanError(f"connect() takes a stream, got {other!r:.60}", where=user_line())
+        return connected.connect(self._tip, self._keyed_by, other._tip, other._keyed_by)
 
     def assign_timestamps(self, watermark: Strategy) -> Stream:
         """Give rows an event time, new or first, and make watermarks from it."""

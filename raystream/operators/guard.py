@@ -18,6 +18,7 @@ import numpy as np
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction
+from raystream.contracts.process import ProcessMaker
 from raystream.errors import RaystreamError, UserFunctionError
 from raystream.flow.batch import Int64s
 
@@ -123,7 +124,7 @@ def expand(
                 origins.append(index)
                 counts.append(len(made))
                 continue
-            rest = _rows_made(made)
+            rest = rows_made(made)
             while True:
                 before, room = len(values), limit - len(values)
                 values.extend(islice(rest, room))
@@ -139,7 +140,7 @@ def expand(
         yield values, np.repeat(origins, counts)
 
 
-def _rows_made(made: Any) -> Iterator[Any]:
+def rows_made(made: Any) -> Iterator[Any]:
     """Iterate over what a function returned for its rows; a single row is refused."""
     if isinstance(made, (Mapping, str, bytes, bytearray)) or not isinstance(made, Iterable):
         raise UserFunctionError(
@@ -150,7 +151,7 @@ def _rows_made(made: Any) -> Iterator[Any]:
 
 
 def open_function(
-    function: Function, ctx: OpenContext, *, operator: str, where: str
+    function: Function | ProcessMaker, ctx: OpenContext, *, operator: str, where: str
 ) -> OpenFunction:
     """Make the function of one subtask and open it."""
     try:

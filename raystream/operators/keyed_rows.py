@@ -6,9 +6,9 @@ A key here is what a dict tells apart as keys are told apart: NaN is one key, Tr
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from copy import copy, deepcopy
-from itertools import islice
-from operator import length_hint
+from copy import copy
+from itertools import islice, repeat
+from operator import itemgetter, length_hint
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -24,8 +24,6 @@ Keys: TypeAlias = Sequence[Hashable]
 Result = TypeVar("Result")
 
 _IMMUTABLE = (int, float, complex, str, bytes, tuple, frozenset, type(None))
-_SIMPLE = {int, float, complex, str, bytes, bool, type(None)}
-"""Types of values that hold nothing that could be changed."""
 
 
 def rows_and_keys(batch: Batch, columns: tuple[str, ...] | None) -> tuple[list[Any], Keys]:
@@ -39,8 +37,26 @@ def rows_and_keys(batch: Batch, columns: tuple[str, ...] | None) -> tuple[list[A
     assert columns, "a keyed columnar stream has key columns"
     record = batch.record
     keys = [_column_keys(record.column(name)) for name in columns]
-    # Several columns: tuples of canonical values differ where the keys do, the kinds being fixed.
-    return to_rows(record), keys[0] if len(keys) == 1 else list(zip(*keys, strict=True))
+    # Several columns are one key that is a tuple: this is its canonical form.
+    return to_rows(record), keys[0] if len(keys) == 1 else list(zip(repeat(tuple), *keys))
+
+
+def rows_with_keys(batch: Batch, columns: tuple[str, ...]) -> tuple[list[Any], Sequence[Any], Keys]:
+    """Give the rows of a batch as Python values, the key of each, and its canonical form.
+
+    ``columns`` are the key columns of a columnar batch; an object batch carries its keys. The key
+    of several columns is a tuple.
+    """
+    if isinstance(batch, Objects):
+        assert batch.keys is not None, "a keyed object stream carries its keys"
+        return batch.values, batch.keys, canonical_keys(batch.keys)
+    assert columns, "a keyed columnar stream has key columns"
+    rows = to_rows(batch.record)
+    parts = [list(map(itemgetter(name), rows)) for name in columns]
+    ids = list(map(canonical_keys, parts))
+    if len(parts) == 1:
+        return rows, parts[0], ids[0]
+    return rows, list(zip(*parts, strict=True)), list(zip(repeat(tuple), *ids, strict=False))
 
 
 def make_batch(
@@ -89,16 +105,6 @@ def own_copy(value: Any) -> Any:
     if type(value) is dict:
         return value.copy()
     return value if isinstance(value, _IMMUTABLE) else copy(value)
-
-
-def maker(initial: Any) -> Callable[[], Any]:
-    """Give what makes the first state of each key: ``initial`` itself if it can be called."""
-    if callable(initial):
-        made: Callable[[], Any] = initial
-        return made
-    if type(initial) in _SIMPLE:
-        return lambda: initial
-    return lambda: deepcopy(initial)
 
 
 class Touched:

@@ -13,11 +13,11 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
 from raystream.errors import UserFunctionError
 from raystream.flow.batch import Batch
+from raystream.keyed.cells import maker
 from raystream.operators.guard import close_function, open_function, short
 from raystream.operators.keyed_rows import (
     Keys,
     make_batch,
-    maker,
     over_rows,
     own_copy,
     row_in_hand,

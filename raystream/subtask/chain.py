@@ -161,6 +161,7 @@ class RunningChain:
                 yield from self._watermark(child, element.time_us)
             return
         if not element.num_rows:
+            yield (), element  # a place to pause: the operator works, and has nothing to give yet
             return
         self._check(node, element)
         self.rows_out[index] += element.num_rows

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import cases_ends
 import cases_keyed
+import cases_process
 import cases_rows
 import cases_windows
 
 CASES = {
     **cases_ends.CASES,
     **cases_keyed.CASES,
+    **cases_process.CASES,
     **cases_rows.CASES,
     **cases_windows.CASES,
 }
