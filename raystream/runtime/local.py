@@ -63,6 +63,10 @@ def run(
         local.close()
 
 
+def _nobody(subtask: SubtaskId | None, event: object) -> None:
+    """Tell nobody what happens."""
+
+
 class LocalJob:
     """One job's machines, and the links between them.
 
@@ -80,7 +84,7 @@ class LocalJob:
         self._plan = plan
         self._clock = clock
         self._rng = rng
-        self._happened = happened or (lambda subtask, event: None)
+        self._happened = happened or _nobody
         self._coordinator = CoordinatorMachine(plan)
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._machines: dict[SubtaskId, SubtaskMachine] = {}
