@@ -69,9 +69,11 @@ from narwhals.stable.v2 import (
 )
 
 from raystream.api.job import Job, JobHandle, attach, list_jobs
-from raystream.api.keyed import KeyedStream, WindowedStream
+from raystream.api.keyed import KeyedStream
 from raystream.api.streams import Stream
+from raystream.api.windowed import WindowedStream
 from raystream.config import Limits
+from raystream.contracts import evictors, triggers
 from raystream.contracts.aggregate import (
     Aggregate,
     AggregateFunction,
@@ -103,6 +105,7 @@ from raystream.contracts.aggregate import (
 )
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
+from raystream.contracts.evictor import Evictor
 from raystream.contracts.process import (
     BroadcastProcessFunction,
     CoProcessFunction,
@@ -121,8 +124,10 @@ from raystream.contracts.state import (
     UnionListState,
     ValueState,
 )
+from raystream.contracts.trigger import Trigger, TriggerResult
 from raystream.contracts.watermark import Alignment, Punctuated, WatermarkStrategy
-from raystream.contracts.window import Sliding, Tumbling
+from raystream.contracts.window import Cumulative, Sliding, Tumbling
+from raystream.contracts.window_unaligned import Global, Session, SlidingCount, TumblingCount
 from raystream.errors import (
     ClusterError,
     ConfigError,
@@ -191,15 +196,18 @@ __all__ = [
     "ClusterError",
     "CoProcessFunction",
     "ConfigError",
+    "Cumulative",
     "DataGenSource",
     "Date",
     "Datetime",
+    "Evictor",
     "Expr",
     "ExternalError",
     "FileSink",
     "FileSource",
     "Float32",
     "Float64",
+    "Global",
     "Int8",
     "Int16",
     "Int32",
@@ -225,9 +233,11 @@ __all__ = [
     "RaystreamError",
     "Reader",
     "ReducingState",
+    "Session",
     "Sink",
     "SinkError",
     "Sliding",
+    "SlidingCount",
     "SocketSource",
     "Source",
     "SourceError",
@@ -235,7 +245,10 @@ __all__ = [
     "StorageError",
     "Stream",
     "String",
+    "Trigger",
+    "TriggerResult",
     "Tumbling",
+    "TumblingCount",
     "UInt8",
     "UInt16",
     "UInt32",
@@ -256,6 +269,7 @@ __all__ = [
     "count",
     "count_distinct",
     "event_time",
+    "evictors",
     "list_jobs",
     "lit",
     "max_by",
@@ -265,6 +279,7 @@ __all__ = [
     "quantile",
     "stddev",
     "testing",
+    "triggers",
     "variance",
     "when",
 ]

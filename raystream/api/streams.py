@@ -30,7 +30,8 @@ from raystream.operators.operator import Spec
 from raystream.operators.sink import SinkSpec
 
 if TYPE_CHECKING:
-    from raystream.api.keyed import KeyedStream, WindowedStream
+    from raystream.api.keyed import KeyedStream
+    from raystream.api.windowed import WindowedStream
 
 RowFunction = Callable[..., Any]
 
@@ -160,6 +161,14 @@ class Stream:
         """Turn a stream of dicts into columns."""
         return self._then("with_schema", *transforms.with_schema(self._tip.node, schema))
 
+    def to_rows(self, op: str = "op") -> Stream:
+        """Make each change of a changelog a plain row, with its kind in a column.
+
+        The kinds are ``+I``, ``-U``, ``+U`` and ``-D``.
+        """
+        made = transforms.to_rows(self._tip.node, op)
+        return Stream(self._tip.then("to_rows", *made, user_line(), changes=True))
+
     # Streams and time
 
     def key_by(
@@ -174,8 +183,8 @@ class Stream:
         return key_by(self._tip, columns, exprs, fn_kwargs)
 
     def window_all(self, window: Window) -> WindowedStream:
-        """Gather all rows in windows of event time, in one subtask."""
-        from raystream.api.keyed import window_all
+        """Gather all rows in windows, in one subtask."""
+        from raystream.api.windowed import window_all
 
         return window_all(self._tip, window)
 
@@ -298,7 +307,8 @@ class Stream:
         return Stream(self._tip.then(verb, spec, type, user_line()))
 
     def _end(self, verb: str, sink: Sink, where: str) -> End:
-        return End(self._tip.then(verb, SinkSpec(sink, verb, where), StreamType(None), where))
+        spec = SinkSpec(sink, verb, where)
+        return End(self._tip.then(verb, spec, StreamType(None), where, changes=sink.upserts))
 
 
 class End:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import narwhals.stable.v2 as nw
+import pyarrow as pa
 
 from raystream.api.callsite import user_line
 from raystream.api.checks import is_text
@@ -24,6 +25,7 @@ from raystream.operators.operator import Spec
 from raystream.operators.row_functions import FilterFunctionSpec, FlatMapSpec, MapSpec
 from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.timestamps import is_time_type
+from raystream.operators.to_rows import ToRowsSpec
 from raystream.operators.with_schema import WithSchemaSpec
 
 Made: TypeAlias = tuple[Spec, StreamType]
@@ -153,6 +155,24 @@ def with_schema(node: LogicalNode, schema: Any) -> Made:
         )
     made = declared(node, "with_schema", schema, where)
     return WithSchemaSpec(made.wire, where), made
+
+
+def to_rows(node: LogicalNode, op: str) -> Made:
+    """Make each change a plain row.
+
+    Raises: PlanError where the stream is no changelog, or the name is taken.
+    """
+    columns = StreamColumns(node, "to_rows", user_line())
+    check_name(op, "to_rows", columns.where)
+    if node.type.changelog is None:
+        raise columns.error(
+            f'to_rows() takes a changelog; "{columns.stream}" carries plain rows already'
+        )
+    if op in columns.schema.names:
+        raise columns.error(f'to_rows(): the name "{op}" is taken by a column', hint="give op=")
+    made = StreamType(columns.schema.append(pa.field(op, pa.string())), node.type.timed)
+    assert made.wire is not None, "a changelog has columns"
+    return ToRowsSpec(op, made.wire), made
 
 
 def side_output(tip: Tip, tag: str, schema: Any) -> Tip:

@@ -144,6 +144,10 @@ def _narrow(node: FlatNode, wanted: set[str]) -> None:
     elif isinstance(spec, ColumnsSpec):
         steps = (*spec.steps, Select(tuple((name, None) for name in kept)))
         node.spec, node.schema = ColumnsSpec(spec.verb, steps, less), less
+    elif isinstance(spec, WindowTopKSpec):
+        node.spec, node.schema = dataclasses.replace(spec, output=less), less
+    elif isinstance(spec, WindowTopKPartialSpec):
+        node.spec, node.schema = dataclasses.replace(spec, schema=less), less
 
 
 def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
@@ -154,6 +158,10 @@ def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
         return None
     if isinstance(spec, AssignTimestampsSpec):
         return {name for name in node.schema.names if name != EVENT_TIME}
+    if isinstance(spec, WindowTopKSpec):
+        return _compared(spec) | set(node.schema.names) - {spec.rank, EVENT_TIME}
+    if isinstance(spec, WindowTopKPartialSpec):
+        return _compared(spec.top_k) | set(node.schema.names) - {EVENT_TIME}
     if not isinstance(spec, ColumnsSpec):
         return None
     schema = inputs[0].upstream.schema
@@ -166,6 +174,11 @@ def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
     except PlanError:
         return None
     return needed
+
+
+def _compared(spec: WindowTopKSpec) -> set[str]:
+    """Name the columns that a top-k reads whether or not they leave it."""
+    return {*spec.keys, *(name for name, _ in spec.by)}
 
 
 def _time_columns(strategy: Strategy | None, schema: pa.Schema) -> Wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from copy import deepcopy
-from typing import Any, TypeAlias
+from typing import Any
 
 from raystream.clock import Clock
 
@@ -71,6 +71,15 @@ class Expiring:
         """Give what is alive: slot, value."""
         return [(slot, value) for slot, value, _ in self.written()]
 
+    def pieces(self) -> Iterator[tuple[list[Any], list[Any], list[int | None]]]:
+        """Give what is alive, in one piece: slots, values, times of their writing."""
+        alive = self.written()
+        yield (
+            [slot for slot, _, _ in alive],
+            [value for _, value, _ in alive],
+            [written_us for _, _, written_us in alive],
+        )
+
     def written(self) -> list[tuple[Hashable, Any, int]]:
         """Give what is alive: slot, value, time of its writing; what has expired is dropped."""
         oldest_us = self._now() - self._ttl_us
@@ -123,10 +132,6 @@ class ExpiringList:
 
     def __iter__(self) -> Iterator[Any]:
         return iter([value for _, value in self.written()])
-
-
-Cells: TypeAlias = dict[Any, Any] | Expiring
-"""Values by slot: a key, or a key and a namespace."""
 
 
 def maker(initial: Any) -> Callable[[], Any]:

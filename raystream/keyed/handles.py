@@ -10,9 +10,14 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from raystream.flow.key import canonical
-from raystream.keyed.cells import Cells, is_simple, maker
+from raystream.keyed.cells import Expiring, is_simple, maker
+from raystream.keyed.disk import DiskCells
+from raystream.keyed.disk_views import DiskMaps, ExpiringDiskCells
 from raystream.keyed.object_accumulators import ObjectAccumulator
 from raystream.keyed.value_type import ValueType
+
+Cells: TypeAlias = dict[Any, Any] | Expiring | DiskCells | ExpiringDiskCells | DiskMaps
+"""Values by slot: a key, or a key and a namespace."""
 
 _MISSING: Any = object()
 
@@ -125,7 +130,7 @@ class ListHandle:
 
     def get(self) -> list[Any]:
         """Give the elements, in a list of the caller's own."""
-        found = self._cells.get(self._at.slot)
+        found: Any = self._cells.get(self._at.slot)
         return [] if found is None else list(found)
 
     def add(self, value: Any) -> None:
@@ -133,7 +138,7 @@ class ListHandle:
         if self._kinds is not None and type(value) not in self._kinds:
             value = self._fit(value)
         cells, slot = self._cells, self._at.slot
-        found = cells.get(slot)
+        found: Any = cells.get(slot)
         if found is None:
             found = self._make()
         found.append(value)
@@ -177,7 +182,7 @@ class MapHandle:
         found = self._cells.get(self._at.slot)
         if found is None:
             return default
-        name = key if type(key) is str or type(key) is int else canonical(key)
+        name = self._name(key)
         value = found.get(name, _MISSING)
         if value is _MISSING:
             return default
@@ -207,14 +212,14 @@ class MapHandle:
         """Forget a key, if it is there."""
         found = self._cells.get(self._at.slot)
         if found is not None:
-            found.pop(canonical(key), None)
-            if not found:
+            found.pop(self._name(key), None)
+            if type(found) is dict and not found:
                 self._cells.pop(self._at.slot, None)
 
     def contains(self, key: Any) -> bool:
         """Tell whether a key has a value."""
         found = self._cells.get(self._at.slot)
-        return found is not None and canonical(key) in found
+        return found is not None and self._name(key) in found
 
     def keys(self) -> list[Any]:
         """Give the keys, in a list of the caller's own."""
@@ -237,6 +242,12 @@ class MapHandle:
     def clear(self) -> None:
         """Forget all keys."""
         self._cells.pop(self._at.slot, None)
+
+    def _name(self, key: Any) -> Hashable:
+        kinds = self._keys.kinds
+        if kinds is not None and type(key) not in kinds:
+            key = self._keys.fit(key)
+        return key if type(key) is str or type(key) is int else canonical(key)
 
     def __getitem__(self, key: Any) -> Any:
         value = self.get(key, _MISSING)

@@ -13,6 +13,7 @@ import cloudpickle
 import numpy as np
 import pyarrow as pa
 
+from raystream.errors import UserError
 from raystream.flow.hashing import UInt64s, hash_columns, hash_objects
 from raystream.flow.key import canonical_keys, fixed_bits, plain_array, valid_rows
 from raystream.flow.time import EPOCH
@@ -65,7 +66,17 @@ class KeyForm:
         return columns, hash_columns(list(columns.values()))
 
     def read(self, table: pa.Table) -> tuple[list[Hashable], list[Any]]:
-        """Give the canonical form of each key, and what the user knows it as."""
+        """Give the canonical form of each key, and what the user knows it as.
+
+        Raises: UserError where the keys of the table are others.
+        """
+        wanted = [_PICKLED] if self.fields is None else [field.name for field in self.fields]
+        if not set(wanted) <= set(table.column_names):
+            raise UserError(
+                f"state was kept by other keys: its columns are {', '.join(table.column_names)}, "
+                f"the key is {' and '.join(wanted)}",
+                hint="key the stream as it was, or give the operator another uid",
+            )
         if self.fields is None:
             keys = [pickle.loads(raw) for raw in table.column(_PICKLED).to_pylist()]
             return list(canonical_keys(keys)), keys

@@ -150,6 +150,24 @@ class Measures:
             if isinstance(part, Own):
                 part.release(partials.column(self._place(index)))
 
+    def pack(self, partials: pa.Table) -> pa.Table:
+        """Give partials that can be kept: with objects themselves in place of their numbers."""
+        for index, part in enumerate(self.parts):
+            if isinstance(part, Own):
+                place = self._place(index)
+                packed = part.packed(partials.column(place))
+                partials = partials.set_column(place, partials.field(place).name, packed)
+        return partials
+
+    def unpack(self, partials: pa.Table) -> pa.Table:
+        """Give partials that were kept as partials of this subtask."""
+        for index, part in enumerate(self.parts):
+            if isinstance(part, Own):
+                place = self._place(index)
+                numbers = part.unpacked(partials.column(place))
+                partials = partials.set_column(place, self.schema.field(place), numbers)
+        return partials
+
     def _merged(self, partials: list[pa.RecordBatch], bucket: int | None) -> pa.RecordBatch:
         table = pa.Table.from_batches(partials, self.schema)
         keys = [table.column(name) for name in self.key_names]

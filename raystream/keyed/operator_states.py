@@ -95,10 +95,10 @@ class _State:
 
     def write(self) -> Section:
         if self._share is Share.BROADCAST:
-            _, columns = self._rows.write(self._cells)
+            _, columns = next(self._rows.write(self._cells))
         else:
             elements: list[Any] = self._cells.get(_HERE, [])
-            _, columns = self._rows.write(dict(enumerate(elements)))
+            _, columns = next(self._rows.write(dict(enumerate(elements))))
         return Section(PREFIX + self.descriptor.name, pa.table(columns), self._share)
 
     def read(self, kept: Section) -> None:

@@ -139,6 +139,12 @@ class PartialTable:
             runs.clear()
             level += 1
 
+    def prepend(self, partials: pa.RecordBatch) -> None:
+        """Add partials that came before all others; sorted by bucket, and owned by the table."""
+        if partials.num_rows:
+            self._levels.append([Run(partials, merged=False)])
+            self._fan_in.append(FAN_IN)
+
     def first_bucket(self) -> int | None:
         """Give the first bucket that has rows."""
         return min((run.first_bucket for run in self.runs()), default=None)

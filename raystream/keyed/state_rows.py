@@ -7,7 +7,7 @@ there for states with a ttl.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, TypeAlias
@@ -18,8 +18,10 @@ import pyarrow.compute as pc
 
 from raystream.errors import UserError
 from raystream.flow.key import canonical
-from raystream.keyed.cells import Cells, Expiring, ExpiringList
-from raystream.keyed.handles import entries
+from raystream.keyed.cells import ExpiringList
+from raystream.keyed.disk import Piece
+from raystream.keyed.disk_views import DiskMaps
+from raystream.keyed.handles import Cells, entries
 from raystream.keyed.value_type import ValueType
 
 Layout: TypeAlias = Literal["value", "list", "map"]
@@ -37,17 +39,19 @@ class StateRows:
     expires: bool
     make: Callable[[], Any]
 
-    def write(self, cells: Cells) -> tuple[list[Any], dict[str, pa.Array]]:
-        """Give the slot of each row, and the columns beside those of keys."""
-        slots, held = _held(cells)
-        match self.layout:
-            case "value":
-                written = [at_us for _, at_us in held]
-                return slots, self._columns([value for value, _ in held], written)
-            case "list":
-                return self._write_lists(slots, [value for value, _ in held])
-            case "map":
-                return self._write_maps(slots, [value for value, _ in held])
+    def write(self, cells: Cells) -> Iterator[tuple[list[Any], dict[str, pa.Array]]]:
+        """Give the slot of each row and the columns beside those of keys, in bounded pieces.
+
+        At least one piece, which has no rows where there are none.
+        """
+        for slots, values, written in _pieces(cells):
+            match self.layout:
+                case "value":
+                    yield slots, self._columns(values, written)
+                case "list":
+                    yield slots, self._lists(values)
+                case "map":
+                    yield self._maps(cells, slots, values, written)
 
     def read(self, table: pa.Table, slots: Sequence[Hashable], cells: Cells, now_us: int) -> None:
         """Put the rows of a snapshot into cells; without times they were written now."""
@@ -70,33 +74,31 @@ class StateRows:
             columns[WRITTEN] = pa.array(written, pa.int64())
         return columns
 
-    def _write_lists(
-        self, slots: list[Any], held: list[Any]
-    ) -> tuple[list[Any], dict[str, pa.Array]]:
+    def _lists(self, held: list[Any]) -> dict[str, pa.Array]:
         pairs = [one.written() if self.expires else [(0, value) for value in one] for one in held]
         offsets = np.zeros(len(pairs) + 1, np.int32)
         np.cumsum(list(map(len, pairs)), out=offsets[1:])
         flat = list(chain.from_iterable(pairs))
         columns = self._columns([value for _, value in flat], [at_us for at_us, _ in flat])
         starts = pa.array(offsets)
-        return slots, {name: _lists(starts, array) for name, array in columns.items()}
+        return {name: pa.ListArray.from_arrays(starts, array) for name, array in columns.items()}
 
-    def _write_maps(
-        self, slots: list[Any], held: list[Any]
+    def _maps(
+        self, cells: Cells, slots: list[Any], held: list[Any], written: list[Any]
     ) -> tuple[list[Any], dict[str, pa.Array]]:
-        each: list[Any] = []
-        keys: list[Any] = []
-        values: list[Any] = []
-        written: list[Any] = []
-        for slot, one in zip(slots, held, strict=True):
-            if isinstance(one, Expiring):
-                written.extend(at_us for _, _, at_us in one.written())
-            for key, value in entries(one):
-                each.append(slot)
-                keys.append(key)
-                values.append(value)
-        columns = {_key_name(self.keys): self.keys.write(keys)}
-        return each, columns | self._columns(values, written)
+        if isinstance(cells, DiskMaps):
+            # Each entry is a row there already.
+            rows = [slot for slot, _ in slots]
+            names = zip((name for _, name in slots), held, strict=True)
+            pairs = [value if type(name) is tuple else (name, value) for name, value in names]
+        else:
+            each = list(map(entries, held))
+            # What an entry was written at, not the map.
+            written = [at_us for one in held if self.expires for _, _, at_us in one.written()]
+            rows = [slot for slot, pairs in zip(slots, each, strict=True) for _ in pairs]
+            pairs = list(chain.from_iterable(each))
+        columns = {_key_name(self.keys): self.keys.write([key for key, _ in pairs])}
+        return rows, columns | self._columns([value for _, value in pairs], written)
 
     def _values(self, table: pa.Table) -> list[Any]:
         return self.values.read(self._column(table, _value_name(self.values), self.values))
@@ -144,22 +146,17 @@ class StateRows:
         )
 
 
-def _held(cells: Any) -> tuple[list[Any], list[tuple[Any, int | None]]]:
-    if isinstance(cells, Expiring):
-        alive = cells.written()
-        return [slot for slot, _, _ in alive], [(value, at_us) for _, value, at_us in alive]
-    return list(cells), [(value, None) for value in cells.values()]
+def _pieces(cells: Cells) -> Iterator[Piece]:
+    if isinstance(cells, dict):
+        return iter([(list(cells), list(cells.values()), [])])
+    return cells.pieces()
 
 
 def _put(cells: Any, slot: Hashable, value: Any, written_us: int) -> None:
-    if isinstance(cells, Expiring):
-        cells.put(slot, value, written_us)
-    else:
+    if isinstance(cells, dict):
         cells[slot] = value
-
-
-def _lists(offsets: pa.Array, values: pa.Array) -> pa.Array:
-    return pa.ListArray.from_arrays(offsets, values)
+    else:
+        cells.put(slot, value, written_us)
 
 
 def _value_name(kind: ValueType) -> str:

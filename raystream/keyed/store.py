@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, assert_never
 
+import numpy as np
 import pyarrow as pa
 
 from raystream.clock import Clock
+from raystream.config import Limits
 from raystream.contracts.aggregate import Aggregate
+from raystream.contracts.context import OpenContext
 from raystream.contracts.state import (
     AggregatingState,
     Descriptor,
@@ -24,9 +26,11 @@ from raystream.contracts.state import (
     ttl_us,
 )
 from raystream.errors import UserError
-from raystream.keyed.cells import Cells, Expiring, ExpiringList
+from raystream.keyed.disk import Disk
+from raystream.keyed.disk_timers import DiskTimers
 from raystream.keyed.handles import (
     AggregatingHandle,
+    Cells,
     Handle,
     ListHandle,
     MapHandle,
@@ -38,7 +42,9 @@ from raystream.keyed.key_form import KeyForm
 from raystream.keyed.namespaces import read_namespaces, write_namespaces
 from raystream.keyed.object_accumulators import Own, object_accumulator
 from raystream.keyed.snapshot import KEY_GROUP, Section, Share, Snapshot, keyed_section
+from raystream.keyed.state_cells import container, disk_cells, memory_cells
 from raystream.keyed.state_rows import Layout, StateRows
+from raystream.keyed.timers import Timers
 from raystream.keyed.value_type import ValueType
 
 PREFIX = "state:"
@@ -71,8 +77,12 @@ class KeyedStore:
         folder: str | None = None,
         *,
         operator: str = "",
+        cached_values_max: int = Limits().state_cached_values_max,
     ) -> None:
-        assert backend == "memory", f"no backend {backend}"
+        assert backend in ("memory", "disk"), f"no backend {backend}"
+        self._on_disk, self._folder = backend == "disk", folder
+        self._disk: Disk | None = None
+        self._cached_values_max = cached_values_max
         self._keys, self._clock, self._operator = keys, clock, operator
         self._max_parallelism = max_parallelism
         self._states: dict[str, _State] = {}
@@ -81,6 +91,26 @@ class KeyedStore:
         self._plain, self._spaced = Place(), Place()
         self._namespace: Hashable | None = None
         self._any_spaced = False
+
+    @classmethod
+    def of(cls, keys: KeyForm, ctx: OpenContext) -> KeyedStore:
+        """Make the store of an operator, where the job's configuration wants it."""
+        return cls(
+            keys,
+            ctx.clock,
+            ctx.max_parallelism,
+            ctx.limits.state_backend,
+            operator=ctx.operator,
+            cached_values_max=ctx.limits.state_cached_values_max,
+        )
+
+    def timers(self) -> Timers:
+        """Make timers for the same keys, which live where the state does."""
+        if not self._on_disk:
+            return Timers(self._keys, self._max_parallelism)
+        return DiskTimers(
+            self._keys, self._max_parallelism, self._open_disk(), self._cached_values_max
+        )
 
     def register(self, descriptor: Any, *, namespaced: bool = False) -> Any:
         """Give the handle of a state; its values may come from a snapshot, before or later.
@@ -141,15 +171,21 @@ class KeyedStore:
         """Let go of what is open."""
         self._states.clear()
         self._waiting.clear()
+        if self._disk is not None:
+            self._disk.close()
 
     def _section(self, state: _State) -> Section:
-        slots, columns = state.rows.write(state.cells)
-        ids = [slot[0] for slot in slots] if state.namespaced else slots
-        keys, hashes = self._keys.write(ids)
-        if state.namespaced:
-            keys |= write_namespaces([slot[1] for slot in slots])
+        tables, hashes = [], []
+        for slots, columns in state.rows.write(state.cells):
+            ids = [slot[0] for slot in slots] if state.namespaced else slots
+            keys, hashed = self._keys.write(ids)
+            if state.namespaced:
+                keys |= write_namespaces([slot[1] for slot in slots])
+            tables.append(pa.table(keys | columns))
+            hashes.append(hashed)
         name = PREFIX + state.descriptor.name
-        return keyed_section(name, pa.table(keys | columns), hashes, self._max_parallelism)
+        table = pa.concat_tables(tables)
+        return keyed_section(name, table, np.concatenate(hashes), self._max_parallelism)
 
     def _take_up(self, state: _State, table: pa.Table) -> None:
         ids, _ = self._keys.read(table)
@@ -173,9 +209,9 @@ class KeyedStore:
         values = ValueType(descriptor.type, name, self._operator)
         keys = ValueType(getattr(descriptor, "key_type", None), name, self._operator)
         at = self._spaced if namespaced else self._plain
-        cells: Any = {} if lives_us is None else Expiring(self._clock, lives_us)
-        layout: Layout = "value"
-        make: Any = None
+        layout = _layout(descriptor)
+        cells = self._cells(layout, lives_us, namespaced=namespaced)
+        make = container(layout, self._clock, lives_us)
         handle: Handle
         match descriptor:
             case ValueState(default=default):
@@ -186,17 +222,29 @@ class KeyedStore:
                 handle = _aggregating(descriptor, cells, at, values)
                 handle.arrivals = self._arrivals
             case ListState():
-                layout = "list"
-                make = list if lives_us is None else partial(ExpiringList, self._clock, lives_us)
                 handle = ListHandle(cells, at, values, make)
             case MapState():
-                layout = "map"
-                make = dict if lives_us is None else partial(Expiring, self._clock, lives_us)
                 handle = MapHandle(cells, at, keys, values, make)
             case _:
                 assert_never(descriptor)
         rows = StateRows(layout, keys, values, lives_us is not None, make)
         return _State(descriptor, namespaced, rows, cells, handle)
+
+    def _cells(self, layout: Layout, lives_us: int | None, *, namespaced: bool) -> Cells:
+        if not self._on_disk:
+            return memory_cells(self._clock, lives_us)
+        return disk_cells(self._open_disk(), layout, self._clock, lives_us, namespaced=namespaced)
+
+    def _open_disk(self) -> Disk:
+        if self._disk is None:
+            self._disk = Disk(self._folder, self._max_parallelism, self._cached_values_max)
+        return self._disk
+
+
+def _layout(descriptor: KeyedDescriptor) -> Layout:
+    if isinstance(descriptor, ListState):
+        return "list"
+    return "map" if isinstance(descriptor, MapState) else "value"
 
 
 def _aggregating(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from raystream.keyed.key_form import KeyForm
@@ -112,20 +113,18 @@ class Timers:
 
     def snapshot(self) -> list[Section]:
         """Give one keyed section of all timers: key, namespace, time, domain."""
-        ids, keys, spaces, times, domains = [], [], [], [], []
-        for domain, queue in self._queues.items():
-            for time_us, at in queue.moments.items():
-                for key_id, namespace, key in queue.in_order(time_us, at):
-                    ids.append(key_id)
-                    keys.append(key)
-                    spaces.append(namespace)
-                    times.append(time_us)
-                    domains.append(domain)
-        columns, hashes = self._keys.write(ids, keys)
-        columns |= write_namespaces(spaces)
-        columns["time"] = pa.array(times, pa.int64())
-        columns["domain"] = pa.array(domains, pa.string())
-        return [keyed_section(SECTION, pa.table(columns), hashes, self._max_parallelism)]
+        tables, hashes = [], []
+        for domain, timers in self._pieces():
+            columns, hashed = self._keys.write(
+                [timer.key_id for timer in timers], [timer.key for timer in timers]
+            )
+            columns |= write_namespaces([timer.namespace for timer in timers])
+            columns["time"] = pa.array([timer.time_us for timer in timers], pa.int64())
+            columns["domain"] = pa.array([domain] * len(timers), pa.string())
+            tables.append(pa.table(columns))
+            hashes.append(hashed)
+        table = pa.concat_tables(tables)
+        return [keyed_section(SECTION, table, np.concatenate(hashes), self._max_parallelism)]
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take up the timers of a snapshot."""
@@ -138,6 +137,11 @@ class Timers:
         # A loop over timers: they are Python objects.
         for row in zip(domains, times, ids, keys, spaces, strict=True):
             self.register(*row)
+
+    def _pieces(self) -> Iterator[tuple[Domain, list[Timer]]]:
+        """Give all timers, those of one moment in the order of firing."""
+        for domain, queue in self._queues.items():
+            yield domain, [timer for time_us in queue.moments for timer in queue.at(time_us)]
 
 
 class _Queue:
@@ -169,9 +173,24 @@ class _Queue:
             self.heap = list(self.moments)
             heapify(self.heap)
 
-    def in_order(self, time_us: int, at: Any) -> list[tuple[Any, Any, Any]]:
-        """Give key_id, namespace and key of each timer of a moment, in the order of firing."""
+    def at(self, time_us: int) -> list[Timer]:
+        """Give the timers of a moment in the order of firing."""
+        at = self.moments[time_us]
         if type(at) is not dict:
-            return [at]
-        timers = [(key_id, namespace, key) for (key_id, namespace), key in at.items()]
+            return [Timer(time_us, at[0], at[2], at[1])]
+        timers = [Timer(time_us, key_id, key, space) for (key_id, space), key in at.items()]
         return timers[::-1] if time_us in self.turned else timers
+
+    def take_later(self, keep: int) -> list[Timer]:
+        """Take the timers of all moments but the first ones, which have ``keep`` timers or more."""
+        kept, later = 0, []
+        for time_us in sorted(self.moments):
+            if kept < keep:
+                at = self.moments[time_us]
+                kept += len(at) if type(at) is dict else 1
+            else:
+                later += self.at(time_us)
+                self.turned.discard(time_us)
+                del self.moments[time_us]
+        self.heap = sorted(self.moments)
+        return later

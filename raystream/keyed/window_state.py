@@ -7,7 +7,7 @@ rows are taken, copied to each window they lie in, and merged at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,16 +84,63 @@ class WindowState:
         self._expanded = crowded and few and not self._panes.alone and not by_pane
         self._cover = ALONE if self._expanded else self._panes
         self._fired = grid.due(watermark_us)
+        # Rows for which later windows than the state's last have fired already, by that window.
+        self._ahead: list[tuple[int, pa.RecordBatch]] = []
 
     @property
     def row_count(self) -> int:
         """Rows that are held."""
-        return self._table.row_count
+        return self._table.row_count + sum(int(rows.num_rows) for _, rows in self._ahead)
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held."""
-        return self._table.nbytes
+        ahead = sum(int(rows.get_total_buffer_size()) for _, rows in self._ahead)
+        return self._table.nbytes + ahead
+
+    @property
+    def shares_panes(self) -> bool:
+        """Whether a bucket is a pane that may lie in several windows, and not a window."""
+        return not self._cover.alone
+
+    @property
+    def behind(self) -> bool:
+        """Whether windows that the watermark has made due may not have fired."""
+        return self.grid.due(self.watermark_us) > self._fired
+
+    def held(self) -> list[tuple[int, pa.RecordBatch]]:
+        """Give all rows in order of arrival, each with the last window that fired for them.
+
+        They are the state's own, by reference; nothing changes them.
+        """
+        rows = [(self._fired, run.live) for run in self._table.runs()]
+        return [*reversed(self._ahead), *rows]
+
+    def restore(
+        self,
+        held: Sequence[tuple[int | None, pa.RecordBatch]],
+        watermark_us: int,
+        *,
+        shares_panes: bool,
+    ) -> None:
+        """Take up rows, sorted by bucket, with the last window that fired for them.
+
+        None stands for rows whose buckets are windows: they have not fired. Those for which more
+        has fired than for others wait till all have come so far: no window fires twice for a row.
+        """
+        self.watermark_us = watermark_us
+        self._expanded = not shares_panes and not self._panes.alone
+        self._cover = ALONE if self._expanded else self._panes
+        # Where a bucket is a window, rows of those that have fired are gone: there is no harm in
+        # firing the others from the first on.
+        fired = [window for window, _ in held if window is not None]
+        self._fired = min([self.grid.due(watermark_us if shares_panes else MIN_TIME), *fired])
+        for window, rows in held:
+            if window is None or window <= self._fired:
+                self._table.prepend(rows)
+            else:
+                self._ahead.append((window, rows))
+        self._ahead.sort(key=lambda pair: pair[0])
 
     def admit(self, times_us: Int64s) -> Admitted:
         """Leave out rows that no window will take any more."""
@@ -135,9 +182,21 @@ class WindowState:
         """
         self.watermark_us = max(self.watermark_us, watermark_us)
         due = self.grid.due(watermark_us)
+        while due > self._fired:
+            taken = self._next(min([due, *(window for window, _ in self._ahead[:1])]))
+            if taken is not None:
+                return taken
+            self._catch_up()
+        return None
+
+    def _catch_up(self) -> None:
+        while self._ahead and self._ahead[0][0] <= self._fired:
+            # Of the rows of one key, those that are ahead are the oldest.
+            self._table.prepend(self._ahead.pop(0)[1])
+
+    def _next(self, due: int) -> pa.RecordBatch | None:
+        """Take the next step of windows up to one; None where all have fired."""
         bucket = self._table.first_bucket()
-        if due <= self._fired:
-            return None
         first = None if bucket is None else self._first_window(bucket)
         if first is None or first > due:
             self._fired = due

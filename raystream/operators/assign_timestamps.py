@@ -11,6 +11,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.watermark import Strategy
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, with_times
 from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
+from raystream.keyed.snapshot import Snapshot, restored_watermark, watermark_section
 from raystream.operators.operator import Operator
 from raystream.operators.timestamps import TimestampReader
 from raystream.operators.watermarks import cut, watermarks_of
@@ -53,6 +54,11 @@ class AssignTimestamps(Operator):
         self._reader.open(ctx)
         self._watermarks.open(ctx)
 
+    def restore(self, snapshot: Snapshot) -> None:
+        watermark_us = restored_watermark(snapshot)
+        assert watermark_us is not None, "a watermark is kept, be it the least"
+        self._watermark_us = watermark_us
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         times = self._reader.read(batch)
         marks = self._watermarks.marks(batch, times, self._watermark_us)
@@ -64,6 +70,9 @@ class AssignTimestamps(Operator):
 
     def output_watermark(self, time_us: int) -> int | None:
         return time_us if time_us == MAX_TIME else None
+
+    def snapshot(self) -> Snapshot:
+        return (watermark_section(self._watermark_us),)
 
     def close(self) -> None:
         """Close the functions that read time."""

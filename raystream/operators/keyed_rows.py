@@ -131,6 +131,15 @@ class Touched:
             if before is None or time_us > before:
                 latest[key] = time_us
 
+    def times(self) -> dict[Hashable, int]:
+        """Give the keys in order of first touch, with their latest event times; a copy."""
+        return dict(self._latest)
+
+    def restore(self, times: dict[Hashable, int]) -> None:
+        """Take up what ``times`` gave."""
+        self._latest.update(times)
+        self._timed = any(time_us != NO_TIME for time_us in times.values())
+
     def take(self, count: int) -> tuple[list[Hashable], Int64s | None]:
         """Give up to ``count`` keys, and forget them."""
         keys = list(islice(self._latest, count))

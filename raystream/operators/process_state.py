@@ -50,7 +50,7 @@ class ProcessState:
         self._descriptors: dict[str, Descriptor] = {}
         self._subtask = OperatorStates(ctx.operator)
         if keys is not None:
-            self._store = KeyedStore(keys, ctx.clock, ctx.max_parallelism, operator=ctx.operator)
+            self._store = KeyedStore.of(keys, ctx)
         self.select = no_key if self._store is None else self._store.select
         self.deselect()
 

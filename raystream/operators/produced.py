@@ -80,7 +80,9 @@ class Produced:
 
     def set_aside(self) -> None:
         """Let rows wait that cannot leave now; there may be more of them than a batch holds."""
-        rows = [(None, *pair) for pair in zip(self.stamps, self.values, strict=True)]
+        rows: list[tuple[str | None, int | None, Any]] = [
+            (None, *pair) for pair in zip(self.stamps, self.values, strict=True)
+        ]
         rows += [(tag, *pair) for tag, some in self._sides.items() for pair in some]
         # Last comes first: rows are then taken from the end, at no cost for those that stay.
         self._kept = rows[::-1] + self._kept

@@ -11,6 +11,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.sink import Sink, Writer, commits
 from raystream.errors import RaystreamError, SinkError
 from raystream.flow.batch import Batch, Columns
+from raystream.flow.changes import op_names
 from raystream.flow.element import Watermark
 from raystream.operators.operator import Operator
 
@@ -49,8 +50,10 @@ class SinkOperator(Operator):
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         assert self._writer is not None, "a sink is opened before it is written"
         rows = batch.visible if isinstance(batch, Columns) else batch.values
+        codes = batch.ops if isinstance(batch, Columns) else None
+        ops = None if codes is None else op_names(codes)
         with _translated(self._spec):
-            self._writer.write(Rows(rows, batch.timestamps))
+            self._writer.write(Rows(rows, batch.timestamps, ops))
         return iter(())
 
     def output_watermark(self, time_us: int) -> int | None:

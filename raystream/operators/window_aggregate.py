@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
+from raystream.contracts.window import GridWindow
 from raystream.errors import UserError
 from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s
 from raystream.flow.element import Watermark
@@ -18,6 +18,13 @@ from raystream.flow.window import WindowGrid
 from raystream.keyed.folding import Folding
 from raystream.keyed.measures import BUCKET, Measures, buckets_of
 from raystream.keyed.measures_parts import ARRIVAL
+from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
+from raystream.keyed.window_snapshot import (
+    restore_windows,
+    restored_waiting,
+    waiting_section,
+    window_snapshot,
+)
 from raystream.keyed.window_state import WindowState
 from raystream.operators.aggregate_function import GuardedAggregate
 from raystream.operators.operator import Operator
@@ -36,7 +43,7 @@ class WindowAggregateSpec:
     """
 
     keys: tuple[str, ...]
-    window: Window
+    window: GridWindow
     aggregates: tuple[Bound, ...]
     output: pa.Schema
     partial_input: bool = False
@@ -87,14 +94,21 @@ class WindowAggregate(Operator):
         self._folding = Folding(self._measures)
         self._late = ctx.metrics.counter(LATE_ROWS)
 
+    def restore(self, snapshot: Snapshot) -> None:
+        restore_windows(self._state, snapshot, self._measures.unpack)
+        self._waiting = restored_waiting(snapshot, self._measures.unpack)
+        self._arrived = restored_arrival(snapshot)
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         assert isinstance(batch, Columns), "a columnar operator takes columns"
+        if self._waiting is not None or self._state.behind:
+            # What was taken up in the middle of a firing: rows that come now are not part of it.
+            yield from self.on_watermark(self._state.watermark_us)
         if batch.num_rows:
             if self._spec.partial_input:
                 self._add_partials(batch.record)
             else:
                 self._add_rows(batch)
-        yield from ()
 
     def on_watermark(self, time_us: int) -> Iterator[Batch]:
         yield from self._results()
@@ -103,6 +117,13 @@ class WindowAggregate(Operator):
             # The loop's own name would keep the rows alive while the subtask is suspended.
             del taken
             yield from self._results()
+
+    def snapshot(self) -> Snapshot:
+        keys, groups, pack = self._spec.keys, self._ctx.max_parallelism, self._measures.pack
+        kept = window_snapshot(self._state, keys, self._measures.schema, groups, pack)
+        if self._waiting is not None:
+            kept += (waiting_section(self._waiting, keys, groups, pack),)
+        return (*kept, arrival_section(self._arrived)) if self._measures.needs_arrival else kept
 
     def close(self) -> None:
         self._waiting = None

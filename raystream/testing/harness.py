@@ -123,6 +123,10 @@ class Harness:
         if snapshot:
             self._operator.restore(snapshot)
 
+    def close(self) -> None:
+        """Close the function."""
+        self._operator.close()
+
     def _opened(self) -> ProcessRows:
         operator = self._build()
         operator.open(OpenContext(self._maker.name, clock=self._clock))

@@ -21,7 +21,7 @@ HOUR_US = 3_600_000_000
 WORDS = KeyForm.columns([pa.field("word", pa.string())])
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "disk"])
 def backend(request):
     return request.param
 
@@ -37,14 +37,16 @@ def opened(backend, clock, tmp_path):
     stores = []
 
     def make(keys=None, **named):
-        folder = str(tmp_path / str(len(stores)))
-        store = KeyedStore(keys or KeyForm.objects(), clock, 128, backend, folder, **named)
+        keys = keys or KeyForm.objects()
+        # Two values in use at a time: almost every look-up goes to disk.
+        store = KeyedStore(keys, clock, 128, backend, str(tmp_path), cached_values_max=2, **named)
         stores.append(store)
         return store
 
     yield make
     for store in stores:
         store.close()
+    assert not list(tmp_path.iterdir())
 
 
 def at(store, key):
@@ -434,3 +436,25 @@ def test_state_that_was_another_one_before_is_refused(opened, other):
     again = restored(opened, store)
     with pytest.raises(UserError, match='state "value" was kept as'):
         again.register(other)
+
+
+def test_a_typed_key_is_found_by_what_it_was_put_with(opened):
+    store = opened()
+    counts = store.register(rs.MapState("counts", key_type=pa.float64()))
+    at(store, "a")
+    counts.put(1, "one")
+    assert (counts.get(1), counts[1.0], 1 in counts) == ("one", "one", True)
+    counts.remove(1)
+    assert counts.is_empty()
+    with pytest.raises(UserError, match="state \"counts\" is of type double, and 'x'"):
+        counts.put("x", 1)
+
+
+def test_keys_of_other_columns_are_refused(opened):
+    store = opened(WORDS)
+    value = store.register(rs.ValueState("value"))
+    at(store, "a")
+    value.update(1)
+    other = restored(opened, store, KeyForm.columns([pa.field("user", pa.string())]))
+    with pytest.raises(UserError, match="kept by other keys: .*word.*, the key is user"):
+        other.register(rs.ValueState("value"))
