@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from raystream.connectors.memory import MemorySink, TableSink
+from raystream.contracts.batch import Batch as Rows
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import NO_TIME, Batch, Columns
+from raystream.flow.changes import op_names
 from raystream.flow.element import MAX_TIME, Side
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.operator import Operator, Output, Spec
@@ -29,13 +32,22 @@ class Recording:
 
     name: str
     told: Told = nobody
-    rows: list[Any] = field(default_factory=list)
+    changelog: tuple[str, ...] | None = None
     events: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._kept = MemorySink() if self.changelog is None else TableSink(self.changelog)
+
+    @property
+    def rows(self) -> list[Any]:
+        """The rows, or, of changes, the table that they end in."""
+        return self._kept.rows
 
     def batch(self, batch: Batch) -> None:
         """Take rows; those that have an event time stand with it in ``events``."""
         rows, times = values_of(batch), batch.timestamps
-        self.rows += rows
+        codes = batch.ops if isinstance(batch, Columns) else None
+        self._kept.receive(Rows(rows, times, None if codes is None else op_names(codes)))
         if times is None:
             self.events += rows
         else:
@@ -51,7 +63,7 @@ class Recording:
 
 def values_of(batch: Batch) -> list[Any]:
     """Give rows as Python values: dicts where the stream has columns."""
-    return to_rows(batch.record) if isinstance(batch, Columns) else batch.values
+    return to_rows(batch.visible) if isinstance(batch, Columns) else batch.values
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from raystream.testing.simulation import STEPS_MAX, Simulation
 from raystream.testing.source import Source
 from raystream.testing.staging import Director, Stage, check_sources
 
+_ROW_BATCH_ROWS_MAX = 64
+"""Functions pause after so many rows: what has no end is found soon, and tests are small."""
+
 
 class Run:
     """What a run has given."""
@@ -123,6 +126,10 @@ def simulate(
     steps_max: int = STEPS_MAX,
 ) -> Run:
     """Run a plan; ``target`` is the operator of a stream whose rows are wanted."""
+    limits = logical.limits
+    rows_max = min(limits.row_batch_rows_max, _ROW_BATCH_ROWS_MAX)
+    limits = dataclasses.replace(limits, row_batch_rows_max=rows_max)
+    logical = dataclasses.replace(logical, limits=limits)
     clock = SimulatedClock()
     simulation = Simulation(clock, seed, steps_max)
     stage = Director(sources, clock, seed, simulation.told, where).stage(logical, target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class SimulatedClock:
     """Processing time that starts at 0 and moves by ``pass_time`` alone.
@@ -14,12 +16,26 @@ class SimulatedClock:
         self._now_us = 0
         self._drift_us = 0
         self._awaited: list[int] = []  # bounded by the splits that wait
+        self._looks_left = 0
+        self._impatient: Callable[[], Exception] | None = None
 
     def now_us(self) -> int:
         return self._now_us
 
     def monotonic_us(self) -> int:
+        if self._impatient is not None:
+            self._looks_left -= 1
+            if self._looks_left < 0:
+                impatient, self._impatient = self._impatient, None
+                raise impatient()
         return self._now_us + self._drift_us
+
+    def be_patient(self, looks: int, impatient: Callable[[], Exception]) -> None:
+        """Be looked at so many times, then raise: a slice of work ends by the clock, which stands.
+
+        Each place to pause looks at the clock, so that a function that gives rows for ever ends.
+        """
+        self._looks_left, self._impatient = looks, impatient
 
     def await_time(self, time_us: int) -> None:
         """Ask for a processing time: until it is reached time may pass."""

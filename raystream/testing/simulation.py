@@ -7,6 +7,7 @@ timers in between fire in their order. When nobody waits for time either, the ru
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from raystream.contracts.source import Later
 from raystream.coordinator import events as job
@@ -26,6 +27,9 @@ _ERRANDS_MAX = 64
 """So many errands that lead to nothing, one after the other, and time may pass all the same."""
 
 _SHOWN_LINES = 12
+
+_STEPS_PER_LOOK, _LOOKS_MIN = 15, 100
+"""One step of a run may pause as often as a share of all steps, and so may work for long."""
 
 
 class Simulation:
@@ -51,6 +55,7 @@ class Simulation:
         Raises: JobFailed, also for a job that does not end.
         """
         self._taps = taps
+        looks = max(self._steps_max // _STEPS_PER_LOOK, _LOOKS_MIN)
         local = LocalJob(plan, self._clock, self._rng, self._happened)
         steps = 0
         try:
@@ -59,6 +64,7 @@ class Simulation:
                 steps += 1
                 if steps > self._steps_max:
                     raise self._endless(plan.job)
+                self._clock.be_patient(looks, partial(self._endless, plan.job))
                 if not local.advance() and not self._pass_time(local):
                     self._note("", "nothing is left to do")
                     local.finish()
@@ -102,6 +108,8 @@ class Simulation:
     def _endless(self, name: str) -> JobFailed:
         last = "\n".join(self.trace[-_SHOWN_LINES:])
         return JobFailed(
-            f'job "{name}" does not end: after {self._steps_max:,} steps it is here:\n{last}',
-            hint="a source without end needs a test source in its place: run(…, sources={name: …})",
+            f'job "{name}" does not end: a run has at most {self._steps_max:,} steps, and this one '
+            f"is here:\n{last}",
+            hint="a source without end needs a test source in its place: "
+            "run(…, sources={name: …}); a timer that sets itself again may have no end either",
         )

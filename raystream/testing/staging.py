@@ -57,7 +57,8 @@ class Director:
             if isinstance(node.spec, SourceSpec):
                 copied.spec = self._source(node, node.spec)
             if isinstance(node.spec, SinkSpec):
-                recording = sinks[node.name] = Recording(node.name, self.told)
+                changelog = node.inputs[0].node.type.changelog
+                recording = sinks[node.name] = Recording(node.name, self.told, changelog)
                 if self.sources is not None:
                     # The test's rows are not written anywhere else.
                     made[node] = _end(recording, inputs, node.name, node.where)
@@ -66,7 +67,7 @@ class Director:
             made[node] = copied
         stream = None
         if target is not None:
-            stream = Recording("stream", self.told)
+            stream = Recording("stream", self.told, target.type.changelog)
             ends.append(_end(stream, (Input(made[target]),), "recorded stream", self.where))
         sides: dict[str, list[Recording]] = {}
         for node in list(made.values()):
@@ -146,7 +147,7 @@ def _side_readers(
         name = f"{node.name} to {tag}"
         spec = SideOutputSpec(tag, type.wire, name, node.where)
         reader = LogicalNode("side_output", spec, type, (Input(node),), node.where, name=name)
-        recording = Recording(name, told)
+        recording = Recording(name, told, type.changelog)
         sides.setdefault(tag, []).append(recording)
         end = _end(recording, (Input(reader),), f"recorded {name}", node.where)
         found += [reader, end]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime, timezone
 
 import pyarrow as pa
 import pytest
@@ -34,7 +35,7 @@ class Odd(rs.KeyedProcessFunction):
         self.count.update(self.count.value() + 1)
         if self.due.value() is not None:
             ctx.timers.delete_processing_time(self.due.value())
-        self.due.update(ctx.timers.now() + 10 * S)
+        self.due.update(ctx.processing_time + 10 * S)
         ctx.timers.register_processing_time(self.due.value())
         if row["n"] % 2:
             ctx.output("odd", row["n"])
@@ -76,6 +77,25 @@ def test_a_window_fires_before_the_watermark_and_counts_no_late_row():
     run = T.run(counts.aggregate(n=rs.count()).select("k", "n"))
     fired = lambda second, n: T.At(second * S - 1, {"k": "a", "n": n})
     assert run.events == [fired(10, 2), closing, fired(20, 1), later]
+
+
+def test_a_row_within_lateness_fires_again_and_a_later_one_goes_aside():
+    at = lambda second, value: T.At(second * S, {"sensor": "x", "value": value})
+    start, end = (datetime.fromtimestamp(second, timezone.utc) for second in (0, 60))
+    fired = lambda mean: T.At(
+        60 * S - 1, {"sensor": "x", "window_start": start, "window_end": end, "mean": mean}
+    )
+    closing, gone = T.Watermark(60 * S - 1), T.Watermark(400 * S)
+    source = T.Source(
+        [at(1, 1.0), closing, at(2, 9.0), gone, at(3, 5.0), T.Open()],
+        schema=pa.schema({"sensor": pa.string(), "value": pa.float64()}),
+    )
+    means = rs.Job("t").source(source).key_by("sensor").window(rs.Tumbling("1m"))
+    means = means.allowed_lateness("5m").late_to("late").aggregate(mean=rs.mean("value"))
+    for seed in range(5):
+        run = T.run(means, seed=seed)
+        assert run.events == [fired(1.0), closing, fired(5.0), gone]
+        assert run.side("late") == [{"sensor": "x", "value": 5.0}]
 
 
 def test_the_end_fires_what_an_open_source_leaves():
@@ -124,6 +144,32 @@ def test_an_hour_of_silence_is_no_hour():
     assert len(run.trace) < 100
 
 
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_late_rows_are_there_though_nobody_reads_them(parallelism):
+    items = [T.At(1, {"k": "a", "n": 1}), T.Watermark(30), T.At(5, {"k": "b", "n": 7})]
+    late = (
+        rs.Job("t")
+        .source(T.Source(items, schema=SCHEMA))
+        .key_by("k")
+        .window(rs.Tumbling(10))
+        .late_to("late")
+        .aggregate(n=rs.count())
+    )
+    run = T.run(late, parallelism=parallelism)
+    assert run.side("late") == [{"k": "b", "n": 7}]  # with columns that no window reads
+    with pytest.raises(rs.UserError, match='did you mean "late"'):
+        run.side("latte")
+
+
+def test_changes_end_in_a_table():
+    source = T.Source(rows(("a", 1), ("b", 2), ("a", 3)), schema=SCHEMA)
+    counts = rs.Job("t").source(source).key_by("k").aggregate(n=rs.count(), emit="changes")
+    assert sorted(row["n"] for row in T.run(counts).rows) == [1, 2]
+    shown = T.run(counts.to_rows(op="op")).rows
+    assert {("a", 2), ("b", 1)} <= {(row["k"], row["n"]) for row in shown}
+    assert all("op" in row for row in shown)
+
+
 @pytest.mark.parametrize("parallelism", [1, 2, 3])
 def test_side_outputs_and_states_are_there_though_nobody_reads_them(parallelism):
     source = T.Source(splits=[rows(("a", 1), ("b", 2)), rows(("a", 3))], schema=SCHEMA)
@@ -148,8 +194,7 @@ def job_to_test():
     """A job as its script writes it: no test has been thought of."""
     job = rs.Job("counts", parallelism=2)
     strategy = rs.WatermarkStrategy("n")
-    read = job.source(rs.FileSource("no/such/*.parquet", schema=SCHEMA), watermark=strategy)
-    clicks = read.named("clicks")
+    clicks = job.from_items([], schema=SCHEMA, watermark=strategy).named("clicks")
     fine = clicks.filter(COL("n") >= 0)
     sums = fine.key_by("k").window(rs.Tumbling(10)).aggregate(total=rs.sum("n"))
     sums.select("k", "total").sink(rs.FileSink("/no/such/folder", "parquet")).named("sums")

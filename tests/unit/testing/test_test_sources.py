@@ -112,7 +112,7 @@ def test_a_watermark_strategy_reads_the_times_and_watermarks_add_to_its_own():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: T.Source(), "items or splits"),
+        (T.Source, "items or splits"),
         (lambda: T.Source([1], splits=[[1]]), "items or splits"),
         (lambda: T.Source("text"), "iterable of rows"),
         (lambda: T.Source(splits=[1]), "iterable of rows"),

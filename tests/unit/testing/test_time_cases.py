@@ -15,8 +15,8 @@ def timeline(*moments):
     count = 1 + max(split for split, *_ in moments)
     splits = [[] for _ in range(count)]
     for split, *items in moments:
-        for number, one in enumerate(splits):
-            one += items if number == split else []
+        splits[split] += items
+        for one in splits:
             one.append(T.Advance("1s"))
     return T.Source(splits=[[*one, T.Open()] for one in splits])
 
