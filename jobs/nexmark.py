@@ -118,7 +118,9 @@ def directories(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-QUERIES = {query.__name__: query for query in (q0, q1, q2, q5, q7, q12, q14, q18, q19, q21, q22)}
+QUERIES = {
+    query.__name__: query for query in (q0, q1, q2, q5, q7, q11, q12, q14, q18, q19, q21, q22)
+}
 
 
 class _Forget(rs.Writer):

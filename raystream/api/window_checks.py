@@ -12,7 +12,14 @@ from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.evictor import Evictor
 from raystream.contracts.functions import Function, check_function
 from raystream.contracts.trigger import Trigger
-from raystream.contracts.window import WINDOWS, Sliding, Tumbling, Window, needs_event_time
+from raystream.contracts.window import (
+    WINDOWS,
+    Cumulative,
+    Sliding,
+    Tumbling,
+    Window,
+    needs_event_time,
+)
 from raystream.contracts.window_unaligned import Session
 from raystream.graph.logical import LogicalNode, is_bounded
 
@@ -32,14 +39,38 @@ class Choices:
 def takes_columns(
     window: Window,
     choices: Choices,
-    aggregates: Mapping[str, Aggregate] | None,  # noqa: ARG001  columns take all of them so far
+    aggregates: Mapping[str, Aggregate] | None,
 ) -> bool:
     """Tell whether the operators of columns gather such windows; the others go row by row.
 
     ``aggregates`` None: the question is about ``top_k``.
     """
+    if isinstance(window, Session):
+        return _session_takes_columns(window, choices, aggregates)
+    if isinstance(window, Cumulative) and aggregates is None:
+        return False
+    if not isinstance(window, (Tumbling, Sliding, Cumulative)) or choices != Choices():
+        return False
+    return aggregates is not None or needs_event_time(window)
+
+
+def takes_objects(window: Window, choices: Choices) -> bool:
+    """Tell whether aggregates of objects are gathered by the panes of a grid."""
     grid = isinstance(window, Sliding) or (isinstance(window, Tumbling) and window.tz is None)
     return grid and needs_event_time(window) and choices == Choices()
+
+
+def _session_takes_columns(
+    window: Session, choices: Choices, aggregates: Mapping[str, Aggregate] | None
+) -> bool:
+    """Tell whether sessions are gathered in columns: those that are gone when they have fired.
+
+    The accumulators of a user's function are joined in order of arrival, which columns do not keep
+    over a session.
+    """
+    if aggregates is None or any(one.kind == "function" for one in aggregates.values()):
+        return False
+    return window.gap_us is not None and choices == Choices(late_tag=choices.late_tag)
 
 
 def check_window(

@@ -29,25 +29,28 @@ from raystream.api.window_checks import (
     reads_event_time,
     sees_rows,
     takes_columns,
+    takes_objects,
 )
 from raystream.contracts import evictors
-from raystream.contracts.aggregate import Aggregate
+from raystream.contracts.aggregate import Aggregate, Bound
 from raystream.contracts.evictor import Evictor
 from raystream.contracts.trigger import Trigger
 from raystream.contracts.window import (
     CountWindow,
+    Cumulative,
     GridWindow,
     Sliding,
     Tumbling,
     Window,
     is_timed,
 )
-from raystream.contracts.window_unaligned import Global, SlidingCount
+from raystream.contracts.window_unaligned import Global, Session, SlidingCount
 from raystream.flow.exchange import ToOne
 from raystream.flow.time import Duration, micros
 from raystream.graph.logical import Prepared, StreamType
 from raystream.operators.object_window import ObjectWindowSpec
 from raystream.operators.operator import Spec
+from raystream.operators.session_aggregate import SessionAggregateSpec
 from raystream.operators.window_aggregate import WindowAggregateSpec
 from raystream.operators.window_lists import Applying, Ranking
 from raystream.operators.window_outcomes import (
@@ -156,7 +159,7 @@ class WindowedStream:
         whole = takes_columns(self._window, self._choices, read)
         if columns.type.schema is None:
             check_object_aggregates(columns, read)
-            if whole:
+            if takes_objects(self._window, self._choices):
                 return self._of_objects(columns, read)
             outcome = Aggregating(tuple(read.items()))
             return self._by_row("window", columns, outcome, None)
@@ -170,8 +173,10 @@ class WindowedStream:
             outcome = Aggregating(of_columns(bound))
             return self._by_row("window", columns, outcome, made.schema, hidden)
         assert made.wire is not None, "aggregates of columns are columns"
+        if sees_rows(self._window, self._choices):
+            hidden.plain.update(columns.schema.names)
         with located(columns.where):
-            spec = WindowAggregateSpec(self._keys, self._grid, bound, made.wire)
+            spec = self._aggregate_spec(bound, made.wire, tuple(hidden.computed))
         prepared = hidden.prepared(self._keys)
         return self._keep("window", spec, made, columns.where, prepared)
 
@@ -254,13 +259,23 @@ class WindowedStream:
 
     @property
     def _grid(self) -> GridWindow:
-        assert isinstance(self._window, (Tumbling, Sliding)), "operators of columns take a grid"
+        assert isinstance(self._window, (Tumbling, Sliding, Cumulative)), (
+            "operators of columns take a grid"
+        )
         return self._window
 
     @property
     def _timed(self) -> bool:
         """Whether what comes out has event time."""
         return is_timed(self._window) or self._tip.node.type.timed
+
+    def _aggregate_spec(
+        self, bound: tuple[Bound, ...], output: pa.Schema, hidden: tuple[str, ...]
+    ) -> Spec:
+        if isinstance(self._window, Session):
+            tag = self._choices.late_tag
+            return SessionAggregateSpec(self._keys, self._window, bound, output, tag, hidden)
+        return WindowAggregateSpec(self._keys, self._grid, bound, output)
 
     def _of_objects(self, columns: StreamColumns, read: Mapping[str, Aggregate]) -> Stream:
         items = tuple(read.items())

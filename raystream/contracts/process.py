@@ -171,6 +171,20 @@ class BroadcastProcessFunction:
     What it learns from the broadcast rows it keeps in ``rs.BroadcastState``, which is the same in
     all subtasks because it is written in ``process_broadcast`` alone. Where the left stream is
     keyed, ``process`` has state and timers of its key.
+
+    >>> import raystream as rs
+    >>> class Above(rs.BroadcastProcessFunction):
+    ...     def open(self, ctx):
+    ...         self.limits = ctx.state(rs.BroadcastState("limits"))
+    ...     def process(self, row, ctx):
+    ...         yield from (name for name, limit in self.limits.items() if row > limit)
+    ...     def process_broadcast(self, limit, ctx):
+    ...         self.limits.put(limit["name"], limit["value"])
+    >>> it = rs.testing.harness(Above())
+    >>> it.push({"name": "low", "value": 5}, to="broadcast")
+    []
+    >>> it.push(7)
+    ['low']
     """
 
     def open(self, ctx: OpenContext) -> None:

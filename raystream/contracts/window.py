@@ -11,7 +11,9 @@ from raystream.contracts.window_lengths import TimeKind
 from raystream.contracts.window_unaligned import Global, Session, SlidingCount, TumblingCount
 from raystream.errors import PlanError
 from raystream.flow.time import Duration, micros
-from raystream.flow.window import WindowGrid
+from raystream.flow.window import Grid, WindowGrid
+from raystream.flow.window_cumulative import CumulativeGrid
+from raystream.flow.window_days import DayGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,10 @@ class Tumbling:
         return micros(self.offset)
 
     @property
-    def grid(self) -> WindowGrid:
+    def grid(self) -> Grid:
         """The same windows as arithmetic over arrays."""
-        assert self.tz is None, "local days are no grid: some have 23 hours"
+        if self.tz is not None:
+            return DayGrid(self.tz, self.size_us // lengths.DAY_US, self.offset_us)
         return WindowGrid(self.size_us, self.slide_us, self.offset_us)
 
 
@@ -142,9 +145,14 @@ class Cumulative:
     def offset_us(self) -> int:
         return micros(self.offset)
 
+    @property
+    def grid(self) -> CumulativeGrid:
+        """The same windows as arithmetic over arrays."""
+        return CumulativeGrid(self.size_us, self.step_us, self.offset_us)
 
-GridWindow: TypeAlias = Tumbling | Sliding
-"""Windows that arithmetic over arrays knows, those of local days excepted."""
+
+GridWindow: TypeAlias = Tumbling | Sliding | Cumulative
+"""Windows that arithmetic over arrays knows."""
 
 TimeWindow: TypeAlias = Tumbling | Sliding | Cumulative | Session
 """Windows with a start and an end."""

@@ -14,7 +14,6 @@ from raystream.flow.batch import EVENT_TIME
 from raystream.flow.exchange import Custom, Hash, ToOne
 from raystream.graph.chaining import chains
 from raystream.graph.flatten import FlatEdge, FlatGraph, FlatNode
-from raystream.keyed.measures_rules import two_phase
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
 from raystream.operators.columns import ColumnsSpec, Select, fuse, required_columns
 from raystream.operators.expressions import columns_used
@@ -81,7 +80,7 @@ def _split(graph: FlatGraph, node: FlatNode, edges: list[FlatEdge]) -> None:
     partial: Spec
     if schema is None:
         return
-    if isinstance(spec, WindowAggregateSpec) and two_phase(spec.aggregates):
+    if isinstance(spec, WindowAggregateSpec) and spec.two_phase:
         keys = [schema.field(key) for key in spec.keys]
         schema = partial_schema(keys, spec.window, spec.aggregates)
         partial = WindowPartialSpec(spec.keys, spec.window, spec.aggregates, schema)

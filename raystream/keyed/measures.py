@@ -19,7 +19,7 @@ from raystream.keyed.measures_function import Functions, Own
 from raystream.keyed.measures_grouping import Request, Values, group
 from raystream.keyed.measures_numeric import Count
 from raystream.keyed.measures_parts import Liftable, Part, Result, one_zero
-from raystream.keyed.measures_rules import parts_of
+from raystream.keyed.measures_rules import by_arrival, parts_of
 
 BUCKET = "__bucket"
 """The column of a partial table that tells the pane or the window of a row."""
@@ -33,6 +33,7 @@ class Measures:
 
     ``row_count`` adds a part that counts rows whatever the aggregates are. ``arrival``: partials of
     one key come from several panes, not in order of arrival; rows then need a column ``ARRIVAL``.
+    ``mixed``: nor do those of rows of one time.
     Raises: PlanError where an aggregate is not defined for the type of its column.
     """
 
@@ -44,13 +45,14 @@ class Measures:
         *,
         row_count: bool = False,
         arrival: bool = False,
+        mixed: bool = False,
     ) -> None:
         self.key_names = [field.name for field in keys]
         self.parts: list[Part] = []
         self._results: list[tuple[Result, list[int]]] = []
         if row_count:
             self._index_of(Count(None))
-        for bound in aggregates:
+        for bound in map(by_arrival, aggregates) if mixed else aggregates:
             parts, result = parts_of(bound, functions, arrival=arrival)
             self._results.append((result, [self._index_of(part) for part in parts]))
         self._starts = np.cumsum([0, *(len(part.types) for part in self.parts)]).tolist()

@@ -18,8 +18,8 @@ import pyarrow as pa
 from raystream.config import Limits
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
-from raystream.flow.window import ALONE, WindowGrid, expand
-from raystream.keyed.measures import BUCKET
+from raystream.flow.window import ALONE, Grid, Holds, expand
+from raystream.keyed.measures import BUCKET, buckets_of
 from raystream.keyed.partials import PartialTable
 
 
@@ -66,7 +66,7 @@ class WindowState:
 
     def __init__(
         self,
-        grid: WindowGrid,
+        grid: Grid,
         limits: Limits,
         holding: Holding,
         *,
@@ -82,7 +82,7 @@ class WindowState:
         crowded = holding.holds_objects or grid.panes > limits.pane_copies_max
         few = grid.copies <= limits.pane_copies_max
         self._expanded = crowded and few and not self._panes.alone and not by_pane
-        self._cover = ALONE if self._expanded else self._panes
+        self._cover: Holds = ALONE if self._expanded else self._panes
         self._fired = grid.due(watermark_us)
         # Rows for which later windows than the state's last have fired already, by that window.
         self._ahead: list[tuple[int, pa.RecordBatch]] = []
@@ -175,6 +175,16 @@ class WindowState:
         """Hold rows by bucket, sorted by bucket; they came after all others."""
         self._table.append(partials, merged=merged)
 
+    def next_end_us(self) -> int | None:
+        """Give the last instant of the next window that will fire; None: nothing is held."""
+        buckets = [int(buckets_of(rows)[0]) for _, rows in self._ahead]
+        bucket = self._table.first_bucket()
+        buckets += [] if bucket is None else [bucket]
+        if not buckets:
+            return None
+        window = self._first_window(min(buckets))
+        return int(self.grid.ends(np.array([min(window, MAX_TIME)]))[0]) - 1
+
     def take(self, watermark_us: int) -> pa.RecordBatch | None:
         """Take the next windows that a watermark makes due, in one bounded step; None: no more.
 
@@ -202,14 +212,24 @@ class WindowState:
             self._fired = due
             return None
         last = self._last_of_step(first, due)
-        stop = self._cover.start(last) + self._cover.span
+        stop = self._cover.stop(last)
         taken = self._merged(self._table.between(self._cover.start(first), stop), first, last)
         self._fired = last
         gone = self._table.drop_below(self._cover.start(last + 1))
+        if self._cover.nested and not self._holding.holds_objects:
+            self._join_panes(self._cover.start(last + 1), last)
         if self._holding.holds_objects and not self._cover.alone:
             for some in gone:
                 self._holding.release(some)
         return taken
+
+    def _join_panes(self, first: int, last: int) -> None:
+        """Make one pane of those that all later windows hold together, or not at all."""
+        views = self._table.between(first, last + 1)
+        if sum(view.num_rows for view in views):
+            joined = self._holding.merge_into(views, last)
+            self._table.drop_below(last + 1)
+            self._table.prepend(joined)
 
     def _first_window(self, bucket: int) -> int:
         return max(int(self._cover.first(np.array([bucket]))[0]), self._fired + 1)
@@ -217,8 +237,8 @@ class WindowState:
     def _last_of_step(self, first: int, due: int) -> int:
         """Give the last window of a step: as many as fit into its rows, one at least."""
         cover = self._cover
-        buckets, counts = self._table.row_counts(cover.start(due) + cover.span)
-        copied = np.cumsum(counts) * (-(-cover.span // cover.step))
+        buckets, counts = self._table.row_counts(cover.stop(due))
+        copied = np.cumsum(counts) * cover.copies
         fits = int(np.searchsorted(copied, self._rows_max, side="right"))
         if fits == len(buckets):
             return min(due, int(cover.last(buckets[-1:])[0]))
@@ -244,12 +264,11 @@ class WindowState:
 
     def _window(self, window: int) -> pa.RecordBatch:
         """Merge what lies in one window; its panes lie side by side, so nothing is copied."""
-        start = self._cover.start(window)
-        views = self._table.between(start, start + self._cover.span)
+        views = self._table.between(self._cover.start(window), self._cover.stop(window))
         return self._holding.merge_into(views, window)
 
 
-def panes_of(grid: WindowGrid, times_us: Int64s) -> Int64s | int:
+def panes_of(grid: Grid, times_us: Int64s) -> Int64s | int:
     """Give the pane of each time, or the one pane of all.
 
     Shapes: times_us int64 [n], n > 0 -> int64 [n] or int.
@@ -258,13 +277,13 @@ def panes_of(grid: WindowGrid, times_us: Int64s) -> Int64s | int:
     return first if first == last else grid.panes_of(times_us)
 
 
-def admit(grid: WindowGrid, times_us: Int64s, watermark_us: int) -> Admitted:
+def admit(grid: Grid, times_us: Int64s, watermark_us: int) -> Admitted:
     """Leave out rows whose windows have all fired, and rows that lie in no window.
 
     Only the former are late.
     Shapes: times_us int64 [n], n > 0.
     """
-    live_us = grid.start_of(grid.due(watermark_us) + 1)
+    live_us = grid.live_us(watermark_us)
     late: npt.NDArray[np.bool_] | None = None
     if int(times_us.min()) < live_us:
         # What is beyond int64 is later than every row.

@@ -30,7 +30,8 @@ from raystream.keyed.snapshot import (
 from raystream.keyed.window_state import admit
 from raystream.operators.keyed_rows import over_rows
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import LATE_ROWS, event_times
+from raystream.operators.window_aggregate import LATE_ROWS
+from raystream.operators.window_times import event_times
 
 Accumulators: TypeAlias = tuple[Any, list[Any]]
 """A key, and the accumulator of each aggregate."""

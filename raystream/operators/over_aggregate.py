@@ -28,7 +28,8 @@ from raystream.keyed.snapshot import (
 )
 from raystream.operators.aggregate_function import GuardedAggregate
 from raystream.operators.operator import Operator, Output
-from raystream.operators.window_aggregate import LATE_ROWS, describe_aggregate, event_times
+from raystream.operators.window_aggregate import LATE_ROWS, describe_aggregate
+from raystream.operators.window_times import event_times
 
 _TIME = "__time"
 """Where the rows of a stream without event time keep their order."""

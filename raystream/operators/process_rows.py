@@ -7,6 +7,7 @@ is held is part of the snapshot as the rows that it gives.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -112,13 +113,18 @@ class ProcessRows(Operator):
         )
         self._ctx = ProcessContext(ctx.clock, _NO_KEY, self._produced.aside)
         self._key_timers: TimerService = _NO_KEY
-        if plan.keys is not None:
-            self._timers = Timers(plan.keys, ctx.max_parallelism)
-            self._key_timers = KeyTimers(self._timers, self._ctx)
         shared = any(port.method == "process_broadcast" for port in plan.ports)
         self._state = ProcessState(plan.keys, ctx, shared=shared)
+        self._timers = self._state.timers
+        if self._timers is not None:
+            self._key_timers = KeyTimers(self._timers, self._ctx)
         told = dataclasses.replace(ctx, state=self._state.register)
-        self._opened = open_function(plan.function, told, operator=plan.operator, where=plan.where)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._state.close)
+            self._opened = open_function(
+                plan.function, told, operator=plan.operator, where=plan.where
+            )
+            undo.pop_all()
         instance = self._opened.instance
         self._calls = [getattr(instance, port.method) for port in plan.ports]
         self._on_timer: Callable[..., Any] = getattr(instance, "on_timer", no_rows)
@@ -126,8 +132,6 @@ class ProcessRows(Operator):
     def restore(self, snapshot: Snapshot) -> None:
         self._produced.restore(snapshot)
         self._state.restore(snapshot)
-        if self._timers is not None:
-            self._timers.restore(snapshot)
         watermark_us = restored_watermark(snapshot)
         if watermark_us is not None:
             self._ctx.watermark = watermark_us
@@ -138,8 +142,6 @@ class ProcessRows(Operator):
             self._guarded(partial(self._pull, self._held))
             self._produced.set_aside()
         parts = [*self._produced.snapshot(), *self._state.snapshot()]
-        if self._timers is not None:
-            parts += self._timers.snapshot()
         if self._ctx.watermark > MIN_TIME:
             parts.append(watermark_section(self._ctx.watermark))
         return tuple(parts)
@@ -158,8 +160,10 @@ class ProcessRows(Operator):
         if self._opened is not None:
             plan, opened = self._plan, self._opened
             self._opened = None
-            close_function(opened, operator=plan.operator, where=plan.where)
-            self._state.close()
+            try:
+                close_function(opened, operator=plan.operator, where=plan.where)
+            finally:
+                self._state.close()
 
     # What comes in ---------------------------------------------------------------------------
 

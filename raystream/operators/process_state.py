@@ -20,6 +20,7 @@ from raystream.keyed.key_form import KeyForm
 from raystream.keyed.operator_states import OperatorStates
 from raystream.keyed.snapshot import Section, Snapshot, section
 from raystream.keyed.store import PREFIX, KeyedStore
+from raystream.keyed.timers import Timers
 
 
 class _NoKey:
@@ -38,19 +39,21 @@ _NO_KEY: Final = _NoKey()
 class ProcessState:
     """What ``ctx.state(descriptor)`` gives, and what is kept of it.
 
-    ``keys`` None: rows have no key, so there is no keyed state. With ``shared`` a broadcast state
-    is read-only unless ``writable``.
+    ``keys`` None: rows have no key, so there is no keyed state, and no ``timers``. With ``shared``
+    a broadcast state is read-only unless ``writable``.
     """
 
     def __init__(self, keys: KeyForm | None, ctx: OpenContext, *, shared: bool) -> None:
         self.writable = False
         self._keys = keys
         self._shared = shared
-        self._store = None
+        self._store: KeyedStore | None = None
+        self.timers: Timers | None = None
         self._descriptors: dict[str, Descriptor] = {}
         self._subtask = OperatorStates(ctx.operator)
         if keys is not None:
             self._store = KeyedStore.of(keys, ctx)
+            self.timers = self._store.timers()
         self.select = no_key if self._store is None else self._store.select
         self.deselect()
 
@@ -101,12 +104,15 @@ class ProcessState:
         return _by_key(self._store, self._keys, descriptor)
 
     def snapshot(self) -> list[Section]:
-        kept = [] if self._store is None else self._store.snapshot()
-        return kept + self._subtask.snapshot()
+        kept = self._subtask.snapshot()
+        if self._store is not None and self.timers is not None:
+            kept += self._store.snapshot() + self.timers.snapshot()
+        return kept
 
     def restore(self, snapshot: Snapshot) -> None:
-        if self._store is not None:
+        if self._store is not None and self.timers is not None:
             self._store.restore(snapshot)
+            self.timers.restore(snapshot)
         self._subtask.restore(snapshot)
 
     def close(self) -> None:

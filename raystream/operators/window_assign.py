@@ -40,7 +40,7 @@ def assigner(
     assign: Assign
     match window:
         case Tumbling(tz=None):
-            assign = _tumbling(window.size_us, window.offset_us)
+            assign = _sliding(window.size_us, window.size_us, window.offset_us)
         case Tumbling():
             assert window.tz is not None, "all others were seen"
             assign = LocalDays(window.tz, window.size_us // DAY_US, window.offset_us)
@@ -64,21 +64,19 @@ def _all_of_time(_time_us: int) -> list[Bounds]:
     return [ALL_OF_TIME]
 
 
-def _tumbling(size_us: int, offset_us: int) -> Assign:
-    def assign(time_us: int) -> list[Bounds]:
-        start = time_us - (time_us - offset_us) % size_us
-        return [bounded(start, start + size_us)]
-
-    return assign
-
-
 def _sliding(size_us: int, slide_us: int, offset_us: int) -> Assign:
+    # Rows of about one time lie in the same windows: those of the last row are at hand.
+    known, windows = (0, -1), list[Bounds]()
+
     def assign(time_us: int) -> list[Bounds]:
+        nonlocal known, windows
         last = time_us - (time_us - offset_us) % slide_us
         # The least start that is above time - size.
         first = last - (last - (time_us - size_us) - 1) // slide_us * slide_us
-        starts = range(first, last + 1, slide_us)
-        return [bounded(start, start + size_us) for start in starts]
+        if known != (first, last):
+            starts = range(first, last + 1, slide_us)
+            known, windows = (first, last), [bounded(start, start + size_us) for start in starts]
+        return windows
 
     return assign
 

@@ -16,7 +16,7 @@ from raystream.contracts.window import is_timed, needs_event_time
 from raystream.contracts.window_lengths import LENGTH_US_MAX
 from raystream.contracts.window_unaligned import Session
 from raystream.errors import ConfigError, UserFunctionError
-from raystream.flow.element import MAX_TIME
+from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.time import micros
 from raystream.keyed.snapshot import (
     Section,
@@ -55,9 +55,7 @@ class Gathering:
         self._by_event = needs_event_time(spec.window)
         self._timed = is_timed(spec.window)
         self._seen = spec.layout.seen
-        self._store = KeyedStore(
-            spec.key_form, ctx.clock, ctx.max_parallelism, operator=ctx.operator
-        )
+        self._store = KeyedStore.of(spec.key_form, ctx)
         self._timers = Timers(spec.key_form, ctx.max_parallelism)
         self._rule = spec.outcome.open(ctx, spec.layout)
         self._contents = contents(self._store, self._rule, spec.evictor_or_default, spec.layout)
@@ -65,6 +63,8 @@ class Gathering:
         # The trigger that nearly all windows have asks for one timer a window, and for no more.
         self._plain = type(self._trigger) is EventTime and self._by_event
         self._ctx = WindowTriggerContext(ctx, self._store, self._timers)
+        self._gone_to = MIN_TIME
+        """Windows that end by then take no more rows."""
         self._arrived = 0
         self._close = [self._rule.close]
         self._place: Callable[[Any, Any, Held, int], bool]
@@ -101,10 +101,10 @@ class Gathering:
 
     def _assigned(self, key_id: Any, key: Any, held: Held, when: int) -> bool:
         """Put a row into each window of its time that is not gone; False: all are."""
-        windows = self._assign(when)
+        windows, gone_to = self._assign(when), self._gone_to
         kept = not windows  # what lies in no window is not late
         for bounds in windows:
-            if not self._gone(bounds):
+            if bounds[1] > gone_to:
                 kept = True
                 self._add(key_id, key, held, bounds, bounds)
         return kept
@@ -113,7 +113,7 @@ class Gathering:
         """Put a row into the session that it opens, continues or bridges; False: it is gone."""
         assert self._sessions is not None, "rows join sessions"
         joined = self._sessions.join(bounded(when, when + self._gap(held[0])))
-        if self._gone(joined.session):
+        if joined.session[1] <= self._gone_to:
             return False
         if not joined.unchanged:
             self._sessions.write(joined)
@@ -153,6 +153,8 @@ class Gathering:
                 self._act(TriggerResult.FIRE, key, bounds, home)
             elif new:
                 self._timers.register("event", bounds[1] - 1, key_id, key, bounds)
+            else:
+                return  # the window has its timers
         else:
             self._ctx.at(key_id, key, bounds)
             row, time_us, _ = held
@@ -169,7 +171,10 @@ class Gathering:
 
     def advance(self, watermark_us: int) -> None:
         """Let event time go on, before anything fires."""
-        self._ctx.watermark = max(self._ctx.watermark, watermark_us)
+        watermark_us = self._ctx.watermark = max(self._ctx.watermark, watermark_us)
+        # At the end of time everything is gone, also what ends beyond it.
+        last = MAX_TIME if watermark_us == MAX_TIME else watermark_us - self._lateness_us
+        self._gone_to = last + 1 if self._by_event else MIN_TIME
 
     def timer_due_us(self) -> int | None:
         """Tell the next processing time at which something happens."""
@@ -215,12 +220,6 @@ class Gathering:
 
     # Windows
 
-    def _gone(self, bounds: Bounds) -> bool:
-        """Tell whether a window takes no more rows."""
-        return self._by_event and (
-            min(bounds[1] - 1 + self._lateness_us, MAX_TIME) <= self._ctx.watermark
-        )
-
     def _cleanup(self, bounds: Bounds) -> tuple[Domain, int] | None:
         """Give the moment when a window is forgotten; None: never."""
         if bounds == ALL_OF_TIME:
@@ -265,7 +264,7 @@ class Gathering:
         self._store.restore(snapshot)
         self._timers.restore(snapshot)
         if (watermark_us := restored_watermark(snapshot)) is not None:
-            self._ctx.watermark = watermark_us
+            self.advance(watermark_us)
         if (arrivals := section(snapshot, _ARRIVALS)) is not None:
             # Greater than those of all rows that are held, whichever subtask had taken them.
             self._arrived = int(np.max(arrivals.column("arrivals").to_numpy()))

@@ -25,7 +25,8 @@ from raystream.keyed.measures_rules import two_phase
 from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
 from raystream.keyed.window_state import panes_of
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import describe_aggregate, event_times
+from raystream.operators.window_aggregate import describe_aggregate
+from raystream.operators.window_times import event_times
 
 _LATEST = Bound(EVENT_TIME, "max", pa.int64(), EVENT_TIME, pa.int64())
 """The event time of a partial: that of its last row."""
@@ -69,8 +70,9 @@ def partial_schema(
 def _measures(
     keys: Sequence[pa.Field], window: GridWindow, aggregates: Sequence[Bound]
 ) -> Measures:
-    arrival = not window.grid.cover.alone
-    return Measures(keys, [*aggregates, _LATEST], row_count=True, arrival=arrival)
+    cover = window.grid.cover
+    aggregates = [*aggregates, _LATEST]
+    return Measures(keys, aggregates, row_count=True, arrival=not cover.alone, mixed=cover.nested)
 
 
 class WindowPartial(Operator):

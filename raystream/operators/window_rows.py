@@ -27,11 +27,12 @@ from raystream.keyed.key_form import KeyForm
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.keyed_rows import make_batch, over_rows
 from raystream.operators.operator import Operator, Output
-from raystream.operators.window_aggregate import LATE_ROWS, event_times
+from raystream.operators.window_aggregate import LATE_ROWS
 from raystream.operators.window_firing import Firing
 from raystream.operators.window_gathering import Gathering
 from raystream.operators.window_outcomes import Layout, Outcome
 from raystream.operators.window_rows_read import read_rows
+from raystream.operators.window_times import event_times
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,8 @@ from raystream.keyed.window_snapshot import (
 )
 from raystream.keyed.window_state import WindowState
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import LATE_ROWS, event_times
+from raystream.operators.window_aggregate import LATE_ROWS
+from raystream.operators.window_times import event_times
 
 _RANK = "__rank"
 """The rank of rows that had fired, and not gone out, when they were kept."""

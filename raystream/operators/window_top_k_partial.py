@@ -13,7 +13,7 @@ from raystream.flow.element import Watermark
 from raystream.keyed.measures import BUCKET
 from raystream.keyed.top_rows import TopRows
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import event_times
+from raystream.operators.window_times import event_times
 from raystream.operators.window_top_k import WindowTopKSpec
 
 

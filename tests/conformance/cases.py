@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import cases_ends
+import cases_grids
 import cases_keyed
 import cases_per_key
 import cases_process
 import cases_rows
+import cases_sessions
 import cases_window_rows
 import cases_windows
 
@@ -16,7 +18,11 @@ CASES = {
     **cases_per_key.CASES,
     **cases_process.CASES,
     **cases_rows.CASES,
+    **cases_sessions.CASES,
     **cases_window_rows.CASES,
     **cases_windows.CASES,
 }
 """By module of ``raystream.operators``."""
+
+for module, more in cases_grids.CASES.items():
+    CASES[module] = [*CASES[module], *more]

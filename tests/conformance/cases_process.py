@@ -33,8 +33,8 @@ from raystream.operators.broadcast_process import BroadcastProcessSpec
 from raystream.operators.co_process import CoProcessSpec
 from raystream.operators.process import ProcessSpec
 
-STORY = story(50, seed=21)
-UNTIMED = story(50, seed=22, timed=False)
+STORY = story(30, seed=21)
+UNTIMED = story(30, seed=22, timed=False)
 OUT = pa.schema([("what", pa.string()), ("k", pa.string()), ("n", pa.int64())])
 OUT_WIRE = wire_schema(OUT, timed=True)
 

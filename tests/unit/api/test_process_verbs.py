@@ -283,3 +283,18 @@ def test_map_with_state_checks_the_type_of_its_state():
         with pytest.raises(rs.RaystreamError) as error:
             keyed.map_with_state(lambda n, row: (n, n), 0, **arguments)
         assert "test_process_verbs.py" in error.value.where
+
+
+def test_rows_of_an_input_without_event_time_have_none_beside_those_that_have_some():
+    class Both(rs.CoProcessFunction):
+        def process_left(self, row, ctx):
+            yield {"k": "left", "seen": ctx.timestamp}
+
+        def process_right(self, row, ctx):
+            yield {"k": "right", "seen": ctx.timestamp}
+
+    job = rs.Job("t")
+    timed = job.from_items([1], timestamps=[5])
+    met = timed.connect(job.from_items([2])).process(Both(), OUT)
+    rows = met.map(lambda row: (row["k"], row["seen"])).collect()
+    assert sorted(rows) == [("left", 5), ("right", None)]
