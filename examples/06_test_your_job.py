@@ -20,7 +20,9 @@ def test_a_payment_that_comes_too_late_is_not_counted() -> None:
         return T.At(second * SECOND, {"user": "ann", "amount": amount})
 
     minute_is_over = T.Watermark(60 * SECOND - 1)
-    source = T.Source([paid(1, 5), paid(59, 2), minute_is_over, paid(30, 9)], schema=SCHEMA)
+    source = T.Source(
+        [paid(1, 5), paid(59, 2), minute_is_over, paid(30, 9), T.Open()], schema=SCHEMA
+    )
     payments = rs.Job("spending").source(source)
     for seed in range(10):  # each seed is another order of everything that has none
         run = T.run(spending(payments), seed=seed, parallelism=1 + seed % 2)

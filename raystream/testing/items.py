@@ -12,6 +12,9 @@ from raystream.errors import ConfigError
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.time import Duration, Instant, micros
 
+MAX = MAX_TIME
+"""The watermark of an input that has ended: ``Watermark(MAX)``."""
+
 
 @dataclass(frozen=True, slots=True)
 class At:

@@ -11,7 +11,7 @@ from raystream.contracts.batch import Batch as Rows
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import NO_TIME, Batch, Columns
 from raystream.flow.changes import op_names
-from raystream.flow.element import MAX_TIME, Side
+from raystream.flow.element import MIN_TIME, Side
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.operator import Operator, Output, Spec
 from raystream.operators.process_rows import ProcessRows
@@ -84,17 +84,20 @@ class RecordSpec:
 
 
 class Recorder(Operator):
-    """The end of a stream in a test. That input has ended is no word of a test: it is not noted."""
+    """The end of a stream in a test."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
+        self._watermark_us = MIN_TIME
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         self._recording.batch(batch)
         return iter(())
 
     def on_watermark(self, time_us: int) -> Iterator[Output]:
-        if time_us < MAX_TIME:
+        # The end of input brings MAX, also where a source has said so itself.
+        if time_us > self._watermark_us:
+            self._watermark_us = time_us
             self._recording.word(Watermark(time_us))
         return iter(())
 

@@ -42,8 +42,8 @@ class Run:
         """What came out of the stream, or into the only sink, in order.
 
         Rows stand as ``At(ts, row)`` where they have an event time, else alone; ``Watermark(ts)``,
-        ``Idle()`` and ``Active()`` stand between them. The watermark of the end is not shown: what
-        a source gives, without its ``Open()``, is what comes out if nothing is done to it.
+        ``Idle()`` and ``Active()`` stand between them. An input that ends says so by
+        ``Watermark(MAX)``, one that is left ``Open()`` does not.
         """
         return self._main.events
 
@@ -103,7 +103,8 @@ def run(
 
     >>> import raystream as rs
     >>> T = rs.testing
-    >>> words = rs.Job("words").source(T.Source([T.At(3, "a"), T.Watermark(3), T.At(5, "b")]))
+    >>> items = [T.At(3, "a"), T.Watermark(3), T.At(5, "b"), T.Open()]
+    >>> words = rs.Job("words").source(T.Source(items))
     >>> T.run(words.map(str.upper)).events
     [At(ts=3, row='A'), Watermark(ts=3), At(ts=5, row='B')]
     """

@@ -58,12 +58,22 @@ def test_what_goes_in_comes_out_in_the_same_words():
     ]
     for seed in range(5):
         run = T.run(rs.Job("t").source(T.Source(items)), seed=seed)
-        assert run.events == [*items[:7], T.Active(), items[7]]  # a row says so too
+        # A row says that the split is active, and the end of input that no row will come.
+        assert run.events == [*items[:7], T.Active(), items[7], T.Watermark(T.MAX)]
         assert run.rows == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_the_end_is_said_once(parallelism):
+    splits = [[T.At(1, "a")], [T.At(2, "b"), T.Watermark(T.MAX)]]
+    for seed in range(5):
+        ended = rs.Job("t").source(T.Source(splits=splits))
+        events = T.run(ended, seed=seed, parallelism=parallelism).events
+        assert (len(events), events[-1]) == (3, T.Watermark(T.MAX))
+
+
 def test_rows_without_time_stand_alone():
-    run = T.run(rs.Job("t").source(T.Source([1, T.Watermark(4), 2])))
+    run = T.run(rs.Job("t").source(T.Source([1, T.Watermark(4), 2, T.Open()])))
     assert run.events == [1, T.Watermark(4), 2]
 
 
@@ -257,7 +267,7 @@ def test_a_test_source_has_event_time_where_the_jobs_own_has():
     plain = rs.Job("t").from_items(["x"]).named("x")
     with pytest.raises(rs.PlanError, match="write the rows alone"):
         T.run(plain, sources={"x": T.Source([T.At(1, "y")])})
-    assert T.run(timed, sources={"x": T.Source([T.At(3, "y")])}).events == [T.At(3, "y")]
+    assert T.run(timed, sources={"x": T.Source([T.At(3, "y"), T.Open()])}).events == [T.At(3, "y")]
 
 
 def test_rows_of_several_sinks_are_asked_for_by_name():
@@ -293,3 +303,33 @@ def test_seeds_read_splits_in_different_orders_and_never_the_rows_of_one():
             assert [n for name, n in given if name == split] == [0, 1, 2, 3]
         orders.add(tuple(name for name, _ in given))
     assert len(orders) > 5
+
+
+class Rules(rs.BroadcastProcessFunction):
+    """Gives the rules whose limit a key's total is above."""
+
+    def open(self, ctx):
+        self.rules = ctx.state(rs.BroadcastState("rules"))
+        self.total = ctx.state(rs.ValueState("total", default=0))
+
+    def process_broadcast(self, rule, ctx):
+        self.rules.put(rule["k"], rule["n"])
+
+    def process(self, payment, ctx):
+        self.total.update(self.total.value() + payment["n"])
+        for rule, limit in self.rules.items():
+            if self.total.value() > limit:
+                yield (ctx.key, rule)
+
+
+@pytest.mark.parametrize("parallelism", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_sources_wait_for_each_other_on_one_clock(seed, parallelism):
+    job = rs.Job("t")
+    payments = job.source(T.Source([T.Advance("1s"), *rows(("u", 5), ("v", 15))], schema=SCHEMA))
+    rules = job.source(T.Source(rows(("large", 10)), schema=SCHEMA))
+    watched = payments.key_by("k").connect(rules.broadcast()).process(Rules()).uid("rules")
+    run = T.run(watched, seed=seed, parallelism=parallelism)
+    assert run.rows == [("v", "large")]
+    assert run.state("rules", "rules") == {"large": 10}
+    assert run.state("rules", "total") == {"u": 5, "v": 15}

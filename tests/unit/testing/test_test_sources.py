@@ -98,7 +98,7 @@ def test_an_open_source_has_no_end():
 
 
 def test_a_watermark_strategy_reads_the_times_and_watermarks_add_to_its_own():
-    rows = [{"k": "a", "n": 5}, T.Watermark(30), {"k": "b", "n": 20}, T.Watermark(10)]
+    rows = [{"k": "a", "n": 5}, T.Watermark(30), {"k": "b", "n": 20}, T.Watermark(10), T.Open()]
     strategy = rs.WatermarkStrategy("n", out_of_orderness=2)
     run = T.run(stream(T.Source(rows, schema=SCHEMA), watermark=strategy))
     assert run.events == [

@@ -49,6 +49,13 @@ def test_a_split_that_has_ended_holds_nothing_back(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_an_idle_split_brings_nothing_new_from_one_that_has_ended(seed):
+    idle = [W(3), T.Advance("2s"), T.Idle(), T.Advance("1s"), T.Active(), W(6)]
+    source = T.Source(splits=[[W(5), T.Advance("1s")], idle])
+    assert events(source, seed) == [W(3), T.Idle(), T.Active(), W(6), W(T.MAX)]
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_a_split_without_a_word_holds_time_until_it_has_been_silent_for_its_idleness(seed):
     strategy = rs.WatermarkStrategy(lambda row: row, idleness="10s")
     splits = [
