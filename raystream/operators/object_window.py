@@ -159,8 +159,10 @@ class ObjectWindow(Operator):
         self, left: Iterator[Any], batch: Objects, first: list[int], last: list[int]
     ) -> None:
         assert batch.timestamps is not None, "event times were checked"
-        keys: Any = repeat(None) if batch.keys is None else batch.keys
-        ids: Any = repeat(None) if batch.keys is None else canonical_keys(batch.keys)
+        # All rows may be gathered together behind a key, too.
+        keyed = batch.keys if self._spec.key_names else None
+        keys: Any = repeat(None) if keyed is None else keyed
+        ids: Any = repeat(None) if keyed is None else canonical_keys(keyed)
         times = batch.timestamps.tolist()
         arrival = self._arrived
         self._arrived += batch.num_rows
