@@ -45,6 +45,10 @@ class Operator(Protocol):
         """Give the watermark to forward; None to forward none."""
         return time_us
 
+    def on_status(self, *, idle: bool) -> None:
+        """Learn that the input has nothing to say for now, or has again; it goes on by itself."""
+        return
+
     def timer_due_us(self) -> int | None:
         """Tell the processing time at which ``on_timer`` has something to do; None: never."""
         return None

@@ -37,6 +37,7 @@ class RunningChain:
         self._children = [_main_children(chain, node) for node in chain.nodes]
         self._sides = [_side_children(chain, node) for node in chain.nodes]
         self._timed: list[int] = []
+        self._told: list[Operator] = []
         self._opened = len(chain.nodes)
         self._closed = False
 
@@ -50,6 +51,9 @@ class RunningChain:
         plain = Operator.timer_due_us
         own = enumerate(self.operators)
         self._timed = [i for i, one in own if type(one).timer_due_us is not plain]
+        self._told = [
+            one for one in self.operators if type(one).on_status is not Operator.on_status
+        ]
 
     def snapshot(self) -> dict[str, Snapshot]:
         """Give what each operator keeps, by uid."""
@@ -103,6 +107,11 @@ class RunningChain:
         if self.source is not None:
             return self._out(0, Watermark(time_us))
         return self._watermark(0, time_us)
+
+    def status(self, *, idle: bool) -> None:
+        """Tell the operators that want to know whether the input is idle."""
+        for operator in self._told:
+            operator.on_status(idle=idle)
 
     def timer_due_us(self) -> int | None:
         """Tell the processing time at which some operator has something to do; None: never."""

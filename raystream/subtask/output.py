@@ -270,14 +270,14 @@ class OutputEdge:
     def full(self) -> bool:
         return any(channel.full for channel in self.channels)
 
-    def put(self, batch: Batch) -> None:
-        """Divide rows among the channels."""
-        for destination, rows in self._partitioner.divide(batch):
+    def put(self, element: Batch | Watermark) -> None:
+        """Divide rows among the channels; a watermark is for all of them."""
+        if isinstance(element, Watermark):
+            for channel in self.channels:
+                channel.watermark(element.time_us)
+            return
+        for destination, rows in self._partitioner.divide(element):
             self._by_index[destination].put(rows)
-
-    def watermark(self, time_us: int) -> None:
-        for channel in self.channels:
-            channel.watermark(time_us)
 
 
 def output_edges(plan: PhysicalPlan, subtask: SubtaskId, attempt: int) -> dict[int, OutputEdge]:
