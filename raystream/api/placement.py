@@ -1,4 +1,4 @@
-"""What changes, in place, the operator that made a stream: its name, and where it runs."""
+"""What changes, in place, the operator that made a stream: its name, where it runs, its errors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from raystream.api.callsite import user_line
 from raystream.api.checks import is_amount, is_count
 from raystream.api.draft import Tip
+from raystream.contracts.rejects import POLICIES
 from raystream.errors import PlanError
 from raystream.graph.logical import LogicalNode
 from raystream.graph.physical import Resources
@@ -104,6 +105,31 @@ def disable_chaining(self: P) -> P:
     return self
 
 
+def on_error(self: P, policy: str) -> P:
+    """Say what becomes of a row that fails in the operator: ``fail``, ``skip`` or ``dead_letter``.
+
+    A batch that fails is tried again row by row, so that no row is lost for its neighbours: rows
+    that fail are left out and counted, and under ``dead_letter`` they can be read as
+    ``dead_letters``. What a failing call had yielded is dropped, state that it had written stays.
+
+    Raises: PlanError for another word.
+    """
+    where = user_line()
+    node = self._tip.node
+    if node.spec is None:
+        raise PlanError(
+            "on_error() behind union(): a union is no operator of its own",
+            where=where,
+            hint="set it on the operators before or behind it",
+        )
+    if policy not in POLICIES:
+        raise PlanError(
+            f"on_error() takes {', '.join(map(repr, POLICIES))}, got {policy!r:.60}", where=where
+        )
+    node.on_error = policy
+    return self
+
+
 def _runs(node: LogicalNode, verb: str, where: str) -> LogicalNode:
     if node.spec is None:
         raise PlanError(
@@ -111,7 +137,7 @@ def _runs(node: LogicalNode, verb: str, where: str) -> LogicalNode:
             where=where,
             hint="set it on the operators before or behind it",
         )
-    if node.verb == "side_output":
+    if node.verb in {"side_output", "dead_letters"}:
         raise PlanError(
             f"{verb}() behind side_output(): a side output runs where its rows are made",
             where=where,

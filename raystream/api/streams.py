@@ -46,6 +46,7 @@ class Stream:
     with_parallelism = placement.with_parallelism
     with_resources = placement.with_resources
     disable_chaining = placement.disable_chaining
+    on_error = placement.on_error
 
     @property
     def schema(self) -> pa.Schema | None:
@@ -202,6 +203,15 @@ class Stream:
         """
         return Stream(transforms.side_output(self._tip, tag, schema))
 
+    @property
+    def dead_letters(self) -> Stream:
+        """The rows that the operator of this stream has given up, under on_error("dead_letter").
+
+        Dicts of ``row``, ``error``, ``traceback``, ``operator`` and ``timestamp`` (microseconds, or
+        None).
+        """
+        return Stream(transforms.dead_letters(self._tip))
+
     # Exchanges
 
     def forward(self) -> Stream:
@@ -287,6 +297,12 @@ class End:
     with_parallelism = placement.with_parallelism
     with_resources = placement.with_resources
     disable_chaining = placement.disable_chaining
+    on_error = placement.on_error
+
+    @property
+    def dead_letters(self) -> Stream:
+        """The rows that could not be written, under on_error("dead_letter")."""
+        return Stream(transforms.dead_letters(self._tip))
 
     def __repr__(self) -> str:
         return f'<End "{self._tip.node.name}">'

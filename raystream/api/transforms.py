@@ -12,6 +12,7 @@ from raystream.api.checks import is_text
 from raystream.api.columns import StreamColumns, check_name, check_schema, is_expression
 from raystream.api.draft import Tip
 from raystream.contracts.functions import Function, check_function
+from raystream.contracts.rejects import DEAD_LETTERS
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.errors import PlanError
 from raystream.graph.logical import LogicalNode, StreamType, label
@@ -178,6 +179,29 @@ def side_output(tip: Tip, tag: str, schema: Any) -> Tip:
         made = declared(node, "side_output", schema, where)
     spec = SideOutputSpec(tag, made.wire, "side_output", where)
     return Tip(tip.draft, node).then("side_output", spec, made, where)
+
+
+def dead_letters(tip: Tip) -> Tip:
+    """Read the rows that the operator of a stream gives up; one stream however often it is asked.
+
+    Raises: PlanError where there is no operator. Whether its policy keeps letters is seen when the
+    plan is read.
+    """
+    where, node = user_line(), tip.node
+    if node.spec is None:
+        raise PlanError(
+            "dead_letters behind union(): a union is no operator of its own",
+            where=where,
+            hint="read them from the streams before or behind it",
+        )
+    for other in tip.draft.graph.nodes:
+        spec: Any = other.spec
+        reads = isinstance(spec, SideOutputSpec) and spec.tag == DEAD_LETTERS
+        if reads and other.inputs[0].node is node:
+            return Tip(tip.draft, other)
+    letters = SideOutputSpec(DEAD_LETTERS, None, "dead_letters", where)
+    # Without event time: a row may be dead because it has none.
+    return Tip(tip.draft, node).then("dead_letters", letters, StreamType(None), where)
 
 
 def assign_timestamps(node: LogicalNode, watermark: WatermarkStrategy) -> Made:

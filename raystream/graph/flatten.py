@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from raystream.contracts.rejects import FAIL
 from raystream.errors import PlanError
 from raystream.flow.exchange import Custom, Exchange, Forward, Rebalance
 from raystream.graph.logical import Input, LogicalNode, LogicalPlan, Prepared, origins
@@ -35,6 +36,7 @@ class FlatNode:
     resources: Resources
     chaining: bool
     attached: bool = False
+    on_error: str = FAIL
 
 
 @dataclass(eq=False, slots=True)
@@ -64,7 +66,13 @@ class FlatGraph:
         """Put an operator on an edge, at its upstream end; it runs where its input is made."""
         before = edge.upstream
         node = dataclasses.replace(
-            before, name=name, uid=name, spec=spec, schema=schema, attached=True
+            before,
+            name=name,
+            uid=name,
+            spec=spec,
+            schema=schema,
+            attached=True,
+            on_error=FAIL,
         )
         node.where = edge.downstream.where
         self.nodes.insert(self.nodes.index(before) + 1, node)
@@ -129,6 +137,7 @@ def _flat(node: LogicalNode, plan: LogicalPlan) -> FlatNode:
         parallelism=parallelism,
         resources=node.resources or Resources(),
         chaining=node.chaining,
+        on_error=node.on_error,
     )
 
 

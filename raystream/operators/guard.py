@@ -6,18 +6,16 @@ functions do. The row that failed is found afterwards, from how far the iterator
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from operator import length_hint
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction
+from raystream.contracts.rejects import user_traceback
 from raystream.errors import RaystreamError, UserFunctionError
 from raystream.flow.batch import Int64s
 
@@ -28,8 +26,6 @@ ROW_CHARACTERS_MAX = 300
 
 NO_ROW: Final = object()
 """Stands for the row where a call had none, or had a whole batch."""
-
-_OURS = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def failed(
@@ -178,21 +174,3 @@ def short(row: object) -> str:
     half = (ROW_CHARACTERS_MAX - 5) // 2
     # Cutting the middle keeps the closing bracket, and with it the shape of the value.
     return f"{text[:half]} ... {text[-half:]}"
-
-
-def user_traceback(error: BaseException) -> str:
-    """Give the traceback of an exception and of its causes without the frames of raystream."""
-    story = traceback.TracebackException.from_exception(error)
-    _trim(story, set())
-    return "".join(story.format())
-
-
-def _trim(story: traceback.TracebackException, seen: set[int]) -> None:
-    if id(story) in seen:
-        return
-    seen.add(id(story))
-    frames = [frame for frame in story.stack if not frame.filename.startswith(_OURS)]
-    story.stack = traceback.StackSummary.from_list(frames)
-    for cause in (story.__cause__, story.__context__):
-        if cause is not None:
-            _trim(cause, seen)

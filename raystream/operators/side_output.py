@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from raystream.contracts.rejects import DEAD_LETTERS
 from raystream.flow.batch import Batch, Columns, Objects
 from raystream.operators.operator import Operator, Output
 from raystream.operators.pyrows import to_columns
@@ -26,10 +27,10 @@ class SideOutputSpec:
 
     @property
     def verb(self) -> str:
-        return "side_output"
+        return "dead_letters" if self.tag == DEAD_LETTERS else "side_output"
 
     def describe(self) -> str:
-        return self.tag
+        return "" if self.tag == DEAD_LETTERS else self.tag
 
     def build(self) -> SideOutput:
         return SideOutput(self)
