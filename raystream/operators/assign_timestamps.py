@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from raystream.contracts.context import OpenContext
+from raystream.contracts.rejects import Rejects
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Objects, with_times
 from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
@@ -47,9 +49,13 @@ class AssignTimestamps(Operator):
         )
         self._lateness_us = spec.watermark.out_of_orderness_us
         self._watermark_us = MIN_TIME
+        self._errors = Rejects()
+
+    def open(self, ctx: OpenContext) -> None:
+        self._errors = ctx.errors
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
-        times = self._reader.read(batch)
+        batch, times = self._reader.read(batch, self._errors)
         if isinstance(batch, Columns):
             visible = batch.visible
             yield with_times(visible if self._names is None else visible.select(self._names), times)

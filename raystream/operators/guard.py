@@ -119,7 +119,7 @@ def expand(
                 origins.append(index)
                 counts.append(len(made))
                 continue
-            rest = _rows_made(made)
+            rest = rows_made(made)
             while True:
                 before, room = len(values), limit - len(values)
                 values.extend(islice(rest, room))
@@ -135,7 +135,7 @@ def expand(
         yield values, np.repeat(origins, counts)
 
 
-def _rows_made(made: Any) -> Iterator[Any]:
+def rows_made(made: Any) -> Iterator[Any]:
     """Iterate over what a function returned for its rows; a single row is refused."""
     if isinstance(made, (Mapping, str, bytes, bytearray)) or not isinstance(made, Iterable):
         raise UserFunctionError(

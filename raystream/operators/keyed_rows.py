@@ -14,11 +14,13 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from raystream.contracts.rejects import Rejects
 from raystream.errors import UserFunctionError
-from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, Objects
+from raystream.flow.batch import NO_TIME, Batch, Int64s, Objects
 from raystream.flow.key import canonical_keys
 from raystream.operators.guard import NO_ROW, attempt, failed
-from raystream.operators.pyrows import to_columns, to_rows, to_values
+from raystream.operators.pyrows import to_rows, to_values
+from raystream.operators.rejecting import columns_of, time_of
 
 Keys: TypeAlias = Sequence[Hashable]
 Result = TypeVar("Result")
@@ -44,17 +46,22 @@ def rows_and_keys(batch: Batch, columns: tuple[str, ...] | None) -> tuple[list[A
 
 
 def make_batch(
+    values: list[Any],
+    output: pa.Schema | None,
     rows: list[Any],
     timestamps: Int64s | None,
-    output: pa.Schema | None,
+    rejects: Rejects,
+    *,
     operator: str,
     where: str,
-) -> Batch:
-    """Make a batch of rows: columns where there is a wire schema, else objects."""
+) -> Batch | None:
+    """Make a batch of what was made of rows: columns where there is a wire schema, else objects.
+
+    None where no value fits the schema: their rows are given up.
+    """
     if output is None:
-        return Objects(rows, timestamps)
-    batch: Columns = to_columns(rows, output, timestamps, operator=operator, where=where)
-    return batch
+        return Objects(values, timestamps)
+    return columns_of(values, output, rows, timestamps, rejects, operator=operator, where=where)[0]
 
 
 def row_in_hand(rows: Sequence[Any], left: object) -> Any:
@@ -63,25 +70,39 @@ def row_in_hand(rows: Sequence[Any], left: object) -> Any:
     return rows[place] if place >= 0 else NO_ROW
 
 
-def over_rows(
-    loop: Callable[[], Result],
+def each_row(
+    loop: Callable[[], None],
+    rows: Sequence[Any],
+    left: object,
+    times: Int64s | None,
+    rejects: Rejects,
     *,
     operator: str,
     where: str,
-    rows: Sequence[Any] = (),
-    left: object = (),
-) -> Result:
-    """Run a loop that calls user code: its exception tells the row that was taken last.
+) -> list[int]:
+    """Run a loop over rows that calls user code, on behind each row that fails; give their places.
 
-    ``left`` is the iterator over ``rows`` that the loop takes from.
+    ``left`` is the iterator over ``rows`` that the loop takes from, and goes on with.
+    Shapes: rows [n], times [n].
+    Raises: UserFunctionError, where the job is to fail of it.
     """
+    lost: list[int] = []
+    while isinstance(outcome := attempt(loop), Exception):
+        place = len(rows) - length_hint(left) - 1
+        error = failed(outcome, operator=operator, where=where, row=rows[place])
+        rejects.reject(error, rows[place], time_of(times, place))
+        lost.append(place)
+    return lost
+
+
+def over_rows(loop: Callable[[], Result], *, operator: str, where: str) -> Result:
+    """Run a loop that calls user code, of no row in particular."""
     outcome = attempt(loop)
     if not isinstance(outcome, Exception):
         return outcome
     if isinstance(outcome, UserFunctionError) and outcome.operator:
         raise outcome
-    row = row_in_hand(rows, left)
-    raise failed(outcome, operator=operator, where=where, row=row) from outcome
+    raise failed(outcome, operator=operator, where=where) from outcome
 
 
 def own_copy(value: Any) -> Any:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from operator import length_hint
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
 from raystream.errors import UserFunctionError
-from raystream.flow.batch import Batch
+from raystream.flow.batch import Batch, Int64s
 from raystream.operators.guard import close_function, open_function, short
 from raystream.operators.keyed_rows import (
     Keys,
+    each_row,
     make_batch,
     maker,
-    over_rows,
     own_copy,
     row_in_hand,
     rows_and_keys,
 )
 from raystream.operators.operator import Operator
+from raystream.operators.rejecting import picked_times, without
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ class MapWithState(Operator):
 
     def open(self, ctx: OpenContext) -> None:
         spec = self._spec
+        self._errors = ctx.errors
         self._step = ctx.limits.batch_rows_max
         self._function = open_function(spec.function, ctx, operator=spec.operator, where=spec.where)
 
@@ -72,37 +74,62 @@ class MapWithState(Operator):
             part = batch.slice(start, self._step)
             times = part.timestamps
             rows, keys = rows_and_keys(part, spec.keys)
-            out, some_none = self._map(rows, keys)
-            if some_none:
-                kept = [index for index, value in enumerate(out) if value is not None]
-                out = [out[index] for index in kept]
-                times = None if times is None else times[np.array(kept, np.int64)]
+            out, kept = self._map(rows, keys, times)
+            if kept is not None:
+                out = [out[index] for index in kept.tolist()]
+                rows = [rows[index] for index in kept.tolist()]
+                times = picked_times(times, kept)
             if out:
-                yield make_batch(out, times, spec.output, spec.operator, spec.where)
+                made = make_batch(
+                    out,
+                    spec.output,
+                    rows,
+                    times,
+                    self._errors,
+                    operator=spec.operator,
+                    where=spec.where,
+                )
+                if made is not None:
+                    yield made
 
     def close(self) -> None:
         close_function(self._function, operator=self._spec.operator, where=self._spec.where)
 
-    def _map(self, rows: list[Any], keys: Keys) -> tuple[list[Any], bool]:
-        """Give what goes out for each row, and whether some of it is None."""
+    def _map(
+        self, rows: list[Any], keys: Keys, times: Int64s | None
+    ) -> tuple[list[Any], Int64s | None]:
+        """Give what goes out for each row, and for which rows something does; None: for all."""
         left = iter(rows)
-        return over_rows(
-            lambda: self._each(rows, left, keys),
-            operator=self._spec.operator,
-            where=self._spec.where,
-            rows=rows,
-            left=left,
-        )
-
-    def _each(self, rows: list[Any], left: Iterator[Any], keys: Keys) -> tuple[list[Any], bool]:
-        function, make, states = self._function.call, self._make, self._states
-        get, some_none = states.get, False
+        pairs = zip(left, keys, strict=True)
         out: list[Any] = []
+        silent: list[int] = []
+
+        def loop() -> None:
+            try:
+                self._each(rows, left, pairs, out, silent)
+            finally:
+                # A row that has failed has its place all the same.
+                out.extend([None] * (len(rows) - length_hint(left) - len(out)))
+
+        operator, where = self._spec.operator, self._spec.where
+        lost = each_row(loop, rows, left, times, self._errors, operator=operator, where=where)
+        return out, without(len(out), [*silent, *lost])
+
+    def _each(
+        self,
+        rows: list[Any],
+        left: Iterator[Any],
+        pairs: Iterator[tuple[Any, Hashable]],
+        out: list[Any],
+        silent: list[int],
+    ) -> None:
+        function, make, states = self._function.call, self._make, self._states
+        get = states.get
         append = out.append
         pair: Any = (None, None)
         try:
             # A loop over rows: each calls the user's function, and sees what the one before left.
-            for row, key in zip(left, keys, strict=True):
+            for row, key in pairs:
                 state = get(key)
                 pair = function(make() if state is None else state, row)
                 state, value = pair
@@ -111,7 +138,7 @@ class MapWithState(Operator):
                 else:
                     states[key] = state
                 if value is None:
-                    some_none = True
+                    silent.append(len(out))
                 elif value is state:
                     value = own_copy(value)  # the state may change later, what went out may not
                 append(value)
@@ -119,7 +146,6 @@ class MapWithState(Operator):
             if isinstance(pair, tuple) and len(pair) == 2:
                 raise
             raise self._no_pair(pair, row_in_hand(rows, left)) from error
-        return out, some_none
 
     def _no_pair(self, given: Any, row: Any) -> UserFunctionError:
         operator = self._spec.operator

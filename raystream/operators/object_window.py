@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from itertools import count as counting
 from itertools import repeat
 from typing import Any, TypeAlias
 
@@ -21,7 +22,7 @@ from raystream.flow.key import canonical_keys
 from raystream.flow.time import EPOCH
 from raystream.keyed.object_accumulators import object_accumulator
 from raystream.keyed.window_state import admit
-from raystream.operators.keyed_rows import over_rows
+from raystream.operators.keyed_rows import each_row, over_rows
 from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import LATE_ROWS, event_times
 
@@ -119,33 +120,31 @@ class ObjectWindow(Operator):
         open_from = max(self._grid.due(self._watermark_us) + 1, MIN_TIME)
         first = np.maximum(self._cover.first(panes), open_from)
         last = self._cover.last(panes)
-        left = iter(batch.values)
-        over_rows(
-            partial(self._add_rows, left, batch, first.tolist(), last.tolist()),
-            operator=self._spec.operator,
-            where=self._spec.where,
-            rows=batch.values,
-            left=left,
-        )
-
-    def _add_rows(
-        self, left: Iterator[Any], batch: Objects, first: list[int], last: list[int]
-    ) -> None:
-        assert batch.timestamps is not None, "event times were checked"
         keys: Any = repeat(None) if batch.keys is None else batch.keys
         ids: Any = repeat(None) if batch.keys is None else canonical_keys(batch.keys)
-        times = batch.timestamps.tolist()
-        arrival = self._arrived
+        left = iter(batch.values)
+        arrivals = counting(self._arrived)
         self._arrived += batch.num_rows
+        every = zip(  # noqa: B905  some have no end
+            left, keys, ids, times.tolist(), first.tolist(), last.tolist(), arrivals
+        )
+        each_row(
+            partial(self._add_rows, every),
+            batch.values,
+            left,
+            times,
+            self._ctx.errors,
+            operator=self._spec.operator,
+            where=self._spec.where,
+        )
+
+    def _add_rows(self, every: Iterator[Any]) -> None:
         # A loop over rows: they are Python objects.
-        for row, key, key_id, time_us, begin, end in zip(  # noqa: B905  repeat() has no end
-            left, keys, ids, times, first, last
-        ):
+        for row, key, key_id, time_us, begin, end, arrival in every:
             for window in range(begin, end + 1):
                 accs = self._accumulators(window, key, key_id)
                 for place, add in self._adds:
                     accs[place] = add(accs[place], row, time_us, arrival)
-            arrival += 1
 
     def _accumulators(self, window: int, key: Any, key_id: Hashable) -> list[Any]:
         keys = self._windows.get(window)

@@ -12,12 +12,21 @@ import pyarrow.compute as pc
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
+from raystream.contracts.rejects import Rejects
 from raystream.contracts.watermark import UNITS_PER_US, WatermarkStrategy
 from raystream.errors import SourceError
 from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.time import micros
 from raystream.operators import guard
-from raystream.operators.pyrows import to_rows
+from raystream.operators.guard import attempt
+from raystream.operators.rejecting import (
+    by_halves,
+    call_rows,
+    picked,
+    reject_row,
+    rows_kept,
+    without,
+)
 
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -54,7 +63,7 @@ class TimestampReader:
 
     def __init__(self, strategy: WatermarkStrategy, operator: str, where: str) -> None:
         self._strategy = strategy
-        self._function = strategy.timestamp
+        self._function: Any = strategy.timestamp
         if callable(self._function) and not isinstance(self._function, nw.Expr):
             ctx = OpenContext(operator=operator, where=where)
             function = Function(self._function)
@@ -62,44 +71,79 @@ class TimestampReader:
         self._operator = operator
         self._where = where
 
-    def read(self, batch: Batch) -> Int64s:
-        """Give one event time a row.
+    def read(self, batch: Batch, rejects: Rejects) -> tuple[Batch, Int64s]:
+        """Give one event time a row; rows without one are given up.
 
-        Shapes: batch [n] -> int64 [n].
-        Raises: SourceError where a row has none.
+        Shapes: batch [n] -> batch [m], int64 [m].
+        Raises: SourceError or UserFunctionError, where the job is to fail of it.
         """
-        timestamp = self._strategy.timestamp
-        if isinstance(batch, Columns):
-            if isinstance(timestamp, str):
-                return self._whole(batch.record.column(timestamp))
+        columnar = isinstance(batch, Columns) and isinstance(self._function, str | nw.Expr)
+        if not columnar:
+            batch, values = self._by_function(batch, rejects)
+        whole = attempt(lambda: self._of_columns(batch) if columnar else self._of_values(values))
+        if not isinstance(whole, Exception):
+            return batch, whole
+        if not rejects.tolerant:
+            raise whole
+        parts, failures = by_halves(
+            batch.num_rows,
+            lambda start, count: (
+                self._of_columns(batch.slice(start, count))
+                if columnar
+                else self._of_values(values[start : start + count])
+            ),
+        )
+        for place, error in failures:
+            reject_row(rejects, error, batch, place)
+        kept = without(batch.num_rows, [place for place, _ in failures])
+        return picked(batch, kept), np.concatenate([np.empty(0, np.int64), *parts])
+
+    def _of_columns(self, batch: Batch) -> Int64s:
+        assert isinstance(batch, Columns), "read from columns"
+        timestamp = self._function
+        try:
             if isinstance(timestamp, nw.Expr):
                 frame = nw.from_native(pa.Table.from_batches([batch.record]))
-                times = frame.select(time=timestamp).to_native()["time"].combine_chunks()
-                return self._whole(times)
-            return self._by_function(to_rows(batch.visible))
-        return self._by_function(batch.values)
-
-    def _whole(self, array: pa.Array) -> Int64s:
-        times = microseconds(array, self._strategy.unit)
+                array = frame.select(time=timestamp).to_native()["time"].combine_chunks()
+            else:
+                array = batch.record.column(timestamp)
+            times = microseconds(array, self._strategy.unit)
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            raise self._unreadable(error) from error
         if times.null_count:
             raise self._missing(int(pc.index(times.is_null(), value=True).as_py()))
         result: Int64s = times.to_numpy(zero_copy_only=False)
         return result
 
-    def _by_function(self, rows: list[Any]) -> Int64s:
+    def _by_function(self, batch: Batch, rejects: Rejects) -> tuple[Batch, list[Any]]:
         timestamp = self._function
         assert not isinstance(timestamp, nw.Expr), "an expression reads columns, not objects"
         read = itemgetter(timestamp) if isinstance(timestamp, str) else timestamp
+        rows, batch = rows_kept(batch, rejects)
         # A row's time comes from the user's function: there is no column to compute it from.
-        values = guard.call_each(read, rows, operator=self._operator, where=self._where)
+        values, kept = call_rows(
+            read, rows, None, rejects, operator=self._operator, where=self._where
+        )
+        return picked(batch, kept), values
+
+    def _of_values(self, values: list[Any]) -> Int64s:
         factor, divisor = UNITS_PER_US[self._strategy.unit]
         times = np.empty(len(values), dtype=np.int64)
-        for index, value in enumerate(values):
-            if value is None:
-                raise self._missing(index)
-            is_number = isinstance(value, int)
-            times[index] = value * factor // divisor if is_number else micros(value)
+        try:
+            for index, value in enumerate(values):
+                if value is None:
+                    raise self._missing(index)
+                is_number = isinstance(value, int)
+                times[index] = value * factor // divisor if is_number else micros(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self._unreadable(error) from error
         return times
+
+    def _unreadable(self, error: Exception) -> SourceError:
+        return SourceError(
+            f'rows of "{self._operator}" have no event time that can be read: {error}',
+            where=self._where,
+        )
 
     def _missing(self, index: int) -> SourceError:
         return SourceError(
