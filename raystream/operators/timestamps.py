@@ -122,7 +122,7 @@ class TimestampReader:
         rows, batch = rows_kept(batch, rejects)
         # A row's time comes from the user's function: there is no column to compute it from.
         values, kept = call_rows(
-            read, rows, None, rejects, operator=self._operator, where=self._where
+            read, rows, batch.timestamps, rejects, operator=self._operator, where=self._where
         )
         return picked(batch, kept), values
 

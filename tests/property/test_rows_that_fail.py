@@ -1,4 +1,4 @@
-"""Rows that fail are left out and nothing else is, whatever the operator and however rows are cut."""
+"""Rows that fail are left out and nothing else is, however rows are cut."""
 
 from __future__ import annotations
 
@@ -110,6 +110,10 @@ class Raw(Source):
         raise AssertionError
 
 
+def is_negative(n: int) -> bool:
+    return n < 0
+
+
 @dataclass(frozen=True)
 class Kind:
     """An operator; ``fails`` tells of a number whether its row does, ``gives`` what comes of it."""
@@ -117,7 +121,7 @@ class Kind:
     name: str
     spec: Any
     columns: bool
-    fails: Any = staticmethod(lambda n: n < 0)
+    fails: Any = is_negative
     keyed: bool = False
 
 
@@ -247,31 +251,31 @@ numbers = st.lists(st.integers(-300, 300), max_size=9)
 @every_kind
 @given(parts=st.lists(numbers, max_size=4))
 def test_what_is_left_is_what_comes_of_the_rows_that_do_not_fail(kind, parts):
-    # What cannot fail is told by the same operator over the rows that do not, at their times.
     flat = [n for part in parts for n in part]
-    # A reduced row that fails is one that was joined to an earlier one.
     failing = [n for n in flat if kind.fails(n)]
-    if kind.spec.verb == "reduce":
-        if not flat or kind.fails(flat[0]):
-            return
+    if kind.spec.verb == "reduce" and (not flat or kind.fails(flat[0])):
+        return  # the first row is taken as it is: nothing is called with it
     out, letters, failed = played(kind, parts, "dead_letter")
     clean = [n for n in flat if not kind.fails(n)]
     places = [at for at, n in enumerate(flat) if not kind.fails(n)]
     wanted, none, _ = played(kind, [clean], "fail")
-    if wanted and isinstance(wanted[0], tuple) and not kind.spec.verb.startswith("assign"):
+    if kind.spec.verb not in {"assign_timestamps", "sink"}:
         wanted = [(row, places[time]) for row, time in wanted]
     assert out == wanted
     assert none == []
     assert failed == len(failing)
-    assert [letter["row"]["n"] for letter in letters] == failing
-    times = [at for at, n in enumerate(flat) if kind.fails(n)]
-    if not kind.spec.verb.startswith("assign"):
-        assert [letter["timestamp"] for letter in letters] == times
+    assert sorted((letter["timestamp"], letter["row"]["n"]) for letter in letters) == [
+        (at, n) for at, n in enumerate(flat) if kind.fails(n)
+    ]
     assert {letter["operator"] for letter in letters} <= {"it"}
     assert played(kind, parts, "skip") == (out, [], failed)
 
 
-@every_kind
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in KINDS if "unhashable" not in kind.name],  # the exchange refuses that
+    ids=lambda kind: kind.name,
+)
 def test_a_row_fails_the_job_where_nothing_else_was_said(kind):
     with pytest.raises(RaystreamError):
         played(kind, [[1], [-10, -7, 1, -3], [7]], "fail")
