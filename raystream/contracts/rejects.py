@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from raystream.contracts.metrics import Counter
-from raystream.errors import RaystreamError, UserFunctionError
+from raystream.errors import RaystreamError, SinkError, UserFunctionError
 
 FAIL: Final = "fail"
 SKIP: Final = "skip"
@@ -83,8 +83,10 @@ def user_traceback(error: BaseException) -> str:
 
 def _told(error: RaystreamError) -> str:
     """Say in a line what was raised: by the user's code, or by ours about the row."""
-    foreign = isinstance(error, UserFunctionError) and not error.user_traceback
-    cause = error if foreign or error.__cause__ is None else error.__cause__
+    users = isinstance(error, SinkError) or (
+        isinstance(error, UserFunctionError) and bool(error.user_traceback)
+    )
+    cause = error.__cause__ if users and error.__cause__ is not None else error
     what = cause.message if isinstance(cause, RaystreamError) else str(cause)
     return f"{type(cause).__name__}: {what}".rstrip(": ")
 

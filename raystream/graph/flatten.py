@@ -17,6 +17,7 @@ from raystream.graph.logical import Input, LogicalNode, LogicalPlan, Prepared, o
 from raystream.graph.physical import Resources
 from raystream.operators.operator import Spec
 from raystream.operators.side_output import SideOutputSpec
+from raystream.operators.source import SourceSpec
 
 
 @dataclass(eq=False, slots=True)
@@ -128,10 +129,13 @@ def _flat(node: LogicalNode, plan: LogicalPlan) -> FlatNode:
             where=node.where,
             hint="give the job a larger max_parallelism=; it is the number of key groups",
         )
+    spec = node.named_spec
+    if isinstance(spec, SourceSpec) and node.on_error != FAIL:
+        spec = dataclasses.replace(spec, source=spec.source.tolerating())
     return FlatNode(
         name=node.name,
         uid=node.uid or node.name,
-        spec=node.named_spec,
+        spec=spec,
         schema=node.type.wire,
         where=node.where,
         parallelism=parallelism,
