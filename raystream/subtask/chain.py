@@ -170,7 +170,8 @@ class RunningChain:
             for child in node.children:
                 yield from self._watermark(child, element.time_us)
             return
-        if not element.num_rows:
+        if not element.num_rows:  # an operator that waits for something: a place to pause
+            yield (), element
             return
         self._check(node, element)
         self.rows_out[index] += element.num_rows

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import cases_async
 import cases_ends
 import cases_keyed
 import cases_rows
 import cases_windows
 
 CASES = {
+    **cases_async.CASES,
     **cases_ends.CASES,
     **cases_keyed.CASES,
     **cases_rows.CASES,
