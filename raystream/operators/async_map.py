@@ -199,7 +199,7 @@ class AsyncMap(Operator):
         yield from self._give()
 
     def _something_is_ready(self) -> bool:
-        return bool(self._ready())
+        return bool(self._ready(1))
 
     def _all_are_done(self) -> bool:
         return all(one.done for one in self._flying if isinstance(one, _Row) and one.begun)
@@ -214,7 +214,7 @@ class AsyncMap(Operator):
                 del self._flying[0]
                 yield first
                 continue
-            ready = self._ready()
+            ready = self._ready(self._ctx.limits.row_batch_rows_max)
             if not ready:
                 break
             leaving = set(map(id, ready))
@@ -227,11 +227,10 @@ class AsyncMap(Operator):
         if not self._flying:
             self._due_us = None
 
-    def _ready(self) -> list[_Row]:
-        """Name the rows that may leave now, before the first watermark; a batch at most."""
+    def _ready(self, limit: int) -> list[_Row]:
+        """Name up to so many rows that may leave now, before the first watermark."""
         ready: list[_Row] = []
         held: set[Hashable] = set()
-        limit = self._ctx.limits.row_batch_rows_max
         for one in self._flying:
             if isinstance(one, Watermark) or len(ready) == limit:
                 break
@@ -309,14 +308,17 @@ def _times(rows: list[_Row]) -> Int64s | None:
 def _objects_table(batch: Objects) -> pa.RecordBatch:
     times = batch.timestamps
     keys = batch.keys
-    columns = {
-        "__row": pa.array([pickled(value) for value in batch.values], pa.binary()),
-        "__time": pa.nulls(batch.num_rows, pa.int64()) if times is None else pa.array(times),
-        "__key": pa.nulls(batch.num_rows, pa.binary())
-        if keys is None
-        else pa.array([pickled(key) for key in keys], pa.binary()),
-    }
-    return pa.RecordBatch.from_pydict(columns)
+    pickles = [[pickled(one) for one in some] for some in (batch.values, keys or [])]
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(pickles[0], pa.binary()),
+            pa.nulls(batch.num_rows, pa.int64()) if times is None else pa.array(times),
+            pa.nulls(batch.num_rows, pa.binary())
+            if keys is None
+            else pa.array(pickles[1], pa.binary()),
+        ],
+        names=["__row", "__time", "__key"],
+    )
 
 
 def _objects(record: pa.RecordBatch) -> Objects:

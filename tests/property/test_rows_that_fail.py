@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from raystream.contracts.watermark import WatermarkStrategy
 from raystream.errors import RaystreamError
 from raystream.flow.batch import Columns, Objects, wire_schema, with_times
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
+from raystream.operators.async_map import AsyncMapSpec
 from raystream.operators.columns import ColumnsSpec, Filter, WithColumns
 from raystream.operators.key_by import KeyByFieldsSpec, KeyByFunctionSpec
 from raystream.operators.map_batches import MapBatchesSpec
@@ -53,6 +55,12 @@ def made(row: dict[str, Any]) -> dict[str, Any]:
     """Fail for negative numbers; give what does not fit the schema for multiples of ten."""
     n = good(row["n"])
     return {"n": "no number" if n % 10 == 0 else n + 1, "text": row["text"]}
+
+
+async def awaited(row: dict[str, Any]) -> dict[str, Any]:
+    for _ in range(row["n"] % 3):
+        await asyncio.sleep(0)
+    return made(row)
 
 
 def many(row: dict[str, Any]) -> Any:
@@ -200,6 +208,12 @@ KINDS = [
         ),
         columns=True,
     ),
+    Kind(
+        "async_map",
+        AsyncMapSpec(fn(awaited), None, WIRE, "it", "", capacity=2),
+        True,
+        lambda n: n < 0 or n % 10 == 0,
+    ),
     Kind("sink", SinkSpec(Refusing(), "it", ""), columns=True),
 ]
 
@@ -226,7 +240,7 @@ def played(kind: Kind, parts: list[list[int]], policy: str) -> tuple[list[Any], 
 
     def take(given: Any) -> None:
         for batch in given:
-            if isinstance(batch, Columns | Objects):
+            if isinstance(batch, Columns | Objects) and batch.num_rows:
                 columnar = isinstance(batch, Columns)
                 rows = batch.visible.to_pylist() if columnar else batch.values
                 out.extend(zip(rows, batch.timestamps.tolist(), strict=True))
