@@ -8,9 +8,13 @@ import argparse
 import json
 from decimal import Decimal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 import raystream as rs
 
-col = rs.col
+col, lit, when = rs.col, rs.lit, rs.when
+hour = col("dateTime").dt.hour()
 
 WATERMARK = rs.WatermarkStrategy("dateTime", out_of_orderness="4s")
 
@@ -43,12 +47,80 @@ def q7(bids: rs.Stream) -> rs.Stream:
     return highest.select("auction", "price", "bidder", "dateTime", "extra")
 
 
+def q11(bids: rs.Stream) -> rs.Stream:
+    """Count the bids of each bidder in sessions that end after ten seconds without one."""
+    return bids.key_by("bidder").window(rs.Session("10s")).aggregate(bid_count=rs.count())
+
+
 def q12(bids: rs.Stream) -> rs.Stream:
     """Count the bids of each bidder in every ten seconds of event time."""
     return bids.key_by("bidder").window(rs.Tumbling("10s")).aggregate(bid_count=rs.count())
 
 
-QUERIES = {"q0": q0, "q1": q1, "q2": q2, "q5": q5, "q7": q7, "q12": q12}
+def q14(bids: rs.Stream) -> rs.Stream:
+    """Sort dear bids by the time of day, and count the letters c in what they say."""
+    part = (
+        when(hour.is_between(8, 18))
+        .then(lit("dayTime"))
+        .when((hour <= 6) | (hour >= 20))
+        .then(lit("nightTime"))
+        .otherwise(lit("otherTime"))
+    )
+    dear = q1(bids).filter((col("price") > 1_000_000) & (col("price") < 50_000_000))
+    dear = dear.with_columns(bidTimeType=part)
+    return dear.map_batches(count_c, schema=dear.schema.append(pa.field("c_counts", pa.int32())))
+
+
+def count_c(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Count the letters c of a batch."""
+    return batch.append_column("c_counts", pc.count_substring(batch["extra"], "c"))
+
+
+def q18(bids: rs.Stream) -> rs.Stream:
+    """Keep each bidder's last bid on each auction."""
+    return bids.key_by("bidder", "auction").deduplicate(keep="last", emit="changes")
+
+
+def q19(bids: rs.Stream) -> rs.Stream:
+    """Keep the ten highest bids of each auction."""
+    return bids.key_by("auction").top_k(10, by="price", rank="rank_number", emit="changes")
+
+
+def q21(bids: rs.Stream) -> rs.Stream:
+    """Give each bid the id of its channel, by its name or out of its url."""
+    pattern = r"^(?:.*?&)?channel_id=([^&]*).*$"  # the whole string: what is left is the group
+    found = col("url").str.contains(pattern)
+    url_id = when(found).then(col("url").str.replace_all(pattern, r"\1"))
+    channel_id = (
+        col("channel")
+        .str.to_lowercase()
+        .replace_strict(
+            ["apple", "google", "facebook", "baidu"], ["0", "1", "2", "3"], default=url_id
+        )
+    )
+    named = bids.select("auction", "bidder", "price", "channel", channel_id=channel_id)
+    return named.filter(~col("channel_id").is_null())
+
+
+def q22(bids: rs.Stream) -> rs.Stream:
+    """Give each bid the first three directories of its url."""
+    five = bids.select("auction", "bidder", "price", "channel", "url")
+    dirs = [pa.field(f"dir{i}", pa.string()) for i in (1, 2, 3)]
+    return five.map_batches(directories, schema=pa.schema([*five.schema, *dirs])).drop("url")
+
+
+def directories(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Split the urls of a batch; a short one gives nulls."""
+    split = pc.split_pattern(batch["url"], "/")
+    parts = pc.list_slice(split, 3, 6, return_fixed_size_list=True)
+    for i in range(3):
+        batch = batch.append_column(f"dir{i + 1}", pc.list_element(parts, i))
+    return batch
+
+
+QUERIES = {
+    query.__name__: query for query in (q0, q1, q2, q5, q7, q11, q12, q14, q18, q19, q21, q22)
+}
 
 
 class _Forget(rs.Writer):
@@ -58,6 +130,8 @@ class _Forget(rs.Writer):
 
 class Discard(rs.Sink):
     """Takes rows and forgets them: what is measured is the query. Guarantee: none."""
+
+    upserts = True
 
     def open(self, ctx: object) -> rs.Writer:
         """Make a writer that writes nowhere."""

@@ -69,9 +69,11 @@ from narwhals.stable.v2 import (
 )
 
 from raystream.api.job import Job, JobHandle, attach, list_jobs
-from raystream.api.keyed import KeyedStream, WindowedStream
+from raystream.api.keyed import KeyedStream
 from raystream.api.streams import Stream
+from raystream.api.windowed import WindowedStream
 from raystream.config import Limits
+from raystream.contracts import evictors, triggers
 from raystream.contracts.aggregate import (
     Aggregate,
     AggregateFunction,
@@ -103,10 +105,29 @@ from raystream.contracts.aggregate import (
 )
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
+from raystream.contracts.evictor import Evictor
+from raystream.contracts.process import (
+    BroadcastProcessFunction,
+    CoProcessFunction,
+    KeyedProcessFunction,
+    ProcessFunction,
+)
 from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import END, Reader, Source, Split
-from raystream.contracts.watermark import WatermarkStrategy
-from raystream.contracts.window import Sliding, Tumbling
+from raystream.contracts.state import (
+    AggregatingState,
+    BroadcastState,
+    ListState,
+    MapState,
+    OperatorListState,
+    ReducingState,
+    UnionListState,
+    ValueState,
+)
+from raystream.contracts.trigger import Trigger, TriggerResult
+from raystream.contracts.watermark import Alignment, Punctuated, WatermarkStrategy
+from raystream.contracts.window import Cumulative, Sliding, Tumbling
+from raystream.contracts.window_unaligned import Global, Session, SlidingCount, TumblingCount
 from raystream.errors import (
     ClusterError,
     ConfigError,
@@ -126,6 +147,7 @@ from raystream.flow.time import micros
 from raystream.operators.expressions import event_time
 
 if TYPE_CHECKING:
+    from raystream import testing
     from raystream.connectors.callback import CallbackSink
     from raystream.connectors.console import PrintSink
     from raystream.connectors.file_sink import FileSink
@@ -150,7 +172,9 @@ _CONNECTORS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load an embedded connector when it is first named."""
+    """Load an embedded connector, or the testing kit, when it is first named."""
+    if name == "testing":
+        return importlib.import_module(f"{__name__}.testing")
     if name not in _CONNECTORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.connectors.{_CONNECTORS[name]}"), name)
@@ -162,20 +186,28 @@ __all__ = [
     "END",
     "Aggregate",
     "AggregateFunction",
+    "AggregatingState",
+    "Alignment",
     "Batch",
     "Boolean",
+    "BroadcastProcessFunction",
+    "BroadcastState",
     "CallbackSink",
     "ClusterError",
+    "CoProcessFunction",
     "ConfigError",
+    "Cumulative",
     "DataGenSource",
     "Date",
     "Datetime",
+    "Evictor",
     "Expr",
     "ExternalError",
     "FileSink",
     "FileSource",
     "Float32",
     "Float64",
+    "Global",
     "Int8",
     "Int16",
     "Int32",
@@ -185,18 +217,27 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "JobResult",
+    "KeyedProcessFunction",
     "KeyedStream",
     "Limits",
+    "ListState",
+    "MapState",
     "MemorySink",
     "NexmarkSource",
     "OpenContext",
+    "OperatorListState",
     "PlanError",
     "PrintSink",
+    "ProcessFunction",
+    "Punctuated",
     "RaystreamError",
     "Reader",
+    "ReducingState",
+    "Session",
     "Sink",
     "SinkError",
     "Sliding",
+    "SlidingCount",
     "SocketSource",
     "Source",
     "SourceError",
@@ -204,13 +245,18 @@ __all__ = [
     "StorageError",
     "Stream",
     "String",
+    "Trigger",
+    "TriggerResult",
     "Tumbling",
+    "TumblingCount",
     "UInt8",
     "UInt16",
     "UInt32",
     "UInt64",
+    "UnionListState",
     "UserError",
     "UserFunctionError",
+    "ValueState",
     "WatermarkStrategy",
     "WindowedStream",
     "Writer",
@@ -223,6 +269,7 @@ __all__ = [
     "count",
     "count_distinct",
     "event_time",
+    "evictors",
     "list_jobs",
     "lit",
     "max_by",
@@ -231,6 +278,8 @@ __all__ = [
     "min_by",
     "quantile",
     "stddev",
+    "testing",
+    "triggers",
     "variance",
     "when",
 ]

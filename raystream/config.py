@@ -71,12 +71,23 @@ class Limits:
     deliver_batches_max: int = 16
     """Batches that a subtask holds for the driver before it waits."""
 
+    state_backend: str = "memory"
+    """Where keyed state lives: ``memory``, or ``disk`` where it is larger than that."""
+
+    state_cached_values_max: int = 65_536
+    """Values that each state of the disk backend keeps decoded in memory, and those that it writes
+    at once: past this the keys that come again soon are mostly there."""
+
+
+_WORDS = {"state_backend": ("memory", "disk")}
+"""The settings that are a choice."""
+
 
 def limits_from(settings: Mapping[str, Any] | Limits | None) -> Limits:
     """Read the limits that a job sets by name.
 
     Raises: ConfigError for a name that is none, with the close match, or a value that is no
-    positive int.
+    positive int, or none of the words of a choice.
     """
     if settings is None:
         return Limits()
@@ -88,6 +99,10 @@ def limits_from(settings: Mapping[str, Any] | Limits | None) -> Limits:
             close = difflib.get_close_matches(name, known, 1)
             hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
             raise ConfigError(f'config has no "{name}"', hint=hint)
-        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        if name in _WORDS:
+            if value not in _WORDS[name]:
+                words = ", ".join(f'"{word}"' for word in _WORDS[name])
+                raise ConfigError(f"config {name} must be one of {words}, got {value!r}")
+        elif isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             raise ConfigError(f"config {name} must be a positive int, got {value!r}")
     return replace(Limits(), **settings)

@@ -62,7 +62,7 @@ def grid(names: list[str], lines: list[list[Any]]) -> str:
 
 
 def _run(tip: Tip, limit: int | None, runtime: str, verb: str) -> MemorySink:
-    from raystream.connectors.memory import MemorySink
+    from raystream.connectors.memory import MemorySink, TableSink
 
     where = user_line()
     if limit is not None and not is_count(limit, least=0):
@@ -75,7 +75,8 @@ def _run(tip: Tip, limit: int | None, runtime: str, verb: str) -> MemorySink:
             where=where,
             hint=f"{verb}(limit=100) takes the first rows",
         )
-    sink = MemorySink(limit=limit)
+    key = tip.node.type.changelog
+    sink = MemorySink(limit=limit) if key is None else TableSink(key, limit=limit)
     spec = SinkSpec(sink, "collect", where)
     name = tip.draft.graph.free_name("collect")
     node = LogicalNode("collect", spec, StreamType(None), (tip.input,), where, name=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from raystream.api import overrides
 from raystream.config import Limits
 from raystream.errors import PlanError
-from raystream.flow.exchange import Exchange
+from raystream.flow.exchange import Broadcast, Exchange
 from raystream.graph.logical import (
     Input,
     LogicalGraph,
@@ -20,6 +20,7 @@ from raystream.graph.logical import (
     StreamType,
     ancestors,
     check_dead_letters,
+    label,
 )
 from raystream.operators.operator import Spec
 
@@ -47,11 +48,20 @@ class Tip:
         stateful: bool = False,
         single: bool = False,
         sides: Mapping[str, StreamType] | None = MappingProxyType({}),
+        changes: bool = False,
     ) -> Tip:
         """Write the next operator down."""
         inputs = [Input(self.node, self.exchange, prepared)]
         node = self.draft.add(
-            verb, spec, type, inputs, where, stateful=stateful, single=single, sides=sides
+            verb,
+            spec,
+            type,
+            inputs,
+            where,
+            stateful=stateful,
+            single=single,
+            sides=sides,
+            changes=changes,
         )
         return Tip(self.draft, node)
 
@@ -73,12 +83,25 @@ class Draft:
         verb: str,
         spec: Spec | None,
         type: StreamType,
-        inputs: Iterable[Input],
+        inputs: Collection[Input],
         where: str,
         **fields: Any,
     ) -> LogicalNode:
-        """Write one more operator down."""
+        """Write one more operator down; ``changes``: it takes changelogs.
+
+        Raises: PlanError where a changelog would come to an operator that does not.
+        """
         name = fields.pop("name", None) or ""
+        takes_changes = fields.pop("changes", False)
+        for one in inputs:
+            if one.node.type.changelog is not None and not takes_changes:
+                raise PlanError(
+                    f'{verb}() cannot take "{label(one.node)}", a changelog: its rows replace and '
+                    "take back earlier ones",
+                    where=where,
+                    hint='to_rows(op="op") makes each change a plain row with its kind in a column'
+                    "; sinks that upsert take changes as they are",
+                )
         return self.graph.add(
             LogicalNode(verb, spec, type, tuple(inputs), where, name=name, **fields)
         )
@@ -103,3 +126,17 @@ class Draft:
                 hint="give the job a larger max_parallelism=; it is the number of key groups",
             )
         return LogicalPlan(self.name, tuple(nodes), parallelism, self.max_parallelism, self.limits)
+
+
+def check_not_broadcast(tip: Tip, verb: str, where: str) -> None:
+    """Refuse to send rows to one subtask of which each should have them all.
+
+    Raises: PlanError.
+    """
+    if isinstance(tip.exchange, Broadcast):
+        raise PlanError(
+            f'"{label(tip.node)}" is broadcast, and {verb}() behind it would send each row to one '
+            "subtask alone",
+            where=where,
+            hint=f"leave broadcast() out, or {verb}() the stream that it is connected to",
+        )

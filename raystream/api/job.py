@@ -20,7 +20,7 @@ from raystream.api.transforms import check_watermark
 from raystream.config import Limits, limits_from
 from raystream.contracts.sink import commits
 from raystream.contracts.source import Source
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Strategy
 from raystream.errors import PlanError, RaystreamError
 from raystream.flow.control import JobResult
 from raystream.flow.time import Duration, Instant, micros
@@ -108,7 +108,7 @@ class Job:
         self,
         source: Source,
         *,
-        watermark: WatermarkStrategy | None = None,
+        watermark: Strategy | None = None,
         name: str | None = None,
     ) -> Stream:
         """Read rows from a source; a watermark strategy gives them event time."""
@@ -144,7 +144,7 @@ class Job:
         *,
         schema: pa.Schema | None = None,
         timestamps: Iterable[Instant] | None = None,
-        watermark: WatermarkStrategy | None = None,
+        watermark: Strategy | None = None,
     ) -> Stream:
         """Read rows that are there already: a table, dicts with a ``schema``, or any objects.
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from raystream.api import collecting, placement, transforms
+from raystream.api import collecting, connected, placement, transforms
 from raystream.api.callsite import user_line
 from raystream.api.columns import same_type
 from raystream.api.draft import Tip
 from raystream.contracts.functions import Opened
 from raystream.contracts.sink import Sink
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Strategy
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.exchange import (
@@ -31,7 +31,8 @@ from raystream.operators.operator import Spec
 from raystream.operators.sink import SinkSpec
 
 if TYPE_CHECKING:
-    from raystream.api.keyed import KeyedStream, WindowedStream
+    from raystream.api.keyed import KeyedStream
+    from raystream.api.windowed import WindowedStream
 
 RowFunction = Callable[..., Any]
 
@@ -41,6 +42,8 @@ class Stream:
 
     def __init__(self, tip: Tip) -> None:
         self._tip = tip
+
+    _keyed_by: tuple[str, ...] | None = None
 
     named = placement.named
     uid = placement.uid
@@ -144,6 +147,20 @@ class Stream:
         )
         return Stream(self._tip.then("async_map", spec, type, user_line(), stateful=True))
 
+    def process(
+        self,
+        fn: Any,
+        schema: pa.Schema | None = None,
+        *,
+        fn_kwargs: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """Give the rows that a ``ProcessFunction`` makes of each row.
+
+        It is an instance, or a class that each subtask makes with ``fn_kwargs``; what it sends
+        aside is read with ``side_output(tag)``.
+        """
+        return Stream(connected.process(self._tip, self._keyed_by, fn, schema, fn_kwargs))
+
     # Columns
 
     def select(self, *columns: Any, **exprs: Any) -> Stream:
@@ -170,6 +187,14 @@ class Stream:
         """Turn a stream of dicts into columns."""
         return self._then("with_schema", *transforms.with_schema(self._tip.node, schema))
 
+    def to_rows(self, op: str = "op") -> Stream:
+        """Make each change of a changelog a plain row, with its kind in a column.
+
+        The kinds are ``+I``, ``-U``, ``+U`` and ``-D``.
+        """
+        made = transforms.to_rows(self._tip.node, op)
+        return Stream(self._tip.then("to_rows", *made, user_line(), changes=True))
+
     # Streams and time
 
     def key_by(
@@ -184,8 +209,8 @@ class Stream:
         return key_by(self._tip, columns, exprs, fn_kwargs)
 
     def window_all(self, window: Window) -> WindowedStream:
-        """Gather all rows in windows of event time, in one subtask."""
-        from raystream.api.keyed import window_all
+        """Gather all rows in windows, in one subtask."""
+        from raystream.api.windowed import window_all
 
         return window_all(self._tip, window)
 
@@ -214,7 +239,16 @@ class Stream:
         joined = self._tip.draft.add("union", None, node.type, inputs, where)
         return Stream(Tip(self._tip.draft, joined))
 
-    def assign_timestamps(self, watermark: WatermarkStrategy) -> Stream:
+    def connect(self, other: Stream) -> connected.ConnectedStreams:
+        """Put another stream beside this one, for a function that takes the rows of both.
+
+        Both keyed, they meet by key; ``other.broadcast()`` goes to every subtask.
+        """
+        if not isinstance(other, Stream):
+            raise PlanError(f"connect() takes a stream, got {other!r:.60}", where=user_line())
+        return connected.connect(self._tip, self._keyed_by, other._tip, other._keyed_by)
+
+    def assign_timestamps(self, watermark: Strategy) -> Stream:
         """Give rows an event time, new or first, and make watermarks from it."""
         return self._then(
             "assign_timestamps", *transforms.assign_timestamps(self._tip.node, watermark)
@@ -313,7 +347,8 @@ class Stream:
         return Stream(self._tip.then(verb, spec, type, user_line()))
 
     def _end(self, verb: str, sink: Sink, where: str) -> End:
-        return End(self._tip.then(verb, SinkSpec(sink, verb, where), StreamType(None), where))
+        spec = SinkSpec(sink, verb, where)
+        return End(self._tip.then(verb, spec, StreamType(None), where, changes=sink.upserts))
 
 
 class End:

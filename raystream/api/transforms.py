@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import narwhals.stable.v2 as nw
+import pyarrow as pa
 
 from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count, is_text
@@ -14,7 +15,7 @@ from raystream.api.columns import StreamColumns, check_name, check_schema, is_ex
 from raystream.api.draft import Tip
 from raystream.contracts.functions import Function, check_async_function, check_function
 from raystream.contracts.rejects import DEAD_LETTERS
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Punctuated, Strategy, WatermarkStrategy
 from raystream.errors import PlanError
 from raystream.flow.time import positive
 from raystream.graph.logical import LogicalNode, StreamType, label
@@ -28,6 +29,7 @@ from raystream.operators.operator import Spec
 from raystream.operators.row_functions import FilterFunctionSpec, FlatMapSpec, MapSpec
 from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.timestamps import is_time_type
+from raystream.operators.to_rows import ToRowsSpec
 from raystream.operators.with_schema import WithSchemaSpec
 
 Made: TypeAlias = tuple[Spec, StreamType]
@@ -206,6 +208,24 @@ def with_schema(node: LogicalNode, schema: Any) -> Made:
     return WithSchemaSpec(made.wire, where), made
 
 
+def to_rows(node: LogicalNode, op: str) -> Made:
+    """Make each change a plain row.
+
+    Raises: PlanError where the stream is no changelog, or the name is taken.
+    """
+    columns = StreamColumns(node, "to_rows", user_line())
+    check_name(op, "to_rows", columns.where)
+    if node.type.changelog is None:
+        raise columns.error(
+            f'to_rows() takes a changelog; "{columns.stream}" carries plain rows already'
+        )
+    if op in columns.schema.names:
+        raise columns.error(f'to_rows(): the name "{op}" is taken by a column', hint="give op=")
+    made = StreamType(columns.schema.append(pa.field(op, pa.string())), node.type.timed)
+    assert made.wire is not None, "a changelog has columns"
+    return ToRowsSpec(op, made.wire), made
+
+
 def side_output(tip: Tip, tag: str, schema: Any) -> Tip:
     """Read what the operator of a stream sends beside its own output.
 
@@ -254,10 +274,25 @@ def dead_letters(tip: Tip) -> Tip:
     return Tip(tip.draft, node).then("dead_letters", letters, StreamType(None), where)
 
 
-def assign_timestamps(node: LogicalNode, watermark: WatermarkStrategy) -> Made:
-    """Give rows an event time."""
+def assign_timestamps(node: LogicalNode, watermark: Strategy) -> Made:
+    """Give rows an event time.
+
+    Raises: PlanError for what only a source can do: idleness and alignment.
+    """
     where = user_line()
     check_watermark(node, watermark, "assign_timestamps", where)
+    if watermark.idleness is not None:
+        raise PlanError(
+            "assign_timestamps() cannot tell that a stream is idle: idleness= is for sources",
+            where=where,
+            hint="give the strategy to job.source(…, watermark=…)",
+        )
+    if watermark.alignment is not None:
+        raise PlanError(
+            "assign_timestamps() cannot hold a stream back: alignment= is for sources",
+            where=where,
+            hint="give the strategy to job.source(…, watermark=…)",
+        )
     made = StreamType(node.type.schema, timed=True, changelog=node.type.changelog)
     return AssignTimestampsSpec(watermark, made.wire, "assign_timestamps", where), made
 
@@ -265,14 +300,20 @@ def assign_timestamps(node: LogicalNode, watermark: WatermarkStrategy) -> Made:
 def check_watermark(node: LogicalNode, watermark: Any, verb: str, where: str) -> None:
     """Refuse a strategy that cannot be read from the stream.
 
-    Raises: PlanError for an unknown column, or one that holds no points in time.
+    Raises: PlanError for an unknown column, one that holds no points in time, or a function that
+    cannot be called.
     """
-    if not isinstance(watermark, WatermarkStrategy):
+    if not isinstance(watermark, WatermarkStrategy | Punctuated):
         raise PlanError(
             f"{verb}() takes a rs.WatermarkStrategy, got {watermark!r:.60}",
             where=where,
             hint='rs.WatermarkStrategy("time", out_of_orderness="5s")',
         )
+    read = [watermark.fn] if isinstance(watermark, Punctuated) else []
+    if not isinstance(watermark.timestamp, str | nw.Expr):
+        read.append(watermark.timestamp)
+    for fn in read:
+        check_function(Function(fn), verb=verb, where=where)
     timestamp = watermark.timestamp
     columns = StreamColumns(node, verb, where)
     if node.type.schema is None:

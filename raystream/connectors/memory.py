@@ -11,6 +11,8 @@ from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
 from raystream.contracts.sink import Sink, Writer
 from raystream.errors import SinkError
+from raystream.flow.changes import apply_changes
+from raystream.flow.key import canonical
 
 
 class MemorySink(Sink):
@@ -81,7 +83,50 @@ class MemorySink(Sink):
         return "MemorySink()" if self._limit is None else f"MemorySink(limit={self._limit})"
 
 
+class TableSink(MemorySink):
+    """Keep the changes of a table, and give the table that they end in.
+
+    ``key`` names its key columns; where those are all columns, equal rows may stand side by side.
+    """
+
+    upserts = True
+
+    def __init__(self, key: tuple[str, ...], limit: int | None = None) -> None:
+        super().__init__(limit)
+        self._key = key
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_key": self._key}
+
+    @property
+    def rows(self) -> list[Any]:
+        """The rows of the table, in the order in which they came into it."""
+        changes = super().rows
+        return [changes[place] for place in self._places()]
+
+    def table(self, schema: pa.Schema | None = None) -> pa.Table:
+        """Give the table; ``schema`` is that of its columns."""
+        if not len(self):
+            return super().table(schema)
+        return super().table(schema).take(pa.array(self._places(), pa.int64()))
+
+    def _places(self) -> list[int]:
+        changes = super().rows
+        names = changes[0].keys() if changes else ()
+        # repr tells a list or a struct from another, which have no hash.
+        keys = [
+            tuple(canonical(v) if _is_key(v) else repr(v) for v in map(row.__getitem__, self._key))
+            for row in changes
+        ]
+        ops = [op for batch in self._batches for op in batch.ops or ()]
+        return apply_changes(keys, ops, unique=set(self._key) != set(names))
+
+
+def _is_key(value: Any) -> bool:
+    return not isinstance(value, (list, dict))
+
+
 def _first(batch: Batch, count: int) -> Batch:
     rows = batch.rows[:count] if isinstance(batch.rows, list) else batch.rows.slice(0, count)
     times = None if batch.timestamps is None else batch.timestamps[:count]
-    return Batch(rows, times)
+    return Batch(rows, times, None if batch.ops is None else batch.ops[:count])

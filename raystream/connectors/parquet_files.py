@@ -25,6 +25,10 @@ from raystream.errors import SourceError
 SPLIT_ROWS = 65_536
 """A split has at least as many rows, or is one row group: opening a file costs milliseconds."""
 
+_LOCAL_BUFFER_BYTES = 65_536
+"""Local columns are read page by page. Without a buffer all pages of a row group are read before
+its first row is given: megabytes of new memory, and a pause in which nobody else has work."""
+
 _DAY_US = 86_400_000_000
 _UNIT_US = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}
 _PARQUET_UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
@@ -116,7 +120,13 @@ def _from_row(
     if not left:
         return
     with file.open() as raw:
-        whole = pq.ParquetFile(raw, metadata=metadata, pre_buffer=file.url.find("://") > 0)
+        remote = file.url.find("://") > 0
+        whole = pq.ParquetFile(
+            raw,
+            metadata=metadata,
+            pre_buffer=remote,  # many small reads are slow where each is a request
+            buffer_size=0 if remote else _LOCAL_BUFFER_BYTES,
+        )
         yield from skip_rows(
             whole.iter_batches(
                 rows, row_groups=left, columns=wanted.columns.names, use_threads=False

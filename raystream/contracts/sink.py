@@ -28,12 +28,14 @@ class Writer(abc.ABC):
 class Sink(abc.ABC):
     """Where rows go. Without a ``commit`` of its own a sink is at-least-once.
 
+    One whose ``upserts`` is set takes changelogs: each batch says in ``ops`` what its rows do.
     A sink whose ``to_driver`` is set runs in the process that started the job: its rows are brought
     there and given to ``receive``, which returns True once it has seen enough.
     """
 
     global_commit: ClassVar[bool] = False
     to_driver: ClassVar[bool] = False
+    upserts: ClassVar[bool] = False
 
     @abc.abstractmethod
     def open(self, ctx: OpenContext) -> Writer:

@@ -30,6 +30,14 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceTime:
+    """The least watermark of the active splits of a subtask of an aligned source, if any."""
+
+    subtask: SubtaskId
+    least_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SubtaskEnded:
     """A subtask has seen the end of its input."""
 
@@ -67,7 +75,14 @@ class StopAsked:
 
 
 Event: TypeAlias = (
-    SplitsListed | Ready | SubtaskEnded | SubtaskCommitted | SubtaskClosed | Failed | StopAsked
+    SplitsListed
+    | Ready
+    | SourceTime
+    | SubtaskEnded
+    | SubtaskCommitted
+    | SubtaskClosed
+    | Failed
+    | StopAsked
 )
 
 # Effects -----------------------------------------------------------------------------------------
@@ -88,11 +103,15 @@ class ListSplits:
 
 @dataclass(frozen=True, slots=True)
 class StartSubtask:
-    """Let a subtask begin, with the splits that are its own."""
+    """Let a subtask begin, with the splits that are its own.
+
+    ``others_us`` is the first word of ``AlignSource``.
+    """
 
     subtask: SubtaskId
     splits: tuple[Split, ...]
     more_splits: bool
+    others_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +120,14 @@ class GiveSplits:
 
     subtask: SubtaskId
     splits: tuple[Split, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignSource:
+    """Tell a source subtask the least watermark of the others of its alignment group, if any."""
+
+    subtask: SubtaskId
+    others_us: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +165,7 @@ Effect: TypeAlias = (
     | ListSplits
     | StartSubtask
     | GiveSplits
+    | AlignSource
     | CommitSubtask
     | CloseSubtask
     | AbortSinks

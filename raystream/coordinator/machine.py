@@ -23,6 +23,7 @@ from raystream.coordinator.events import (
     GiveSplits,
     ListSplits,
     Ready,
+    SourceTime,
     SplitsListed,
     StartSubtask,
     StopAsked,
@@ -30,6 +31,7 @@ from raystream.coordinator.events import (
     SubtaskCommitted,
     SubtaskEnded,
 )
+from raystream.coordinator.pacing import AlignmentGroups
 from raystream.errors import ProtocolError
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
@@ -72,6 +74,7 @@ class CoordinatorMachine:
             if isinstance(node.spec, SinkSpec) and node.spec.sink.global_commit
         ]
         self._splits: dict[str, tuple[Split, ...]] = {}
+        self._alignment = AlignmentGroups(plan)
         self._known: dict[str, set[str]] = {}
         self._prepared: dict[SubtaskId, Committables] = {}
 
@@ -103,6 +106,8 @@ class CoordinatorMachine:
                 return self._ready(subtask)
             case SplitsListed(chain, splits):
                 return self._listed(chain, splits)
+            case SourceTime(subtask, least_us):
+                return self._came(subtask, least_us)
             case SubtaskEnded(subtask, committables):
                 return self._ended(subtask, committables)
             case SubtaskCommitted(subtask):
@@ -138,7 +143,12 @@ class CoordinatorMachine:
             splits = self._splits.get(chain.name, ())
             self._known[chain.name] = {split.id for split in splits}
             effects += [
-                StartSubtask(subtask, splits[subtask.index :: chain.parallelism], more)
+                StartSubtask(
+                    subtask,
+                    splits[subtask.index :: chain.parallelism],
+                    more,
+                    self._alignment.others_us(subtask),
+                )
                 for subtask in chain.subtasks
             ]
             effects += self._discover(chain.name)
@@ -159,6 +169,9 @@ class CoordinatorMachine:
                 known.add(split.id)
         return [GiveSplits(subtask, tuple(share)) for subtask, share in shares.items()]
 
+    def _came(self, subtask: SubtaskId, least_us: int | None) -> list[Effect]:
+        return [*self._alignment.take(subtask, least_us)] if self.state == "running" else []
+
     # Ending ----------------------------------------------------------------------------------
 
     def _ended(self, subtask: SubtaskId, committables: Committables) -> list[Effect]:
@@ -167,7 +180,7 @@ class CoordinatorMachine:
             return []
         self._waiting.discard(subtask)
         if self._waiting:
-            return []
+            return [*self._alignment.leave(subtask)]
         self._to("committing")
         self._gather_global()
         self._waiting = {subtask for subtask, some in self._prepared.items() if some}

@@ -1,7 +1,8 @@
 """The two kinds of batches: Arrow columns, and Python objects.
 
 Event time travels beside what users see: in a columnar batch as a hidden last column ``__ts``, in
-an object batch as an array of the same length. A stream without event time has neither. One row
+an object batch as an array of the same length. In a changelog the kind of each row stands before
+it, in the hidden column ``__op``. A stream without event time has neither. One row
 without event time in a stream that has it (a row made by a processing timer) carries ``NO_TIME``.
 """
 
@@ -13,6 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from raystream.flow.changes import OP, OP_FIELD
 
 Int64s: TypeAlias = npt.NDArray[np.int64]
 
@@ -51,9 +54,18 @@ class Columns:
 
     @property
     def visible(self) -> pa.RecordBatch:
-        """The rows as users see them: without the event-time column."""
-        names = self.record.schema.names
-        return self.record.select(names[:-1]) if names and names[-1] == EVENT_TIME else self.record
+        """The rows as users see them: without event time and row kinds."""
+        names = visible_names(self.record.schema)
+        return self.record.select(names) if len(names) < self.record.num_columns else self.record
+
+    @property
+    def ops(self) -> npt.NDArray[np.int8] | None:
+        """The kind of each row (``flow.changes``), int8 [n]; None where rows are just rows."""
+        place = len(visible_names(self.record.schema))
+        if place == self.record.num_columns or self.record.schema.names[place] != OP:
+            return None
+        ops: npt.NDArray[np.int8] = self.record.column(place).to_numpy()
+        return ops
 
     def take(self, indices: Int64s) -> Columns:
         """Copy the rows at ``indices``, in that order."""
@@ -111,9 +123,33 @@ def with_times(visible: pa.RecordBatch, timestamps: Int64s | None) -> Columns:
     return Columns(pa.RecordBatch.from_arrays([*visible.columns, times], schema=schema))
 
 
-def wire_schema(schema: pa.Schema, *, timed: bool) -> pa.Schema:
-    """The schema of the records of a columnar stream: what users see, and event time."""
+def with_ops(rows: Columns, ops: npt.NDArray[np.int8]) -> Columns:
+    """Say what each row does to the table whose changes flow.
+
+    Shapes: rows [n] without kinds, ops int8 [n] -> Columns [n].
+    """
+    place = len(visible_names(rows.record.schema))
+    columns = list(rows.record.columns)
+    columns.insert(place, pa.array(ops, pa.int8()))
+    schema = rows.record.schema.insert(place, OP_FIELD)
+    return Columns(pa.RecordBatch.from_arrays(columns, schema=schema))
+
+
+def wire_schema(schema: pa.Schema, *, timed: bool, changes: bool = False) -> pa.Schema:
+    """The schema of the records of a columnar stream: what users see, row kinds, event time."""
+    if changes:
+        schema = schema.append(OP_FIELD)
     return schema.append(EVENT_TIME_FIELD) if timed else schema
+
+
+def visible_names(schema: pa.Schema) -> list[str]:
+    """Give the names of a wire schema that users see."""
+    names: list[str] = schema.names
+    hidden = 0
+    for name in (EVENT_TIME, OP):
+        if hidden < len(names) and names[-1 - hidden] == name:
+            hidden += 1
+    return names[: len(names) - hidden]
 
 
 def concat(batches: list[Batch]) -> Batch:

@@ -76,7 +76,7 @@ def hash_value(key: object) -> int:
 
     Raises: UserFunctionError for a value that cannot be a key.
     """
-    return _hash_canonical(canonical(key))
+    return hash_canonical(canonical(key))
 
 
 def hash_column(array: pa.Array) -> UInt64s:
@@ -128,7 +128,7 @@ def hash_objects(keys: Sequence[Any]) -> UInt64s:
     for row, key in enumerate(map(canonical, keys)):
         found = known.get(key)
         if found is None:
-            found = known[key] = _hash_canonical(key)
+            found = known[key] = hash_canonical(key)
         hashes[row] = found
     return hashes
 
@@ -153,7 +153,8 @@ def _mix(bits: int) -> int:
     return bits ^ bits >> 33
 
 
-def _hash_canonical(key: Any) -> int:
+def hash_canonical(key: Any) -> int:
+    """Hash a key that is in canonical form already."""
     if key is None:
         return _NULL
     if isinstance(key, int):
@@ -168,7 +169,7 @@ def _hash_canonical(key: Any) -> int:
     if kind is tuple:
         folded = _TUPLE + len(key) - 1
         for item in key[1:]:
-            folded = _mix(folded * _GOLDEN + _hash_canonical(item))
+            folded = _mix(folded * _GOLDEN + hash_canonical(item))
         return folded
     if kind is Decimal:
         return xxh3_64_intdigest(key[1].encode(), _DECIMAL)
@@ -224,7 +225,7 @@ def _hash_ints(keys: Sequence[int]) -> UInt64s:
     try:
         return fmix64(np.array(keys, np.int64).view(np.uint64))
     except OverflowError:  # an int beyond 64 bits: one by one
-        return np.array([_hash_canonical(key) for key in keys], np.uint64)
+        return np.array([hash_canonical(key) for key in keys], np.uint64)
 
 
 def _fold(hashes: list[UInt64s]) -> UInt64s:

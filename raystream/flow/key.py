@@ -77,6 +77,26 @@ def plain_type(type: pa.DataType) -> pa.DataType:
             return type
 
 
+def key_kind(type: pa.DataType) -> str:
+    """Name the kind of a type's keys: keys of two kinds are never the same key."""
+    kind, types = plain_type(type), pa.types
+    for name, holds in (
+        ("bool", types.is_boolean),
+        ("int", types.is_integer),
+        ("float", types.is_floating),
+        ("decimal", types.is_decimal),
+        ("timestamp", types.is_timestamp),
+        ("date", types.is_date),
+        ("time", types.is_time),
+        ("duration", types.is_duration),
+        ("string", is_text),
+        ("null", types.is_null),
+    ):
+        if holds(kind):
+            return name
+    return "binary"
+
+
 def plain_array(array: pa.Array) -> pa.Array:
     """Give the values themselves, without dictionary, run-end or extension."""
     types = pa.types

@@ -14,6 +14,11 @@ Instant: TypeAlias = datetime | date | int
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
 
+_FIRST = datetime.min.replace(tzinfo=timezone.utc)
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
+_FIRST_US = (_FIRST - EPOCH) // MICROSECOND
+_LAST_US = (_LAST - EPOCH) // MICROSECOND
+
 _UNIT_US = {
     "us": 1,
     "ms": 1_000,
@@ -47,6 +52,11 @@ def micros(value: Duration | datetime | date) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise _no_duration(value)
     return int(value)
+
+
+def moment(time_us: int) -> datetime:
+    """Give a time as an aware datetime; beyond the years 1 to 9999 it saturates."""
+    return EPOCH + timedelta(microseconds=min(max(time_us, _FIRST_US), _LAST_US))
 
 
 def positive(value: Duration, name: str) -> int:

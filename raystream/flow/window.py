@@ -11,11 +11,101 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
+
+
+class Holds(Protocol):
+    """Which windows hold a bucket: a window holds buckets that stand side by side.
+
+    Windows are numbered so that neither their first nor their last bucket goes down. A bucket is a
+    pane where windows share panes, and the window itself where they do not.
+    """
+
+    @property
+    def alone(self) -> bool:
+        """Whether a bucket is a window: no bucket lies in two, and none in no window."""
+
+    @property
+    def nested(self) -> bool:
+        """Whether a window that has an earlier one's last bucket has all of them, or none."""
+
+    @property
+    def copies(self) -> int:
+        """Windows that hold one bucket, at most."""
+
+    def first(self, buckets: Int64s) -> Int64s:
+        """Give the first window that ends behind each bucket.
+
+        Shapes: buckets int64 [n] -> windows int64 [n].
+        """
+
+    def last(self, buckets: Int64s) -> Int64s:
+        """Give the last window that starts at or before each bucket.
+
+        Shapes: buckets int64 [n] -> windows int64 [n].
+        """
+
+    def start(self, window: int) -> int:
+        """Give the first bucket of a window; any int."""
+
+    def stop(self, window: int) -> int:
+        """Give the bucket behind the last one of a window; any int."""
+
+
+class Grid(Protocol):
+    """All windows of one kind, numbered in order of their ends, and the panes they are made of."""
+
+    @property
+    def panes(self) -> int:
+        """Panes of one window, at most."""
+
+    @property
+    def copies(self) -> int:
+        """Windows that one row can lie in, at most."""
+
+    @property
+    def gaps(self) -> bool:
+        """Whether some times lie in no window."""
+
+    @property
+    def cover(self) -> Holds:
+        """How windows are made of panes."""
+
+    def panes_of(self, times_us: Int64s) -> Int64s:
+        """Give the pane of each time.
+
+        Shapes: times_us int64 [n] -> panes int64 [n].
+        """
+
+    def pane_of(self, time_us: int) -> int:
+        """Give the pane of one time."""
+
+    def covered(self, times_us: Int64s) -> npt.NDArray[np.bool_]:
+        """Tell which times lie in a window at all."""
+
+    def due(self, watermark_us: int) -> int:
+        """Give the last window whose end - 1 is at or before a watermark; ends saturate."""
+
+    def live_us(self, watermark_us: int) -> int:
+        """Give the first time that lies in a window that is not due; any int."""
+
+    def starts(self, windows: Int64s) -> Int64s:
+        """Give the starts of windows; before int64 begins they saturate.
+
+        Shapes: windows int64 [n] -> starts int64 [n].
+        """
+
+    def ends(self, windows: Int64s) -> Int64s:
+        """Give the ends of windows; behind the end of int64 they saturate.
+
+        Shapes: windows int64 [n] -> ends int64 [n].
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +124,21 @@ class Cover:
         """Whether a bucket is a window: no bucket lies in two, and none in no window."""
         return self.span == 1 and self.step == 1
 
+    @property
+    def nested(self) -> bool:
+        return False
+
+    @property
+    def copies(self) -> int:
+        """Windows that hold one bucket, at most."""
+        return -(-self.span // self.step)
+
     def last(self, buckets: Int64s) -> Int64s:
         """Give the last window that starts at or before each bucket.
 
         Shapes: buckets int64 [n] -> windows int64 [n].
         """
-        return _floor_div(buckets, self.step, self.shift)
+        return floor_div(buckets, self.step, self.shift)
 
     def first(self, buckets: Int64s) -> Int64s:
         """Give the first window that ends behind each bucket.
@@ -48,7 +147,7 @@ class Cover:
         """
         turns, rest = divmod(self.shift + self.span, self.step)
         back = turns - 1
-        windows = _floor_div(buckets, self.step, rest)
+        windows = floor_div(buckets, self.step, rest)
         if back > 0:
             np.maximum(windows, MIN_TIME + back, out=windows)
         return windows - back
@@ -56,6 +155,10 @@ class Cover:
     def start(self, window: int) -> int:
         """Give the first bucket of a window."""
         return window * self.step + self.shift
+
+    def stop(self, window: int) -> int:
+        """Give the bucket behind the last one of a window."""
+        return self.start(window) + self.span
 
 
 ALONE = Cover(1, 1, 0)
@@ -111,17 +214,17 @@ class WindowGrid:
 
         Shapes: times_us int64 [n] -> panes int64 [n].
         """
-        return _floor_div(times_us, self.pane_us, self.phase_us % self.pane_us)
+        return floor_div(times_us, self.pane_us, self.phase_us % self.pane_us)
 
     def pane_of(self, time_us: int) -> int:
         """Give the pane of one time."""
         pane_us = self.pane_us
         return (time_us - self.phase_us % pane_us) // pane_us
 
-    def covered(self, times_us: Int64s) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def covered(self, times_us: Int64s) -> npt.NDArray[np.bool_]:
         """Tell which times lie in a window at all."""
         into = times_us % self.slide_us - self.phase_us
-        inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = into % self.slide_us < self.size_us
+        inside: npt.NDArray[np.bool_] = into % self.slide_us < self.size_us
         return inside
 
     def due(self, watermark_us: int) -> int:
@@ -129,6 +232,10 @@ class WindowGrid:
         if watermark_us >= MAX_TIME - 1:
             return MAX_TIME
         return (watermark_us + 1 - self.size_us - self.phase_us) // self.slide_us
+
+    def live_us(self, watermark_us: int) -> int:
+        """Give the first time that lies in a window that is not due; any int."""
+        return self.start_of(self.due(watermark_us) + 1)
 
     def start_of(self, window: int) -> int:
         """Give the start of one window, exactly: it may lie before int64 begins."""
@@ -176,7 +283,7 @@ def expand(first: Int64s, last: Int64s) -> tuple[Int64s, Int64s]:
     return items, windows
 
 
-def _floor_div(values: Int64s, by: int, shift: int) -> Int64s:
+def floor_div(values: Int64s, by: int, shift: int) -> Int64s:
     """Give floor((values - shift) / by) for 0 <= shift < by, without overflow."""
     if by == 1:
         return values.copy()

@@ -25,7 +25,10 @@ from raystream.operators.side_output import SideOutputSpec
 
 @dataclass(frozen=True, slots=True)
 class StreamType:
-    """What flows: columns, or objects (``schema`` None); with event time or without."""
+    """What flows: columns, or objects (``schema`` None); with event time or without.
+
+    ``changelog`` names the key columns of the table whose changes flow; None: rows are rows.
+    """
 
     schema: pa.Schema | None
     timed: bool = False
@@ -34,7 +37,9 @@ class StreamType:
     @property
     def wire(self) -> pa.Schema | None:
         """The schema of the batches themselves: the columns, and the hidden event time."""
-        return None if self.schema is None else wire_schema(self.schema, timed=self.timed)
+        if self.schema is None:
+            return None
+        return wire_schema(self.schema, timed=self.timed, changes=self.changelog is not None)
 
 
 @dataclass(frozen=True, slots=True)

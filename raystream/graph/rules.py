@@ -9,13 +9,12 @@ import narwhals.stable.v2 as nw
 import pyarrow as pa
 
 from raystream.contracts.rejects import DEAD_LETTER, FAIL
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Strategy, WatermarkStrategy
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME
 from raystream.flow.exchange import Custom, Hash, ToOne
 from raystream.graph.chaining import chains
 from raystream.graph.flatten import FlatEdge, FlatGraph, FlatNode
-from raystream.keyed.measures_rules import two_phase
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
 from raystream.operators.columns import ColumnsSpec, Select, fuse, required_columns
 from raystream.operators.expressions import columns_used
@@ -87,7 +86,7 @@ def _split(graph: FlatGraph, node: FlatNode, edges: list[FlatEdge]) -> None:
     partial: Spec
     if schema is None:
         return
-    if isinstance(spec, WindowAggregateSpec) and two_phase(spec.aggregates):
+    if isinstance(spec, WindowAggregateSpec) and spec.two_phase:
         keys = [schema.field(key) for key in spec.keys]
         schema = partial_schema(keys, spec.window, spec.aggregates)
         partial = WindowPartialSpec(spec.keys, spec.window, spec.aggregates, schema)
@@ -151,6 +150,10 @@ def _narrow(node: FlatNode, wanted: set[str]) -> None:
     elif isinstance(spec, ColumnsSpec):
         steps = (*spec.steps, Select(tuple((name, None) for name in kept)))
         node.spec, node.schema = ColumnsSpec(spec.verb, steps, less), less
+    elif isinstance(spec, WindowTopKSpec):
+        node.spec, node.schema = dataclasses.replace(spec, output=less), less
+    elif isinstance(spec, WindowTopKPartialSpec):
+        node.spec, node.schema = dataclasses.replace(spec, schema=less), less
 
 
 def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
@@ -163,6 +166,10 @@ def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
         return None
     if isinstance(spec, AssignTimestampsSpec):
         return {name for name in node.schema.names if name != EVENT_TIME}
+    if isinstance(spec, WindowTopKSpec):
+        return _compared(spec) | set(node.schema.names) - {spec.rank, EVENT_TIME}
+    if isinstance(spec, WindowTopKPartialSpec):
+        return _compared(spec.top_k) | set(node.schema.names) - {EVENT_TIME}
     if not isinstance(spec, ColumnsSpec):
         return None
     schema = inputs[0].upstream.schema
@@ -177,9 +184,16 @@ def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
     return needed
 
 
-def _time_columns(strategy: WatermarkStrategy | None, schema: pa.Schema) -> Wanted:
+def _compared(spec: WindowTopKSpec) -> set[str]:
+    """Name the columns that a top-k reads whether or not they leave it."""
+    return {*spec.keys, *(name for name, _ in spec.by)}
+
+
+def _time_columns(strategy: Strategy | None, schema: pa.Schema) -> Wanted:
     if strategy is None:
         return set()
+    if not isinstance(strategy, WatermarkStrategy):
+        return None  # its function reads whole rows
     timestamp = strategy.timestamp
     if isinstance(timestamp, str):
         return {timestamp}

@@ -38,6 +38,15 @@ class Rule(Protocol):
     def result(self, slots: Int64s) -> pa.Array:
         """Give the value of each slot as it is now: int64 [m] -> array [m]."""
 
+    def state(self, slots: Int64s) -> list[pa.Array]:
+        """Give what ``restore`` needs to go on from: int64 [m] -> arrays, each [m].
+
+        Of types of their own, the same whatever has come; copies, not views.
+        """
+
+    def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
+        """Take up the state of slots that are new: int64 [m], arrays, each [m]."""
+
 
 class RunningAggregate:
     """One aggregate of a columnar stream, with its accumulators.
@@ -84,6 +93,22 @@ class RunningAggregate:
         Shapes: int64 [m] -> array [m].
         """
         return self._rule.result(slots)
+
+    def state(self, slots: Int64s, count: int) -> list[pa.Array]:
+        """Give the accumulators of some slots, as columns of their own types.
+
+        Shapes: int64 [m] -> arrays, each [m].
+        """
+        self._rule.reserve(count)
+        return self._rule.state(slots)
+
+    def restore(self, slots: Int64s, columns: list[pa.Array], count: int) -> None:
+        """Take up what ``state`` gave, in slots that are new; ``count`` is above every slot.
+
+        Shapes: int64 [m], arrays, each [m].
+        """
+        self._rule.reserve(count)
+        self._rule.restore(slots, columns)
 
     def _kept(self, groups: Groups, record: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
         """Tell which positions count; None where all do."""

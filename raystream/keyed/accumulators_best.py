@@ -81,6 +81,23 @@ class Best:
             return known
         return pc.if_else(pa.array(has), known, pa.scalar(None, known.type))
 
+    def state(self, slots: Int64s) -> list[pa.Array]:
+        orders = pa.array(self._keys.values[slots])
+        if self._orders is not None:
+            orders = self._orders.read(slots)
+        return [self.result(slots), orders]
+
+    def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
+        values, orders = columns
+        has = np.flatnonzero(values.is_valid().to_numpy(zero_copy_only=False))
+        slots, values, orders = slots[has], values.take(pa.array(has)), orders.take(pa.array(has))
+        self._has.values[slots] = True
+        self._values.write(slots, values)
+        if self._orders is None:
+            self._keys.values[slots] = orders.to_numpy()
+        else:
+            self._orders.write(slots, orders)
+
     def _order(self, groups: Groups, rows: Rows) -> tuple[pa.Array, Int64s, Int64s]:
         """Give the values to order by, and order bits: of what is known, and of the rows.
 

@@ -35,6 +35,12 @@ class Count:
     def result(self, slots: Int64s) -> pa.Array:
         return pa.array(self._counts.values[slots])
 
+    def state(self, slots: Int64s) -> list[pa.Array]:
+        return [self.result(slots)]
+
+    def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
+        self._counts.values[slots] = columns[0].to_numpy()
+
 
 class CountDistinct:
     """Different values, exactly: each pair of a slot and a value is a key of an index.
@@ -64,6 +70,22 @@ class CountDistinct:
 
     def result(self, slots: Int64s) -> pa.Array:
         return pa.array(self._counts.values[slots])
+
+    def state(self, slots: Int64s) -> list[pa.Array]:
+        owners, values = self._pairs.keys(np.arange(self._pairs.count))
+        places = np.full(len(self._counts.values), -1)
+        places[slots] = np.arange(len(slots))
+        place = places[owners.to_numpy()]
+        order = np.argsort(place, kind="stable")
+        wanted = order[place[order] >= 0]
+        ends = np.cumsum(self._counts.values[slots])
+        offsets = pa.array(np.concatenate(([0], ends)))
+        return [pa.LargeListArray.from_arrays(offsets, values.take(pa.array(wanted)))]
+
+    def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
+        lengths = columns[0].value_lengths().to_numpy()
+        self._counts.values[slots] = lengths
+        self._pairs.lookup([pa.array(np.repeat(slots, lengths)), columns[0].flatten()])
 
     def _new(self, groups: Groups, rows: Rows) -> npt.NDArray[np.bool_]:
         """Tell at which positions a value comes for the first time."""

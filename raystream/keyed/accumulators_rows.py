@@ -19,6 +19,7 @@ from raystream.flow.key import check_key_type
 from raystream.keyed.distinct_sketch import DistinctSketch
 from raystream.keyed.groups import Groups, Rows
 from raystream.keyed.object_accumulators import ObjectAccumulator, object_accumulator
+from raystream.keyed.pickled import pickled_column, unpickled
 
 MakeRows: TypeAlias = Callable[[pa.RecordBatch], list[Any]]
 """Makes the Python rows that users' functions see."""
@@ -56,6 +57,36 @@ class ByRow:
         result, accs = self._accumulator.result, self._accs
         return self._array([result(accs[slot]) for slot in slots.tolist()])
 
+    def state(self, slots: Int64s) -> list[pa.Array]:
+        accs = [self._accs[slot] for slot in slots.tolist()]
+        match self._bound.kind:
+            case "collect":
+                arrivals = pa.array([acc[0] for acc in accs], pa.large_list(pa.int64()))
+                kind = pa.large_list(self._bound.value_type)
+                return [arrivals, pa.array([acc[1] for acc in accs], kind)]
+            case "quantile":
+                return [pa.array(accs, pa.large_list(pa.float64()))]
+            case "approx_count_distinct":
+                states = [acc.state() for acc in accs]
+                hashes = pa.array([state[0] for state in states], pa.large_list(pa.uint64()))
+                return [hashes, pa.array([state[1] for state in states], pa.large_binary())]
+        return [pickled_column(accs)]
+
+    def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
+        match self._bound.kind:
+            case "collect":
+                values = [_items_of(some.values) for some in columns[1]]
+                accs: list[Any] = list(zip(columns[0].to_pylist(), values, strict=True))
+            case "quantile":
+                accs = columns[0].to_pylist()
+            case "approx_count_distinct":
+                states = zip(columns[0].to_pylist(), columns[1].to_pylist(), strict=True)
+                accs = [DistinctSketch.of(*state) for state in states]
+            case _:
+                accs = unpickled(columns[0])
+        for slot, acc in zip(slots.tolist(), accs, strict=True):
+            self._accs[slot] = acc
+
     def _items(self, groups: Groups, rows: Rows) -> Any:
         items = self._values(rows.record.take(pa.array(groups.order)))
         arrivals = (groups.order + rows.arrival).tolist()
@@ -71,9 +102,7 @@ class ByRow:
         elif bound.kind == "approx_count_distinct":
             hashes: list[int] = hash_column(column).tolist()
             return hashes
-        # Scalars of times and nested types lose nothing on the way into the list and out.
-        exact = pa.types.is_temporal(column.type) or pa.types.is_nested(column.type)
-        return list(column) if exact else column.to_pylist()
+        return _items_of(column)
 
     def _array(self, values: list[Any]) -> pa.Array:
         try:
@@ -84,6 +113,12 @@ class ByRow:
                 f"{self._bound.output}: {error}",
                 hint="the class attribute `type` names the type of what result() returns",
             ) from error
+
+
+def _items_of(column: pa.Array) -> list[Any]:
+    # Scalars of times and nested types lose nothing on the way into the list and out.
+    exact = pa.types.is_temporal(column.type) or pa.types.is_nested(column.type)
+    return list(column) if exact else column.to_pylist()
 
 
 class _SketchOfHashes:

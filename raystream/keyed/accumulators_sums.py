@@ -58,6 +58,13 @@ class IntegerSum:
     def result(self, slots: Int64s) -> pa.Array:
         return pa.array(self._sums.values[slots], mask=~self._seen.values[slots])
 
+    def state(self, slots: Int64s) -> list[pa.Array]:
+        return [self.result(slots)]
+
+    def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
+        self._sums.values[slots] = columns[0].fill_null(0).to_numpy()
+        self._seen.values[slots] = _seen(columns[0])
+
     def _check(self, values: Any, before: Any, sums: Any) -> None:
         bound = 2**64 if self._type == pa.uint64() else 2**63
         if _reach(before) + _reach(values) * len(values) < bound:
@@ -94,6 +101,13 @@ class FloatSum:
 
     def result(self, slots: Int64s) -> pa.Array:
         return pa.array(self._sums.values[slots], mask=~self._seen.values[slots])
+
+    def state(self, slots: Int64s) -> list[pa.Array]:
+        return [self.result(slots)]
+
+    def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
+        self._sums.values[slots] = columns[0].fill_null(0).to_numpy()
+        self._seen.values[slots] = _seen(columns[0])
 
 
 class DecimalSum:
@@ -136,6 +150,16 @@ class DecimalSum:
     def result(self, slots: Int64s) -> pa.Array:
         return self._join([limb.values[slots] for limb in self._limbs], self._seen.values[slots])
 
+    def state(self, slots: Int64s) -> list[pa.Array]:
+        return [self.result(slots)]
+
+    def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
+        seen = _seen(columns[0])
+        limbs = self._split(columns[0], np.arange(len(slots)))
+        for limb, values in zip(self._limbs, limbs, strict=True):
+            limb.values[slots] = np.where(seen, values, 0)
+        self._seen.values[slots] = seen
+
     def _split(self, array: pa.Array, order: Int64s) -> list[Int64s]:
         try:
             wide = array.cast(self._type)
@@ -174,9 +198,10 @@ class Mean:
         self._high = SlotColumn("i8")
         self._low = SlotColumn("i8")
         self._sums = SlotColumn("f8")
+        self._columns = (self._counts, self._high, self._low, self._sums)
 
     def reserve(self, count: int) -> None:
-        for column in (self._counts, self._high, self._low, self._sums):
+        for column in self._columns:
             column.reserve(count)
 
     def scan(self, groups: Groups, rows: Rows) -> pa.Array:
@@ -198,6 +223,13 @@ class Mean:
         counts = self._counts.values[slots]
         sums = self._sums.values[slots] + _whole(self._high.values[slots], self._low.values[slots])
         return pa.array(sums / np.maximum(counts, 1), mask=counts == 0)
+
+    def state(self, slots: Int64s) -> list[pa.Array]:
+        return [pa.array(column.values[slots]) for column in self._columns]
+
+    def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
+        for column, values in zip(self._columns, columns, strict=True):
+            column.values[slots] = values.to_numpy()
 
     def _exact(self, values: Int64s, type: pa.DataType, groups: Groups) -> Float64s:
         unsigned = pa.types.is_unsigned_integer(type)
@@ -225,9 +257,10 @@ class Variance:
         self._squares = SlotColumn("f8")
         # Values are taken from the first of their key: far from zero too they keep their digits.
         self._origins = SlotColumn("f8")
+        self._columns = (self._counts, self._means, self._squares, self._origins)
 
     def reserve(self, count: int) -> None:
-        for column in (self._counts, self._means, self._squares, self._origins):
+        for column in self._columns:
             column.reserve(count)
 
     def scan(self, groups: Groups, rows: Rows) -> pa.Array:
@@ -249,6 +282,13 @@ class Variance:
 
     def result(self, slots: Int64s) -> pa.Array:
         return self._values(self._moments(slots))
+
+    def state(self, slots: Int64s) -> list[pa.Array]:
+        return [pa.array(column.values[slots]) for column in self._columns]
+
+    def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
+        for column, values in zip(self._columns, columns, strict=True):
+            column.values[slots] = values.to_numpy()
 
     def _moments(self, slots: Int64s) -> Moments:
         columns = (self._counts, self._means, self._squares)
@@ -288,6 +328,11 @@ def _whole(high: Int64s, low: Int64s) -> Float64s:
     """Join halves into floats: the carry goes up first, so that small sums are exact."""
     high = high + (low >> _HALF)
     return high * float(2**32) + (low & _LOW)
+
+
+def _seen(column: pa.Array) -> npt.NDArray[np.bool_]:
+    seen: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+    return seen
 
 
 def _reach(values: npt.NDArray[Any]) -> int:

@@ -20,6 +20,8 @@ _CELL_BITS_MIN = 11
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _EMPTY = -1
 
+_PLACE_BITS_MIN = 6
+
 
 class CodeTable:
     """Gives each different row of ``width`` int64 codes a slot: 0, 1, 2 ... in order of arrival."""
@@ -38,7 +40,7 @@ class CodeTable:
 
         Shapes: codes, ``width`` times int64 [n] -> int64 [n].
         """
-        slots = self._find(codes)
+        slots = self.find(codes)
         missing = np.flatnonzero(slots == _EMPTY)
         if len(missing):
             slots[missing] = self._append([column[missing] for column in codes])
@@ -56,7 +58,11 @@ class CodeTable:
         self._columns.append(column)
         self._make_cells(self._bits)
 
-    def _find(self, codes: Sequence[Int64s]) -> Int64s:
+    def find(self, codes: Sequence[Int64s]) -> Int64s:
+        """Give the slot of each row, -1 where it has none.
+
+        Shapes: codes, ``width`` times int64 [n] -> int64 [n].
+        """
         cells = (_hash(codes) >> self._shift).view(np.int64)
         slots = self._cells[cells].astype(np.int64)
         # An empty cell reads slot -1, the last of the column; whether that matches is no matter.
@@ -115,10 +121,36 @@ def _hash(codes: Sequence[Int64s]) -> UInt64s:
     return hashes
 
 
-def _distinct(codes: list[Int64s]) -> tuple[Int64s, Int64s]:
+def _distinct(codes: Sequence[Int64s]) -> tuple[Int64s, Int64s]:
     """Find the first row of each different one, in order, and which of these each row is.
 
     Shapes: codes, each int64 [n] -> int64 [d], int64 [n].
+    """
+    n = len(codes[0])
+    rows = np.arange(n)
+    # Sorting would cost ten times as much. Rows of one place are alike, or few: those are sorted.
+    bits = max(_PLACE_BITS_MIN, (4 * n).bit_length())
+    places = (_hash(codes) >> np.uint64(64 - bits)).view(np.int64)
+    first_of = np.empty(1 << bits, np.int64)
+    # Of several writes to one place the last stays: backwards, that is the first row.
+    first_of[places[::-1]] = rows[::-1]
+    first = first_of[places]
+    unlike = np.zeros(n, np.bool_)
+    for column in codes:
+        unlike |= column[first] != column
+    if unlike.any():
+        others = np.flatnonzero(unlike)
+        first[others] = others[_first_alike([column[others] for column in codes])]
+    firsts = np.flatnonzero(first == rows)
+    rank = np.empty(n, np.int64)
+    rank[firsts] = np.arange(len(firsts))
+    return firsts, rank[first]
+
+
+def _first_alike(codes: Sequence[Int64s]) -> Int64s:
+    """Give for each row the first one that is like it, by sorting.
+
+    Shapes: codes, each int64 [n] -> int64 [n].
     """
     order = np.argsort(codes[0], kind="stable") if len(codes) == 1 else np.lexsort(codes[::-1])
     begins = np.zeros(len(order), np.bool_)
@@ -126,10 +158,6 @@ def _distinct(codes: list[Int64s]) -> tuple[Int64s, Int64s]:
     for column in codes:
         ordered = column[order]
         begins[1:] |= ordered[1:] != ordered[:-1]
-    firsts = order[begins]
-    arrival = np.argsort(firsts)
-    rank = np.empty_like(arrival)
-    rank[arrival] = np.arange(len(arrival))
-    which = np.empty_like(order)
-    which[order] = rank[np.cumsum(begins) - 1]
-    return firsts[arrival], which
+    first = np.empty_like(order)
+    first[order] = order[begins][np.cumsum(begins) - 1]
+    return first

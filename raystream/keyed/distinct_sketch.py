@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from raystream.flow.hashing import hash_value
 
@@ -61,6 +62,25 @@ class DistinctSketch:
             z = 0.5 * (z + histogram[rank])
         z += _REGISTERS * _sigma(histogram[0] / _REGISTERS)
         return round(_REGISTERS * _REGISTERS / (2 * math.log(2) * z))
+
+    def state(self) -> tuple[list[int] | None, bytes | None]:
+        """Give the hashes or, where there were too many, the registers."""
+        if self._registers is None:
+            return sorted(self._seen), None
+        return None, bytes(self._registers)
+
+    @classmethod
+    def of(cls, hashes: list[int] | None, registers: bytes | None) -> DistinctSketch:
+        """Make a sketch of what ``state`` gave."""
+        sketch = cls()
+        sketch._seen = set(hashes or ())
+        if registers is not None:
+            sketch._registers = bytearray(registers)
+            sketch._histogram = [registers.count(rank) for rank in range(_RANKS + 1)]
+        return sketch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DistinctSketch.of, self.state()
 
     def _spread(self) -> None:
         self._registers = bytearray(_REGISTERS)

@@ -19,7 +19,7 @@ from raystream.keyed.measures_function import Functions, Own
 from raystream.keyed.measures_grouping import Request, Values, group
 from raystream.keyed.measures_numeric import Count
 from raystream.keyed.measures_parts import Liftable, Part, Result, one_zero
-from raystream.keyed.measures_rules import parts_of
+from raystream.keyed.measures_rules import by_arrival, parts_of
 
 BUCKET = "__bucket"
 """The column of a partial table that tells the pane or the window of a row."""
@@ -33,6 +33,7 @@ class Measures:
 
     ``row_count`` adds a part that counts rows whatever the aggregates are. ``arrival``: partials of
     one key come from several panes, not in order of arrival; rows then need a column ``ARRIVAL``.
+    ``mixed``: nor do those of rows of one time.
     Raises: PlanError where an aggregate is not defined for the type of its column.
     """
 
@@ -44,13 +45,14 @@ class Measures:
         *,
         row_count: bool = False,
         arrival: bool = False,
+        mixed: bool = False,
     ) -> None:
         self.key_names = [field.name for field in keys]
         self.parts: list[Part] = []
         self._results: list[tuple[Result, list[int]]] = []
         if row_count:
             self._index_of(Count(None))
-        for bound in aggregates:
+        for bound in map(by_arrival, aggregates) if mixed else aggregates:
             parts, result = parts_of(bound, functions, arrival=arrival)
             self._results.append((result, [self._index_of(part) for part in parts]))
         self._starts = np.cumsum([0, *(len(part.types) for part in self.parts)]).tolist()
@@ -149,6 +151,24 @@ class Measures:
         for index, part in enumerate(self.parts):
             if isinstance(part, Own):
                 part.release(partials.column(self._place(index)))
+
+    def pack(self, partials: pa.Table) -> pa.Table:
+        """Give partials that can be kept: with objects themselves in place of their numbers."""
+        for index, part in enumerate(self.parts):
+            if isinstance(part, Own):
+                place = self._place(index)
+                packed = part.packed(partials.column(place))
+                partials = partials.set_column(place, partials.field(place).name, packed)
+        return partials
+
+    def unpack(self, partials: pa.Table) -> pa.Table:
+        """Give partials that were kept as partials of this subtask."""
+        for index, part in enumerate(self.parts):
+            if isinstance(part, Own):
+                place = self._place(index)
+                numbers = part.unpacked(partials.column(place))
+                partials = partials.set_column(place, self.schema.field(place), numbers)
+        return partials
 
     def _merged(self, partials: list[pa.RecordBatch], bucket: int | None) -> pa.RecordBatch:
         table = pa.Table.from_batches(partials, self.schema)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from raystream.contracts.aggregate import Bound
 from raystream.flow.batch import Int64s
 from raystream.keyed.measures_grouping import Groups, Request, Values, whole
+from raystream.keyed.pickled import pickled_column, unpickled
 
 
 class RowAggregate(Protocol):
@@ -85,6 +86,15 @@ class Own:
         """Copy objects; the numbers stay good."""
         held = self._objects
         return self._keep([copy.deepcopy(held[number]) for number in numbers.to_pylist()])
+
+    def packed(self, numbers: Values) -> pa.Array:
+        """Pickle objects; they stay, and what is kept does not change with them."""
+        held = self._objects
+        return pickled_column([held[number] for number in numbers.to_pylist()])
+
+    def unpacked(self, packed: Values) -> pa.Array:
+        """Make objects of their pickled form, and give their numbers."""
+        return self._keep(unpickled(packed))
 
     def release(self, numbers: pa.Array) -> None:
         """Let go of objects, those that are gone already included."""

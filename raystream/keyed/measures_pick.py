@@ -107,7 +107,10 @@ def sort_key(column: pa.Array, *, greatest: bool) -> npt.NDArray[Any]:
         column = column.cast(pa.int32() if type.bit_width == 32 else pa.int64())
         type = column.type
     if types.is_integer(type) and type != pa.uint64():
-        numbers: Int64s = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        column = column.cast(pa.int64())
+        if column.null_count:  # copies even where none is
+            column = column.fill_null(0)
+        numbers: Int64s = column.to_numpy(zero_copy_only=False)
         # Not -n, which has no place for the least int64.
         return ~numbers if greatest else numbers
     return _ranks(column, None, greatest=greatest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +44,17 @@ def two_phase(aggregates: Iterable[Bound]) -> bool:
     subtask; between upstream subtasks there is no order in either case.
     """
     return all(bound.kind in _TWO_PHASE for bound in aggregates)
+
+
+def by_arrival(bound: Bound) -> Bound:
+    """Write ``first`` and ``last`` as ``min_by`` and ``max_by``, which can tell ties by arrival.
+
+    For windows where rows of one time do not stay together, in order of arrival.
+    """
+    if bound.kind not in ("first", "last"):
+        return bound
+    kind = "min_by" if bound.kind == "first" else "max_by"
+    return replace(bound, kind=kind, by=EVENT_TIME, by_type=pa.int64())
 
 
 def parts_of(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import partial
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
@@ -22,6 +22,9 @@ from raystream.contracts.aggregate import Aggregate, AggregateFunction
 from raystream.errors import PlanError
 from raystream.flow.key import canonical
 from raystream.keyed.distinct_sketch import DistinctSketch
+
+_EXACT = Context(prec=76)
+"""Adds decimals of any column to the last digit; Python itself keeps 28 of them."""
 
 Read: TypeAlias = Callable[[Any], Any]
 """Gives a value of a row."""
@@ -148,12 +151,14 @@ class Sum:
         value = _plain(self._read(row))
         if value is None:
             return acc
+        if type(value) is Decimal:
+            return value if acc is None else _EXACT.add(acc, value)
         return value + 0 if acc is None else acc + value
 
     def merge(self, a: Any, b: Any) -> Any:
         if a is None or b is None:
             return b if a is None else a
-        return a + b
+        return _EXACT.add(a, b) if type(a) is Decimal is type(b) else a + b
 
     def result(self, acc: Any) -> Any:
         return acc

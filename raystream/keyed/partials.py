@@ -139,6 +139,12 @@ class PartialTable:
             runs.clear()
             level += 1
 
+    def prepend(self, partials: pa.RecordBatch) -> None:
+        """Add partials that came before all others; sorted by bucket, and owned by the table."""
+        if partials.num_rows:
+            self._levels.append([Run(partials, merged=False)])
+            self._fan_in.append(FAN_IN)
+
     def first_bucket(self) -> int | None:
         """Give the first bucket that has rows."""
         return min((run.first_bucket for run in self.runs()), default=None)
@@ -156,6 +162,10 @@ class PartialTable:
         unique, owners = np.unique(buckets, return_inverse=True)
         return unique, np.bincount(owners, counts, len(unique)).astype(np.int64)
 
+    def count_below(self, bucket: int) -> int:
+        """Count the rows of earlier buckets; any int will do."""
+        return sum(run.place(bucket) - run.start for run in self.runs())
+
     def between(self, start: int, stop: int) -> list[pa.RecordBatch]:
         """View the rows of buckets from ``start`` up to ``stop``, in order of arrival."""
         views = []
@@ -171,4 +181,7 @@ class PartialTable:
         for level in self._levels:
             dropped += [run.drop_below(bucket) for run in level]
             level[:] = [run for run in level if run.row_count]
+        while self._levels and not self._levels[-1]:
+            self._levels.pop()
+            self._fan_in.pop()
         return [view for view in dropped if view.num_rows]

@@ -87,6 +87,18 @@ def restored_watermark(snapshot: Snapshot) -> int | None:
     return None if table is None else int(np.min(table.column("watermark").to_numpy()))
 
 
+def arrival_section(count: int) -> Section:
+    """Keep how many rows had arrived; ``restored_arrival`` reads it."""
+    table = pa.table({"arrived": pa.array([count], pa.int64())})
+    return Section("arrival", table, Share.UNION)
+
+
+def restored_arrival(snapshot: Snapshot) -> int:
+    """Give a number of arrival that no row had in any subtask: what comes now came later."""
+    table = section(snapshot, "arrival")
+    return 0 if table is None else int(np.max(table.column("arrived").to_numpy()))
+
+
 def section(snapshot: Snapshot, name: str) -> pa.Table | None:
     """Give the rows of a section, without their key groups; None where there is no such section."""
     for one in snapshot:

@@ -7,7 +7,7 @@ rows are taken, copied to each window they lie in, and merged at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +18,8 @@ import pyarrow as pa
 from raystream.config import Limits
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
-from raystream.flow.window import ALONE, WindowGrid, expand
-from raystream.keyed.measures import BUCKET
+from raystream.flow.window import ALONE, Grid, Holds, expand
+from raystream.keyed.measures import BUCKET, buckets_of
 from raystream.keyed.partials import PartialTable
 
 
@@ -66,7 +66,7 @@ class WindowState:
 
     def __init__(
         self,
-        grid: WindowGrid,
+        grid: Grid,
         limits: Limits,
         holding: Holding,
         *,
@@ -82,18 +82,65 @@ class WindowState:
         crowded = holding.holds_objects or grid.panes > limits.pane_copies_max
         few = grid.copies <= limits.pane_copies_max
         self._expanded = crowded and few and not self._panes.alone and not by_pane
-        self._cover = ALONE if self._expanded else self._panes
+        self._cover: Holds = ALONE if self._expanded else self._panes
         self._fired = grid.due(watermark_us)
+        # Rows for which later windows than the state's last have fired already, by that window.
+        self._ahead: list[tuple[int, pa.RecordBatch]] = []
 
     @property
     def row_count(self) -> int:
         """Rows that are held."""
-        return self._table.row_count
+        return self._table.row_count + sum(int(rows.num_rows) for _, rows in self._ahead)
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held."""
-        return self._table.nbytes
+        ahead = sum(int(rows.get_total_buffer_size()) for _, rows in self._ahead)
+        return self._table.nbytes + ahead
+
+    @property
+    def shares_panes(self) -> bool:
+        """Whether a bucket is a pane that may lie in several windows, and not a window."""
+        return not self._cover.alone
+
+    @property
+    def behind(self) -> bool:
+        """Whether windows that the watermark has made due may not have fired."""
+        return self.grid.due(self.watermark_us) > self._fired
+
+    def held(self) -> list[tuple[int, pa.RecordBatch]]:
+        """Give all rows in order of arrival, each with the last window that fired for them.
+
+        They are the state's own, by reference; nothing changes them.
+        """
+        rows = [(self._fired, run.live) for run in self._table.runs()]
+        return [*reversed(self._ahead), *rows]
+
+    def restore(
+        self,
+        held: Sequence[tuple[int | None, pa.RecordBatch]],
+        watermark_us: int,
+        *,
+        shares_panes: bool,
+    ) -> None:
+        """Take up rows, sorted by bucket, with the last window that fired for them.
+
+        None stands for rows whose buckets are windows: they have not fired. Those for which more
+        has fired than for others wait till all have come so far: no window fires twice for a row.
+        """
+        self.watermark_us = watermark_us
+        self._expanded = not shares_panes and not self._panes.alone
+        self._cover = ALONE if self._expanded else self._panes
+        # Where a bucket is a window, rows of those that have fired are gone: there is no harm in
+        # firing the others from the first on.
+        fired = [window for window, _ in held if window is not None]
+        self._fired = min([self.grid.due(watermark_us if shares_panes else MIN_TIME), *fired])
+        for window, rows in held:
+            if window is None or window <= self._fired:
+                self._table.prepend(rows)
+            else:
+                self._ahead.append((window, rows))
+        self._ahead.sort(key=lambda pair: pair[0])
 
     def admit(self, times_us: Int64s) -> Admitted:
         """Leave out rows that no window will take any more."""
@@ -128,6 +175,16 @@ class WindowState:
         """Hold rows by bucket, sorted by bucket; they came after all others."""
         self._table.append(partials, merged=merged)
 
+    def next_end_us(self) -> int | None:
+        """Give the last instant of the next window that will fire; None: nothing is held."""
+        buckets = [int(buckets_of(rows)[0]) for _, rows in self._ahead]
+        bucket = self._table.first_bucket()
+        buckets += [] if bucket is None else [bucket]
+        if not buckets:
+            return None
+        window = self._first_window(min(buckets))
+        return int(self.grid.ends(np.array([min(window, MAX_TIME)]))[0]) - 1
+
     def take(self, watermark_us: int) -> pa.RecordBatch | None:
         """Take the next windows that a watermark makes due, in one bounded step; None: no more.
 
@@ -135,22 +192,44 @@ class WindowState:
         """
         self.watermark_us = max(self.watermark_us, watermark_us)
         due = self.grid.due(watermark_us)
+        while due > self._fired:
+            taken = self._next(min([due, *(window for window, _ in self._ahead[:1])]))
+            if taken is not None:
+                return taken
+            self._catch_up()
+        return None
+
+    def _catch_up(self) -> None:
+        while self._ahead and self._ahead[0][0] <= self._fired:
+            # Of the rows of one key, those that are ahead are the oldest.
+            self._table.prepend(self._ahead.pop(0)[1])
+
+    def _next(self, due: int) -> pa.RecordBatch | None:
+        """Take the next step of windows up to one; None where all have fired."""
         bucket = self._table.first_bucket()
-        if due <= self._fired:
-            return None
         first = None if bucket is None else self._first_window(bucket)
         if first is None or first > due:
             self._fired = due
             return None
         last = self._last_of_step(first, due)
-        stop = self._cover.start(last) + self._cover.span
+        stop = self._cover.stop(last)
         taken = self._merged(self._table.between(self._cover.start(first), stop), first, last)
         self._fired = last
         gone = self._table.drop_below(self._cover.start(last + 1))
+        if self._cover.nested and not self._holding.holds_objects:
+            self._join_panes(self._cover.start(last + 1), last)
         if self._holding.holds_objects and not self._cover.alone:
             for some in gone:
                 self._holding.release(some)
         return taken
+
+    def _join_panes(self, first: int, last: int) -> None:
+        """Make one pane of those that all later windows hold together, or not at all."""
+        views = self._table.between(first, last + 1)
+        if sum(view.num_rows for view in views):
+            joined = self._holding.merge_into(views, last)
+            self._table.drop_below(last + 1)
+            self._table.prepend(joined)
 
     def _first_window(self, bucket: int) -> int:
         return max(int(self._cover.first(np.array([bucket]))[0]), self._fired + 1)
@@ -158,8 +237,8 @@ class WindowState:
     def _last_of_step(self, first: int, due: int) -> int:
         """Give the last window of a step: as many as fit into its rows, one at least."""
         cover = self._cover
-        buckets, counts = self._table.row_counts(cover.start(due) + cover.span)
-        copied = np.cumsum(counts) * (-(-cover.span // cover.step))
+        buckets, counts = self._table.row_counts(cover.stop(due))
+        copied = np.cumsum(counts) * cover.copies
         fits = int(np.searchsorted(copied, self._rows_max, side="right"))
         if fits == len(buckets):
             return min(due, int(cover.last(buckets[-1:])[0]))
@@ -185,12 +264,11 @@ class WindowState:
 
     def _window(self, window: int) -> pa.RecordBatch:
         """Merge what lies in one window; its panes lie side by side, so nothing is copied."""
-        start = self._cover.start(window)
-        views = self._table.between(start, start + self._cover.span)
+        views = self._table.between(self._cover.start(window), self._cover.stop(window))
         return self._holding.merge_into(views, window)
 
 
-def panes_of(grid: WindowGrid, times_us: Int64s) -> Int64s | int:
+def panes_of(grid: Grid, times_us: Int64s) -> Int64s | int:
     """Give the pane of each time, or the one pane of all.
 
     Shapes: times_us int64 [n], n > 0 -> int64 [n] or int.
@@ -199,13 +277,13 @@ def panes_of(grid: WindowGrid, times_us: Int64s) -> Int64s | int:
     return first if first == last else grid.panes_of(times_us)
 
 
-def admit(grid: WindowGrid, times_us: Int64s, watermark_us: int) -> Admitted:
+def admit(grid: Grid, times_us: Int64s, watermark_us: int) -> Admitted:
     """Leave out rows whose windows have all fired, and rows that lie in no window.
 
     Only the former are late.
     Shapes: times_us int64 [n], n > 0.
     """
-    live_us = grid.start_of(grid.due(watermark_us) + 1)
+    live_us = grid.live_us(watermark_us)
     late: npt.NDArray[np.bool_] | None = None
     if int(times_us.min()) < live_us:
         # What is beyond int64 is later than every row.

@@ -9,18 +9,20 @@ import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.rejects import Rejects
-from raystream.contracts.watermark import WatermarkStrategy
-from raystream.flow.batch import EVENT_TIME, Batch, Columns, Objects, with_times
+from raystream.contracts.watermark import Strategy
+from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, with_times
 from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
+from raystream.keyed.snapshot import Snapshot, restored_watermark, watermark_section
 from raystream.operators.operator import Operator
 from raystream.operators.timestamps import TimestampReader
+from raystream.operators.watermarks import cut, watermarks_of
 
 
 @dataclass(frozen=True)
 class AssignTimestampsSpec:
     """Replace the event time of a stream; upstream's watermarks end here."""
 
-    watermark: WatermarkStrategy
+    watermark: Strategy
     output: pa.Schema | None
     operator: str
     where: str
@@ -30,16 +32,14 @@ class AssignTimestampsSpec:
         return "assign_timestamps"
 
     def describe(self) -> str:
-        timestamp = self.watermark.timestamp
-        named = timestamp if isinstance(timestamp, str) else getattr(timestamp, "__name__", "expr")
-        return f"by {named}, up to {self.watermark.out_of_orderness} late"
+        return self.watermark.describe()
 
     def build(self) -> AssignTimestamps:
         return AssignTimestamps(self)
 
 
 class AssignTimestamps(Operator):
-    """Reads event times and follows each batch with the watermark it allows."""
+    """Reads event times and follows rows with the watermarks that they allow."""
 
     def __init__(self, spec: AssignTimestampsSpec) -> None:
         self._reader = TimestampReader(spec.watermark, spec.operator, spec.where)
@@ -47,25 +47,45 @@ class AssignTimestamps(Operator):
         self._names = (
             None if spec.output is None else [n for n in spec.output.names if n != EVENT_TIME]
         )
-        self._lateness_us = spec.watermark.out_of_orderness_us
+        self._watermarks = watermarks_of(spec.watermark, spec.operator, spec.where)
         self._watermark_us = MIN_TIME
         self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
+        """Open the functions that read time, where there are any."""
         self._errors = ctx.errors
+        self._reader.open(ctx)
+        self._watermarks.open(ctx)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        watermark_us = restored_watermark(snapshot)
+        assert watermark_us is not None, "a watermark is kept, be it the least"
+        self._watermark_us = watermark_us
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         batch, times = self._reader.read(batch, self._errors)
-        if isinstance(batch, Columns):
-            visible = batch.visible
-            yield with_times(visible if self._names is None else visible.select(self._names), times)
-        else:
-            yield Objects(batch.values, times, batch.keys)
-        if len(times):
-            allowed = int(times.max()) - self._lateness_us - 1
-            if allowed > self._watermark_us:
-                self._watermark_us = allowed
-                yield Watermark(allowed)
+        batch, times, marks = self._watermarks.marks(batch, times, self._watermark_us, self._errors)
+        for part, watermark_us in cut(self._timed(batch, times), marks):
+            yield part
+            if watermark_us is not None:
+                self._watermark_us = watermark_us
+                yield Watermark(watermark_us)
 
     def output_watermark(self, time_us: int) -> int | None:
         return time_us if time_us == MAX_TIME else None
+
+    def snapshot(self) -> Snapshot:
+        return (watermark_section(self._watermark_us),)
+
+    def close(self) -> None:
+        """Close the functions that read time."""
+        try:
+            self._reader.close()
+        finally:
+            self._watermarks.close()
+
+    def _timed(self, batch: Batch, times: Int64s) -> Batch:
+        if not isinstance(batch, Columns):
+            return Objects(batch.values, times, batch.keys)
+        visible = batch.visible
+        return with_times(visible if self._names is None else visible.select(self._names), times)

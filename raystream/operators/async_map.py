@@ -23,7 +23,15 @@ from raystream.flow.batch import Batch, Columns, Int64s, Objects, concat
 from raystream.flow.codec import pickled
 from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
 from raystream.flow.hashing import hash_columns, hash_objects
-from raystream.keyed.snapshot import Section, Share, Snapshot, keyed_section, section
+from raystream.keyed.snapshot import (
+    Section,
+    Share,
+    Snapshot,
+    keyed_section,
+    restored_watermark,
+    section,
+    watermark_section,
+)
 from raystream.operators.event_loop import Call, EventLoop
 from raystream.operators.guard import Failed, close_function, failed, open_function
 from raystream.operators.keyed_rows import rows_and_keys
@@ -96,6 +104,7 @@ class AsyncMap(Operator):
         self._rows = 0
         self._due_us: int | None = None
         self._watermark_us = MIN_TIME
+        self._given_us = MIN_TIME  # the watermark that went out last, which those in flight follow
         self._loop = EventLoop(spec.operator)
         self._function: OpenFunction | None = None
 
@@ -212,6 +221,7 @@ class AsyncMap(Operator):
             first = self._flying[0]
             if isinstance(first, Watermark):
                 del self._flying[0]
+                self._given_us = first.time_us
                 yield first
                 continue
             ready = self._ready(self._ctx.limits.row_batch_rows_max)
@@ -273,22 +283,28 @@ class AsyncMap(Operator):
     # What is kept ----------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
+        # Watermarks in flight come again, from whoever had given them.
+        given = (watermark_section(self._given_us),) if self._given_us > MIN_TIME else ()
         rows = [one for one in self._flying if isinstance(one, _Row)]
-        if not rows:
-            return ()
+        return (*given, self._in_flight(rows)) if rows else given
+
+    def _in_flight(self, rows: list[_Row]) -> Section:
         # One after the other, because each is a place in a batch of its own.
         whole = concat([row.batch.slice(row.place, 1) for row in rows])
         table = whole.record if isinstance(whole, Columns) else _objects_table(whole)
         keys = self._spec.keys
         if keys is None:
-            return (Section("in flight", pa.Table.from_batches([table]), Share.SPLIT),)
+            return Section("in flight", pa.Table.from_batches([table]), Share.SPLIT)
         if isinstance(whole, Columns):
             hashes = hash_columns([whole.record.column(key) for key in keys])
         else:
             hashes = hash_objects(whole.keys or [])
-        return (keyed_section("in flight", table, hashes, self._ctx.max_parallelism),)
+        return keyed_section("in flight", table, hashes, self._ctx.max_parallelism)
 
     def restore(self, snapshot: Snapshot) -> None:
+        given_us = restored_watermark(snapshot)
+        if given_us is not None:
+            self._watermark_us = self._given_us = given_us
         table = section(snapshot, "in flight")
         if table is None or not table.num_rows:
             return

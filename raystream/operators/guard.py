@@ -17,6 +17,7 @@ import numpy as np
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction, Run
+from raystream.contracts.process import ProcessMaker
 from raystream.contracts.rejects import user_traceback
 from raystream.errors import RaystreamError, UserFunctionError
 from raystream.flow.batch import Int64s
@@ -175,7 +176,12 @@ async def attempts(
 
 
 def open_function(
-    function: Function, ctx: OpenContext, *, operator: str, where: str, run: Run | None = None
+    function: Function | ProcessMaker,
+    ctx: OpenContext,
+    *,
+    operator: str,
+    where: str,
+    run: Run | None = None,
 ) -> OpenFunction:
     """Make the function of one subtask and open it."""
     try:

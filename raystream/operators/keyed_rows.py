@@ -6,16 +6,16 @@ A key here is what a dict tells apart as keys are told apart: NaN is one key, Tr
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from copy import copy, deepcopy
-from itertools import islice
-from operator import length_hint
+from copy import copy
+from itertools import islice, repeat
+from operator import itemgetter, length_hint
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.rejects import Rejects
-from raystream.errors import UserFunctionError
+from raystream.errors import RaystreamError, UserError, UserFunctionError
 from raystream.flow.batch import NO_TIME, Batch, Int64s, Objects
 from raystream.flow.key import canonical_keys
 from raystream.operators.guard import NO_ROW, attempt, failed
@@ -26,8 +26,6 @@ Keys: TypeAlias = Sequence[Hashable]
 Result = TypeVar("Result")
 
 _IMMUTABLE = (int, float, complex, str, bytes, tuple, frozenset, type(None))
-_SIMPLE = {int, float, complex, str, bytes, bool, type(None)}
-"""Types of values that hold nothing that could be changed."""
 
 
 def rows_and_keys(batch: Batch, columns: tuple[str, ...] | None) -> tuple[list[Any], Keys]:
@@ -41,8 +39,26 @@ def rows_and_keys(batch: Batch, columns: tuple[str, ...] | None) -> tuple[list[A
     assert columns, "a keyed columnar stream has key columns"
     record = batch.record
     keys = [_column_keys(record.column(name)) for name in columns]
-    # Several columns: tuples of canonical values differ where the keys do, the kinds being fixed.
-    return to_rows(record), keys[0] if len(keys) == 1 else list(zip(*keys, strict=True))
+    # Several columns are one key that is a tuple: this is its canonical form.
+    return to_rows(record), keys[0] if len(keys) == 1 else list(zip(repeat(tuple), *keys))
+
+
+def rows_with_keys(batch: Batch, columns: tuple[str, ...]) -> tuple[list[Any], Sequence[Any], Keys]:
+    """Give the rows of a batch as Python values, the key of each, and its canonical form.
+
+    ``columns`` are the key columns of a columnar batch; an object batch carries its keys. The key
+    of several columns is a tuple.
+    """
+    if isinstance(batch, Objects):
+        assert batch.keys is not None, "a keyed object stream carries its keys"
+        return batch.values, batch.keys, canonical_keys(batch.keys)
+    assert columns, "a keyed columnar stream has key columns"
+    rows = to_rows(batch.record)
+    parts = [list(map(itemgetter(name), rows)) for name in columns]
+    ids = list(map(canonical_keys, parts))
+    if len(parts) == 1:
+        return rows, parts[0], ids[0]
+    return rows, list(zip(*parts, strict=True)), list(zip(repeat(tuple), *ids, strict=False))
 
 
 def make_batch(
@@ -88,11 +104,46 @@ def each_row(
     """
     lost: list[int] = []
     while isinstance(outcome := attempt(loop), Exception):
-        place = len(rows) - length_hint(left) - 1
-        error = failed(outcome, operator=operator, where=where, row=rows[place])
-        rejects.reject(error, rows[place], time_of(times, place))
-        lost.append(place)
+        lost.append(reject_in_hand(outcome, rows, left, times, rejects, operator, where))
     return lost
+
+
+def some_rows(
+    loop: Callable[[], Result],
+    rows: Sequence[Any],
+    left: object,
+    times: Int64s | None,
+    rejects: Rejects,
+    *,
+    operator: str,
+    where: str,
+) -> Result:
+    """Run a loop as ``each_row`` does, until it stops by itself with a result."""
+    while isinstance(outcome := attempt(loop), Exception):
+        reject_in_hand(outcome, rows, left, times, rejects, operator, where)
+    return outcome
+
+
+def reject_in_hand(  # noqa: PLR0917  as each_row has them
+    error: Exception,
+    rows: Sequence[Any],
+    left: object,
+    times: Int64s | None,
+    rejects: Rejects,
+    operator: str,
+    where: str,
+) -> int:
+    """Give up the row that was taken last from an iterator over ``rows``; give its place."""
+    place = len(rows) - length_hint(left) - 1
+    ours = isinstance(error, RaystreamError) and not isinstance(error, UserError)
+    if place < 0 or ours:  # a broken disk is no property of a row
+        raise failed(error, operator=operator, where=where) from error
+    rejects.reject(
+        failed(error, operator=operator, where=where, row=rows[place]),
+        rows[place],
+        time_of(times, place),
+    )
+    return place
 
 
 def over_rows(loop: Callable[[], Result], *, operator: str, where: str) -> Result:
@@ -110,16 +161,6 @@ def own_copy(value: Any) -> Any:
     if type(value) is dict:
         return value.copy()
     return value if isinstance(value, _IMMUTABLE) else copy(value)
-
-
-def maker(initial: Any) -> Callable[[], Any]:
-    """Give what makes the first state of each key: ``initial`` itself if it can be called."""
-    if callable(initial):
-        made: Callable[[], Any] = initial
-        return made
-    if type(initial) in _SIMPLE:
-        return lambda: initial
-    return lambda: deepcopy(initial)
 
 
 class Touched:
@@ -145,6 +186,15 @@ class Touched:
             before = get(key)
             if before is None or time_us > before:
                 latest[key] = time_us
+
+    def times(self) -> dict[Hashable, int]:
+        """Give the keys in order of first touch, with their latest event times; a copy."""
+        return dict(self._latest)
+
+    def restore(self, times: dict[Hashable, int]) -> None:
+        """Take up what ``times`` gave."""
+        self._latest.update(times)
+        self._timed = any(time_us != NO_TIME for time_us in times.values())
 
     def take(self, count: int) -> tuple[list[Hashable], Int64s | None]:
         """Give up to ``count`` keys, and forget them."""

@@ -13,7 +13,9 @@ from raystream.contracts.context import OpenContext
 from raystream.flow.batch import Batch, Int64s, Objects
 from raystream.flow.element import MAX_TIME
 from raystream.flow.key import canonical_keys
+from raystream.keyed.key_rows import key_rows, read_key_rows
 from raystream.keyed.object_accumulators import object_accumulator
+from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
 from raystream.operators.keyed_rows import Touched, each_row, over_rows
 from raystream.operators.operator import Operator
 from raystream.operators.rejecting import picked_times, without
@@ -68,6 +70,14 @@ class ObjectAggregate(Operator):
     def open(self, ctx: OpenContext) -> None:
         self._errors = ctx.errors
         self._step = ctx.limits.batch_rows_max
+        self._max_parallelism = ctx.max_parallelism
+
+    def restore(self, snapshot: Snapshot) -> None:
+        kept = sorted(read_key_rows(snapshot, "states"), key=lambda pair: pair[1][0])
+        self._states = {key_id: (key, accs) for key_id, (_, key, accs, _) in kept}
+        if self._spec.emit == "final":
+            self._touched.restore({key_id: time_us for key_id, (_, _, _, time_us) in kept})
+        self._arrived = restored_arrival(snapshot)
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
         assert isinstance(batch, Objects), "the stream is one of objects"
@@ -95,6 +105,17 @@ class ObjectAggregate(Operator):
     def on_end(self) -> Iterator[Batch]:
         # Begun at the MAX watermark, so that windows behind this operator still take the rows.
         return self._newest() if self._spec.emit == "final" else iter(())
+
+    def snapshot(self) -> Snapshot:
+        times = self._touched.times()
+        # What has gone out at the end is not needed again: no rows come after it.
+        ids = times if self._spec.emit == "final" else self._states
+        rows = (
+            (key_id, (place, *self._states[key_id], times.get(key_id)))
+            for place, key_id in enumerate(ids)
+        )
+        kept = key_rows("states", rows, self._max_parallelism)
+        return kept, arrival_section(self._arrived)
 
     def _add(self, part: Objects, ids: Any, *, each: bool) -> tuple[list[Any], Int64s | None]:
         """Take rows in; with ``each``, give the values after each; and which rows did not fail."""

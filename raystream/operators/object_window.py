@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import count as counting
 from itertools import repeat
@@ -15,24 +14,28 @@ import numpy as np
 
 from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
+from raystream.contracts.window import GridWindow
 from raystream.flow.batch import Batch, Int64s, Objects
 from raystream.flow.element import MIN_TIME
-from raystream.flow.key import canonical_keys
-from raystream.flow.time import EPOCH
+from raystream.flow.key import canonical, canonical_keys
+from raystream.flow.time import moment
+from raystream.keyed.key_rows import key_rows, read_key_rows
 from raystream.keyed.object_accumulators import object_accumulator
+from raystream.keyed.snapshot import (
+    Snapshot,
+    arrival_section,
+    restored_arrival,
+    restored_watermark,
+    watermark_section,
+)
 from raystream.keyed.window_state import admit
 from raystream.operators.keyed_rows import each_row, over_rows
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import LATE_ROWS, event_times
+from raystream.operators.window_aggregate import LATE_ROWS
+from raystream.operators.window_times import event_times
 
 Accumulators: TypeAlias = tuple[Any, list[Any]]
 """A key, and the accumulator of each aggregate."""
-
-_FIRST = datetime.min.replace(tzinfo=timezone.utc)
-_LAST = datetime.max.replace(tzinfo=timezone.utc)
-_FIRST_US = (_FIRST - EPOCH) // timedelta(microseconds=1)
-_LAST_US = (_LAST - EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class ObjectWindowSpec:
     Raises: PlanError where an aggregate has a column expression.
     """
 
-    window: Window
+    window: GridWindow
     aggregates: tuple[tuple[str, Aggregate], ...]
     key_names: tuple[str, ...]
     operator: str
@@ -95,6 +98,17 @@ class ObjectWindow(Operator):
         self._ctx = ctx
         self._late = ctx.metrics.counter(LATE_ROWS)
 
+    def restore(self, snapshot: Snapshot) -> None:
+        watermark_us = restored_watermark(snapshot)
+        assert watermark_us is not None, "a watermark is kept, be it the least"
+        self._watermark_us = watermark_us
+        self._arrived = restored_arrival(snapshot)
+        kept = sorted(read_key_rows(snapshot, "windows"), key=lambda pair: pair[1][0])
+        for key_id, (_, window, key, accs) in kept:
+            self._windows.setdefault(window, {})[key_id] = (key, accs)
+        # A sorted list is a heap.
+        self._order = sorted(self._windows)
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
         assert isinstance(batch, Objects), "the stream is one of objects"
         if batch.num_rows:
@@ -108,6 +122,19 @@ class ObjectWindow(Operator):
             if not rows:
                 return
             yield Objects(rows, times)
+
+    def snapshot(self) -> Snapshot:
+        rows = ((key_id, (place, *held)) for place, (key_id, *held) in enumerate(self._held()))
+        kept = key_rows("windows", rows, self._ctx.max_parallelism)
+        return kept, watermark_section(self._watermark_us), arrival_section(self._arrived)
+
+    def _held(self) -> Iterator[tuple[Hashable, int, Any, list[Any]]]:
+        """Give canonical key, window, key and accumulators, of the window that is firing first."""
+        for key, accs in reversed(self._firing):
+            yield canonical(key), self._firing_window, key, accs
+        for window, keys in self._windows.items():
+            for key_id, (key, accs) in keys.items():
+                yield key_id, window, key, accs
 
     def _add(self, batch: Objects, times: Int64s) -> None:
         admitted = admit(self._grid, times, self._watermark_us)
@@ -191,8 +218,3 @@ class ObjectWindow(Operator):
                 row[name] = result(acc)
             rows.append(row)
         return rows
-
-
-def moment(time_us: int) -> datetime:
-    """Give a time as an aware datetime; beyond the years 1 to 9999 it saturates."""
-    return EPOCH + timedelta(microseconds=min(max(time_us, _FIRST_US), _LAST_US))

@@ -21,7 +21,8 @@ class Operator(Protocol):
     stops pulling when credit runs out. ``on_watermark`` and ``on_timer`` are resumable: what they
     yield has left the operator's state before, so that closing the iterator and calling again
     yields exactly the rest. Batches have at most ``ctx.limits.batch_rows_max`` rows, unless the
-    input batch had more.
+    input batch had more. An operator that works for long and has nothing to give yet yields a batch
+    without rows: there the subtask may pause.
     """
 
     def open(self, ctx: OpenContext) -> None:

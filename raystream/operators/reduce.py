@@ -10,8 +10,11 @@ import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
-from raystream.flow.batch import Batch, Int64s
+from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME
+from raystream.keyed.key_form import KeyForm
+from raystream.keyed.key_rows import OBJECTS, form_of, key_rows, read_key_rows
+from raystream.keyed.snapshot import Snapshot
 from raystream.operators.guard import close_function, open_function
 from raystream.operators.keyed_rows import (
     Keys,
@@ -62,14 +65,28 @@ class Reduce(Operator):
         self._spec = spec
         self._states: dict[Hashable, Any] = {}
         self._touched = Touched()
+        # The types of key columns are those of the first batch.
+        self._form = OBJECTS if spec.keys is None else None
 
     def open(self, ctx: OpenContext) -> None:
         spec = self._spec
         self._errors = ctx.errors
+        self._max_parallelism = ctx.max_parallelism
         self._step = ctx.limits.batch_rows_max
         self._function = open_function(spec.function, ctx, operator=spec.operator, where=spec.where)
 
+    def restore(self, snapshot: Snapshot) -> None:
+        self._form = form = self._form or form_of(snapshot, "states")
+        if form is None:
+            return
+        kept = sorted(read_key_rows(snapshot, "states", form), key=lambda pair: pair[1][0])
+        self._states = {key: row for key, (_, row, _) in kept}
+        if self._spec.emit == "final":
+            self._touched.restore({key: time_us for key, (_, _, time_us) in kept})
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
+        if self._form is None and isinstance(batch, Columns):
+            self._form = KeyForm.columns([batch.record.field(key) for key in self._spec.keys or ()])
         for start in range(0, batch.num_rows, self._step):
             part = batch.slice(start, self._step)
             rows, keys = rows_and_keys(part, self._spec.keys)
@@ -93,6 +110,15 @@ class Reduce(Operator):
     def on_end(self) -> Iterator[Batch]:
         # Begun at the MAX watermark, so that windows behind this operator still take the rows.
         return self._newest() if self._spec.emit == "final" else iter(())
+
+    def snapshot(self) -> Snapshot:
+        if self._form is None:
+            return ()
+        times = self._touched.times()
+        # What has gone out at the end is not needed again: no rows come after it.
+        keys = times if self._spec.emit == "final" else self._states
+        rows = ((key, (place, self._states[key], times.get(key))) for place, key in enumerate(keys))
+        return (key_rows("states", rows, self._max_parallelism, self._form),)
 
     def close(self) -> None:
         close_function(self._function, operator=self._spec.operator, where=self._spec.where)

@@ -14,15 +14,26 @@ from raystream.contracts.aggregate import AggregateFunction, Bound
 from raystream.contracts.context import OpenContext
 from raystream.errors import UserFunctionError
 from raystream.flow.batch import EVENT_TIME, NO_TIME, Batch, Columns, Int64s
+from raystream.flow.changes import INSERT, UPDATE_AFTER
 from raystream.flow.element import MAX_TIME
+from raystream.flow.hashing import hash_columns
 from raystream.flow.key import check_key_type
 from raystream.keyed.accumulators import RunningAggregate
 from raystream.keyed.groups import Grouper, Groups, Rows
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.slots import SlotColumn
+from raystream.keyed.snapshot import (
+    Snapshot,
+    arrival_section,
+    keyed_section,
+    restored_arrival,
+    section,
+)
 from raystream.operators.guard import NO_ROW, call, failed
 from raystream.operators.operator import Operator
 from raystream.operators.pyrows import to_rows
+
+_SLOT, _LATEST = "__slot", "__latest"
 
 
 @dataclass(frozen=True)
@@ -30,8 +41,9 @@ class RunningAggregateSpec:
     """The key columns and the aggregates, as they are after each row, batch, or all input.
 
     ``emit`` is ``"row"`` (in order of the rows, each at its own event time), ``"batch"`` (each
-    touched key once a batch, at its latest event time in it) or ``"final"`` (each key once, at the
-    end of bounded input, at its latest event time). ``output`` is the wire schema.
+    touched key once a batch, at its latest event time in it), ``"final"`` (each key once, at the
+    end of bounded input, at its latest event time) or ``"changes"`` (as ``"row"``, each an insert
+    or an update of its key's row). ``output`` is the wire schema.
     Raises: PlanError where an aggregate is not defined for the type of its column.
     """
 
@@ -78,18 +90,35 @@ class RunningAggregateOperator(Operator):
             RunningAggregate(_guarded(bound, ctx), to_rows) for bound in self._spec.aggregates
         ]
 
+    def restore(self, snapshot: Snapshot) -> None:
+        self._arrived = restored_arrival(snapshot)
+        table = section(snapshot, "keys")
+        assert table is not None, "keys are kept, be there none"
+        # What comes first at the end is what came first: also of what was divided before.
+        order = np.argsort(table.column(_SLOT).to_numpy(), kind="stable")
+        for record in table.take(pa.array(order)).to_batches():
+            columns = iter(record.columns)
+            slots, _ = self._index.lookup([next(columns) for _ in self._spec.keys])
+            count = self._index.count
+            next(columns)
+            if self._keeps_latest:
+                self._latest.reserve(count)
+                self._latest.values[slots] = next(columns).to_numpy()
+            for aggregate, width in zip(self._aggregates, self._widths(), strict=True):
+                aggregate.restore(slots, [next(columns) for _ in range(width)], count)
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
         assert isinstance(batch, Columns), "the stream is columnar"
         if not batch.num_rows:
             return
         record = batch.record
-        slots, _ = self._index.lookup([record.column(key) for key in self._spec.keys])
+        slots, first_new = self._index.lookup([record.column(key) for key in self._spec.keys])
         count = self._index.count
         groups = self._grouper.group(slots, count)
         rows = Rows(record, batch.timestamps, self._arrived)
         self._arrived += record.num_rows
-        if self._spec.emit == "row":
-            yield self._after_each(groups, rows, count)
+        if self._spec.emit in ("row", "changes"):
+            yield self._after_each(groups, rows, count, first_new)
             return
         with self._named():
             for aggregate in self._aggregates:
@@ -118,10 +147,43 @@ class RunningAggregateOperator(Operator):
             times = self._latest.values[slots] if self._timed else None
             yield self._batch(self._index.keys(slots), slots, times)
 
-    def _after_each(self, groups: Groups, rows: Rows, count: int) -> Columns:
+    def snapshot(self) -> Snapshot:
+        # What has been given at the end is not needed again: no rows come after it.
+        slots = np.arange(self._given, self._index.count)
+        keys = self._index.keys(slots)
+        columns = dict(zip(self._spec.keys, keys, strict=True))
+        columns[_SLOT] = pa.array(slots)
+        if self._keeps_latest:
+            self._latest.reserve(self._index.count)
+            columns[_LATEST] = pa.array(self._latest.values[slots])
+        for bound, aggregate in zip(self._spec.aggregates, self._aggregates, strict=True):
+            for place, column in enumerate(self._state(aggregate, slots)):
+                columns[f"__{bound.name}_{place}"] = column
+        table = pa.table(list(columns.values()), list(columns))
+        kept = keyed_section("keys", table, hash_columns(keys), self._ctx.max_parallelism)
+        return kept, arrival_section(self._arrived)
+
+    @property
+    def _keeps_latest(self) -> bool:
+        return self._timed and self._spec.emit == "final"
+
+    def _state(self, aggregate: RunningAggregate, slots: Int64s) -> list[pa.Array]:
+        with self._named():
+            return aggregate.state(slots, self._index.count)
+
+    def _widths(self) -> list[int]:
+        """Give the number of columns that each aggregate keeps."""
+        nobody = np.zeros(0, np.int64)
+        return [len(self._state(aggregate, nobody)) for aggregate in self._aggregates]
+
+    def _after_each(self, groups: Groups, rows: Rows, count: int, first_new: int) -> Columns:
         arrays = [rows.record.column(key) for key in self._spec.keys]
         with self._named():
             arrays += [aggregate.scan(groups, rows, count) for aggregate in self._aggregates]
+        if self._spec.emit == "changes":
+            ops = np.full(rows.record.num_rows, UPDATE_AFTER, np.int8)
+            ops[groups.order[groups.starts[groups.slots >= first_new]]] = INSERT
+            arrays.append(pa.array(ops))
         if self._timed:
             arrays.append(rows.record.column(rows.record.num_columns - 1))
         return Columns(pa.RecordBatch.from_arrays(arrays, schema=self._spec.output))

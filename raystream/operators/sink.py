@@ -12,6 +12,7 @@ from raystream.contracts.rejects import Rejects
 from raystream.contracts.sink import Sink, Writer, commits
 from raystream.errors import RaystreamError, SinkError
 from raystream.flow.batch import Batch, Columns
+from raystream.flow.changes import op_names
 from raystream.flow.element import Watermark
 from raystream.operators.operator import Operator
 from raystream.operators.rejecting import one_by_one
@@ -57,8 +58,10 @@ class SinkOperator(Operator):
     def _write(self, batch: Batch) -> None:
         assert self._writer is not None, "a sink is opened before it is written"
         rows = batch.visible if isinstance(batch, Columns) else batch.values
+        codes = batch.ops if isinstance(batch, Columns) else None
+        ops = None if codes is None else op_names(codes)
         with _translated(self._spec):
-            self._writer.write(Rows(rows, batch.timestamps))
+            self._writer.write(Rows(rows, batch.timestamps, ops))
 
     def output_watermark(self, time_us: int) -> int | None:
         return None

@@ -13,7 +13,7 @@ from raystream.contracts.batch import Batch as Rows
 from raystream.contracts.context import OpenContext
 from raystream.contracts.rejects import Rejects
 from raystream.contracts.source import Source, Split
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Alignment, Strategy
 from raystream.errors import SourceError, UserFunctionError
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, concat, with_times
 from raystream.flow.element import MIN_TIME, Watermark
@@ -22,6 +22,7 @@ from raystream.operators.operator import Operator
 from raystream.operators.pyrows import to_columns
 from raystream.operators.rejecting import by_halves, row_of, time_of, without
 from raystream.operators.timestamps import TimestampReader, lower_bound
+from raystream.operators.watermarks import cut, watermarks_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class SourceSpec:
 
     source: Source
     schema: pa.Schema | None
-    watermark: WatermarkStrategy | None
+    watermark: Strategy | None
     name: str
     where: str
     timed: bool
@@ -43,9 +44,7 @@ class SourceSpec:
         text = self.source.describe()
         if self.watermark is None:
             return text
-        timestamp = self.watermark.timestamp
-        named = timestamp if isinstance(timestamp, str) else getattr(timestamp, "__name__", "expr")
-        return f"{text} by {named}, up to {self.watermark.out_of_orderness} late"
+        return f"{text} {self.watermark.describe()}"
 
     def build(self) -> SourceOperator:
         return SourceOperator(self)
@@ -56,11 +55,9 @@ class SourceOperator(Operator):
 
     def __init__(self, spec: SourceSpec) -> None:
         self._spec = spec
-        self._times = (
-            None
-            if spec.watermark is None
-            else TimestampReader(spec.watermark, spec.name, spec.where)
-        )
+        strategy, at = spec.watermark, (spec.name, spec.where)
+        self._times = None if strategy is None else TimestampReader(strategy, *at)
+        self._watermarks = None if strategy is None else watermarks_of(strategy, *at)
         schema = spec.schema
         if schema is not None and spec.timed:
             schema = schema.remove(schema.get_field_index(EVENT_TIME))
@@ -68,10 +65,22 @@ class SourceOperator(Operator):
         self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
+        """Open the functions that read time; readers are opened by the shell."""
         self._errors = ctx.errors
+        if self._times is not None and self._watermarks is not None:
+            self._times.open(ctx)
+            self._watermarks.open(ctx)
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         raise AssertionError("a source has no input: its rows come from readers")
+
+    def close(self) -> None:
+        """Close the functions that read time."""
+        if self._times is not None and self._watermarks is not None:
+            try:
+                self._times.close()
+            finally:
+                self._watermarks.close()
 
     @property
     def bounded(self) -> bool:
@@ -82,15 +91,25 @@ class SourceOperator(Operator):
         watermark = self._spec.watermark
         return None if watermark is None else watermark.idleness_us
 
+    @property
+    def alignment(self) -> Alignment | None:
+        watermark = self._spec.watermark
+        return None if watermark is None else watermark.alignment
+
     def first_watermark(self, split: Split) -> int:
         """Give the watermark that a split stands at before its first row."""
         if self._spec.watermark is None:
             return MIN_TIME
-        bound = lower_bound(self._spec.watermark, dict(split.earliest))
+        bound = lower_bound(self._spec.watermark, dict(split.earliest), self._spec.schema)
         return MIN_TIME if bound is None else bound
 
-    def convert(self, polled: Rows | pa.RecordBatch | list[Any]) -> tuple[Batch, int | None]:
-        """Make a batch of what a reader gave; and the watermark that its rows bring."""
+    def convert(
+        self, polled: Rows | pa.RecordBatch | list[Any], after_us: int = MIN_TIME
+    ) -> Iterator[tuple[Batch, int | None]]:
+        """Make batches of what a reader gave, each with the watermark that stands behind it.
+
+        Rows are cut where a watermark above ``after_us`` stands between them.
+        """
         given: Int64s | None = None
         rows: Any = polled
         if isinstance(polled, Rows):
@@ -106,28 +125,32 @@ class SourceOperator(Operator):
                     "gave event times, but does not say that it has them",
                     hint=f"set timed = True on {type(self._spec.source).__name__}",
                 )
-            return batch, None
+            return iter([(batch, None)])
+        times, marks = self._checked(given, batch.num_rows), None
+        if self._watermarks is not None:
+            batch, times, marks = self._watermarks.marks(batch, times, after_us, self._errors)
+        timed: Batch = (
+            with_times(batch.record, times)
+            if isinstance(batch, Columns)
+            else Objects(batch.values, times)
+        )
+        return iter([(timed, None)]) if marks is None else cut(timed, marks)
+
+    def _checked(self, given: Int64s | None, count: int) -> Int64s:
         if given is None:
-            if batch.num_rows:
+            if count:
                 raise SourceError(
                     f'source "{self._spec.name}" gave rows without event time',
                     where=self._spec.where,
                     hint="give a watermark strategy, or timestamps with every batch",
                 )
             given = np.empty(0, np.int64)
-        if len(given) != batch.num_rows:
+        if len(given) != count:
             raise self._refused(
-                f"gave {len(given)} timestamps for {batch.num_rows} rows",
+                f"gave {len(given)} timestamps for {count} rows",
                 hint="give a timestamp with each row",
             )
-        timed: Batch = (
-            with_times(batch.record, given)
-            if isinstance(batch, Columns)
-            else Objects(batch.values, given)
-        )
-        if self._spec.watermark is None or not batch.num_rows:
-            return timed, None
-        return timed, int(given.max()) - self._spec.watermark.out_of_orderness_us - 1
+        return given
 
     def _fitting(self, rows: Any, given: Int64s | None) -> tuple[Batch, Int64s | None]:
         """Make a batch of rows; those that do not fit the schema are given up."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
+from collections.abc import Callable
+from datetime import date
+from operator import index, itemgetter
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -11,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raystream.contracts.context import OpenContext
-from raystream.contracts.functions import Function
+from raystream.contracts.functions import Function, OpenFunction
 from raystream.contracts.rejects import Rejects
-from raystream.contracts.watermark import UNITS_PER_US, WatermarkStrategy
-from raystream.errors import SourceError
-from raystream.flow.batch import Batch, Columns, Int64s
+from raystream.contracts.watermark import UNITS_PER_US, Strategy
+from raystream.errors import ConfigError, RaystreamError, SourceError
+from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s
+from raystream.flow.element import MAX_TIME
 from raystream.flow.time import micros
 from raystream.operators import guard
 from raystream.operators.guard import attempt
@@ -27,8 +30,6 @@ from raystream.operators.rejecting import (
     rows_kept,
     without,
 )
-
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def microseconds(array: pa.Array, unit: str) -> pa.Array:
@@ -52,111 +53,191 @@ def microseconds(array: pa.Array, unit: str) -> pa.Array:
     return array
 
 
+def instant(value: object, unit: str, *, plus: int = 0) -> int:
+    """Turn one point in time into microseconds, by floor: an int in a unit, a datetime or a date.
+
+    Raises: ConfigError for all else, a bool, a float and a text too, and for a time that the
+    engine has no microsecond for.
+    """
+    if isinstance(value, date):
+        time_us: object = micros(value) + plus
+    elif isinstance(value, bool) or not hasattr(value, "__index__"):
+        time_us = None
+    else:
+        factor, divisor = UNITS_PER_US[unit]
+        time_us = (index(value) + plus) * factor // divisor
+    if not isinstance(time_us, int):  # pandas' NaT is a datetime, and no point in time
+        raise ConfigError(
+            f"not a point in time: {value!r:.80}, a {type(value).__name__}",
+            hint="a point in time is a datetime, a date, or an int in the unit of the strategy",
+        )
+    if not NO_TIME < time_us <= MAX_TIME:
+        raise ConfigError(
+            f"no event time: {value!r:.80} lies outside of what 64 bits of microseconds hold",
+            hint=f"integers are read in {unit}: see unit= of the strategy",
+        )
+    return time_us
+
+
 def is_time_type(kind: pa.DataType) -> bool:
     """Tell whether a column of this type can be read as event time."""
     types = pa.types
     return bool(types.is_timestamp(kind) or types.is_date(kind) or types.is_integer(kind))
 
 
+class _NotOneEachError(SourceError):
+    """An expression that gives one value for many rows, which is no fault of a row."""
+
+
 class TimestampReader:
     """Reads the event times of batches as a strategy says."""
 
-    def __init__(self, strategy: WatermarkStrategy, operator: str, where: str) -> None:
+    def __init__(self, strategy: Strategy, operator: str, where: str) -> None:
         self._strategy = strategy
-        self._function: Any = strategy.timestamp
-        if callable(self._function) and not isinstance(self._function, nw.Expr):
-            ctx = OpenContext(operator=operator, where=where)
-            function = Function(self._function)
-            self._function = guard.open_function(function, ctx, operator=operator, where=where).call
+        self._function: OpenFunction | None = None
         self._operator = operator
         self._where = where
+
+    def open(self, ctx: OpenContext) -> None:
+        """Make the function that reads times, where it is one."""
+        timestamp = self._strategy.timestamp
+        if not isinstance(timestamp, str | nw.Expr):
+            self._function = guard.open_function(
+                Function(timestamp), ctx, operator=self._operator, where=self._where
+            )
+
+    def close(self) -> None:
+        """Close the function, where there is one."""
+        if self._function is not None:
+            function, self._function = self._function, None
+            guard.close_function(function, operator=self._operator, where=self._where)
 
     def read(self, batch: Batch, rejects: Rejects) -> tuple[Batch, Int64s]:
         """Give one event time a row; rows without one are given up.
 
         Shapes: batch [n] -> batch [m], int64 [m].
-        Raises: SourceError or UserFunctionError, where the job is to fail of it.
+        Raises: SourceError where a row has none, UserFunctionError where a function gives none, if
+        the job is to fail of it.
         """
-        columnar = isinstance(batch, Columns) and isinstance(self._function, str | nw.Expr)
+        columnar = isinstance(batch, Columns) and isinstance(
+            self._strategy.timestamp, str | nw.Expr
+        )
+        rows: list[Any] = []
+        values: list[Any] = []
         if not columnar:
-            batch, values = self._by_function(batch, rejects)
-        whole = attempt(lambda: self._of_columns(batch) if columnar else self._of_values(values))
+            batch, rows, values = self._by_function(batch, rejects)
+
+        def times_of(start: int, count: int) -> Int64s:
+            if columnar:
+                return self._of_columns(batch.slice(start, count))
+            stop = start + count
+            return self._of_values(values[start:stop], rows[start:stop])
+
+        whole = attempt(lambda: times_of(0, batch.num_rows))
         if not isinstance(whole, Exception):
             return batch, whole
-        if not rejects.tolerant:
+        if not rejects.tolerant or isinstance(whole, _NotOneEachError):
             raise whole
-        parts, failures = by_halves(
-            batch.num_rows,
-            lambda start, count: (
-                self._of_columns(batch.slice(start, count))
-                if columnar
-                else self._of_values(values[start : start + count])
-            ),
-        )
+        parts, failures = by_halves(batch.num_rows, times_of)
         for place, error in failures:
             reject_row(rejects, error, batch, place)
         kept = without(batch.num_rows, [place for place, _ in failures])
         return picked(batch, kept), np.concatenate([np.empty(0, np.int64), *parts])
 
     def _of_columns(self, batch: Batch) -> Int64s:
-        assert isinstance(batch, Columns), "read from columns"
-        timestamp = self._function
+        assert isinstance(batch, Columns), "an expression reads columns, not objects"
+        timestamp = self._strategy.timestamp
+        if isinstance(timestamp, nw.Expr):
+            return self._computed(timestamp, batch)
+        return self._whole(batch.record.column(timestamp))
+
+    def _computed(self, expression: nw.Expr, batch: Columns) -> Int64s:
+        frame = nw.from_native(pa.Table.from_batches([batch.record]))
         try:
-            if isinstance(timestamp, nw.Expr):
-                frame = nw.from_native(pa.Table.from_batches([batch.record]))
-                array = frame.select(time=timestamp).to_native()["time"].combine_chunks()
-            else:
-                array = batch.record.column(timestamp)
+            times = frame.select(time=expression).to_native()["time"].combine_chunks()
+        except pa.ArrowException as error:
+            raise self._refused(f"cannot be computed: {error}") from error
+        if len(times) != batch.num_rows:
+            # A literal and an aggregate give one value however many rows there are.
+            raise self._refused(
+                f"has {len(times)} values for {batch.num_rows} rows", _NotOneEachError
+            )
+        return self._whole(times)
+
+    def _whole(self, array: pa.Array) -> Int64s:
+        try:
             times = microseconds(array, self._strategy.unit)
-        except (pa.ArrowException, ValueError, OverflowError) as error:
-            raise self._unreadable(error) from error
+        except pa.ArrowException as error:
+            raise self._refused(f"does not fit 64 bits of microseconds: {error}") from error
         if times.null_count:
             raise self._missing(int(pc.index(times.is_null(), value=True).as_py()))
         result: Int64s = times.to_numpy(zero_copy_only=False)
+        if len(result) and int(result.min()) == NO_TIME:
+            raise self._refused("is the least integer, which stands for no time at all")
         return result
 
-    def _by_function(self, batch: Batch, rejects: Rejects) -> tuple[Batch, list[Any]]:
-        timestamp = self._function
-        assert not isinstance(timestamp, nw.Expr), "an expression reads columns, not objects"
-        read = itemgetter(timestamp) if isinstance(timestamp, str) else timestamp
+    def _by_function(self, batch: Batch, rejects: Rejects) -> tuple[Batch, list[Any], list[Any]]:
+        """Give what the function said of each row, and the rows that it said something of."""
+        timestamp = self._strategy.timestamp
+        if isinstance(timestamp, str):
+            read: Callable[[Any], Any] = itemgetter(timestamp)
+        else:
+            assert self._function is not None, "an operator is opened before its rows come"
+            read = self._function.call
         rows, batch = rows_kept(batch, rejects)
         # A row's time comes from the user's function: there is no column to compute it from.
         values, kept = call_rows(
             read, rows, batch.timestamps, rejects, operator=self._operator, where=self._where
         )
-        return picked(batch, kept), values
+        if kept is not None:
+            rows = [rows[place] for place in kept.tolist()]
+        return picked(batch, kept), rows, values
 
-    def _of_values(self, values: list[Any]) -> Int64s:
-        factor, divisor = UNITS_PER_US[self._strategy.unit]
+    def _of_values(self, values: list[Any], rows: list[Any]) -> Int64s:
         times = np.empty(len(values), dtype=np.int64)
-        try:
-            for index, value in enumerate(values):
-                if value is None:
-                    raise self._missing(index)
-                is_number = isinstance(value, int)
-                times[index] = value * factor // divisor if is_number else micros(value)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise self._unreadable(error) from error
+        for number, value in enumerate(values):
+            if value is None:
+                raise self._missing(number)
+            try:
+                times[number] = instant(value, self._strategy.unit)
+            except RaystreamError as error:
+                row = rows[number]
+                raise guard.failed(
+                    error, operator=self._operator, where=self._where, row=row
+                ) from error
         return times
 
-    def _unreadable(self, error: Exception) -> SourceError:
+    def _missing(self, number: int) -> SourceError:
         return SourceError(
-            f'rows of "{self._operator}" have no event time that can be read: {error}',
-            where=self._where,
-        )
-
-    def _missing(self, index: int) -> SourceError:
-        return SourceError(
-            f'row {index} of a batch of "{self._operator}" has no event time: '
+            f'row {number} of a batch of "{self._operator}" has no event time: '
             f"{self._strategy.timestamp!r} is null there",
             where=self._where,
             hint="filter such rows out and use assign_timestamps() behind the filter",
         )
 
+    def _refused(self, problem: str, kind: type[SourceError] = SourceError) -> SourceError:
+        timestamp = self._strategy.timestamp
+        named = f'column "{timestamp}"' if isinstance(timestamp, str) else "its expression"
+        return kind(
+            f'the event time of "{self._operator}", {named}, {problem}',
+            where=self._where,
+            hint=f"integers are read in {self._strategy.unit}: see unit= of the strategy",
+        )
 
-def lower_bound(strategy: WatermarkStrategy, earliest: dict[str, int]) -> int | None:
-    """Give the watermark before the first row of a split, where its earliest time is known."""
+
+def lower_bound(
+    strategy: Strategy, earliest: dict[str, int], schema: pa.Schema | None
+) -> int | None:
+    """Give the watermark before the first row of a split, where its earliest time is known.
+
+    ``earliest`` holds integers as they are: those of a column of integers are in the unit.
+    """
     timestamp = strategy.timestamp
     if not isinstance(timestamp, str) or timestamp not in earliest:
         return None
-    return earliest[timestamp] - strategy.out_of_orderness_us - 1
+    least = earliest[timestamp]
+    is_known = schema is not None and timestamp in schema.names
+    if schema is not None and is_known and pa.types.is_integer(schema.field(timestamp).type):
+        factor, divisor = UNITS_PER_US[strategy.unit]
+        least = least * factor // divisor
+    return least - strategy.out_of_orderness_us - 1

@@ -10,17 +10,24 @@ import pyarrow as pa
 
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
-from raystream.errors import UserError
-from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s
-from raystream.flow.element import Watermark
-from raystream.flow.window import WindowGrid
+from raystream.contracts.window import GridWindow, needs_event_time
+from raystream.flow.batch import Batch, Columns, Int64s
+from raystream.flow.element import MIN_TIME, Watermark
+from raystream.flow.window import Grid
 from raystream.keyed.folding import Folding
 from raystream.keyed.measures import BUCKET, Measures, buckets_of
-from raystream.keyed.measures_parts import ARRIVAL
+from raystream.keyed.measures_rules import two_phase
+from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
+from raystream.keyed.window_snapshot import (
+    restore_windows,
+    restored_waiting,
+    waiting_section,
+    window_snapshot,
+)
 from raystream.keyed.window_state import WindowState
 from raystream.operators.aggregate_function import GuardedAggregate
 from raystream.operators.operator import Operator
+from raystream.operators.window_times import WindowTimes
 
 LATE_ROWS = "late_rows"
 """The counter of rows that came when all their windows had fired."""
@@ -36,7 +43,7 @@ class WindowAggregateSpec:
     """
 
     keys: tuple[str, ...]
-    window: Window
+    window: GridWindow
     aggregates: tuple[Bound, ...]
     output: pa.Schema
     partial_input: bool = False
@@ -44,6 +51,11 @@ class WindowAggregateSpec:
     def __post_init__(self) -> None:
         # Made for its checks: what cannot be aggregated is refused before any actor starts.
         Measures([], [bound for bound in self.aggregates if bound.kind != "function"])
+
+    @property
+    def two_phase(self) -> bool:
+        """Whether rows may be aggregated before they are exchanged by key."""
+        return needs_event_time(self.window) and two_phase(self.aggregates)
 
     @property
     def verb(self) -> str:
@@ -69,7 +81,6 @@ class WindowAggregate(Operator):
     def __init__(self, spec: WindowAggregateSpec) -> None:
         self._spec = spec
         self._waiting: pa.RecordBatch | None = None
-        self._arrived = 0
 
     def open(self, ctx: OpenContext) -> None:
         spec = self._spec
@@ -80,23 +91,55 @@ class WindowAggregate(Operator):
             lambda bound: GuardedAggregate(bound, ctx.operator, ctx.where),
             row_count=spec.partial_input,
             arrival=not spec.window.grid.cover.alone,
+            mixed=spec.window.grid.cover.nested,
         )
         self._state = WindowState(
             spec.window.grid, ctx.limits, self._measures, by_pane=spec.partial_input
         )
         self._folding = Folding(self._measures)
+        self._times = WindowTimes(ctx, spec.window.time, numbered=self._measures.needs_arrival)
         self._late = ctx.metrics.counter(LATE_ROWS)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        restore_windows(self._state, snapshot, self._measures.unpack)
+        self._waiting = restored_waiting(snapshot, self._measures.unpack)
+        self._times.arrived = restored_arrival(snapshot)
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         assert isinstance(batch, Columns), "a columnar operator takes columns"
+        if self._waiting is not None or self._state.behind:
+            # What was taken up in the middle of a firing: rows that come now are not part of it.
+            yield from self._fire(self._state.watermark_us)
         if batch.num_rows:
             if self._spec.partial_input:
                 self._add_partials(batch.record)
             else:
                 self._add_rows(batch)
-        yield from ()
 
     def on_watermark(self, time_us: int) -> Iterator[Batch]:
+        return self._fire(time_us) if self._times.by_event else iter(())
+
+    def timer_due_us(self) -> int | None:
+        if self._waiting is not None:
+            return MIN_TIME
+        return self._times.timer_us(self._state.next_end_us())
+
+    def on_timer(self, now_us: int) -> Iterator[Batch]:
+        return self._fire(now_us - 1)
+
+    def snapshot(self) -> Snapshot:
+        keys, groups, pack = self._spec.keys, self._ctx.max_parallelism, self._measures.pack
+        kept = window_snapshot(self._state, keys, self._measures.schema, groups, pack)
+        if self._waiting is not None:
+            kept += (waiting_section(self._waiting, keys, groups, pack),)
+        return (
+            (*kept, arrival_section(self._times.arrived)) if self._measures.needs_arrival else kept
+        )
+
+    def close(self) -> None:
+        self._waiting = None
+
+    def _fire(self, time_us: int) -> Iterator[Batch]:
         yield from self._results()
         while (taken := self._state.take(time_us)) is not None:
             self._waiting = taken
@@ -104,18 +147,15 @@ class WindowAggregate(Operator):
             del taken
             yield from self._results()
 
-    def close(self) -> None:
-        self._waiting = None
-
     def _add_rows(self, batch: Columns) -> None:
-        times = event_times(batch, self._ctx)
+        times = self._times.of(batch, self._state.watermark_us)
         admitted = self._state.admit(times)
         if admitted.rows is not None:
             self._late.inc(admitted.late_count)
             if not len(admitted.rows):
                 return
             batch, times = batch.take(admitted.rows), times[admitted.rows]
-        record = self._numbered(batch.record)
+        record = self._times.numbered(batch)
         for rows, buckets in self._state.assign(record, times):
             partials, merged = self._folding(rows, buckets)
             if not merged:
@@ -123,12 +163,6 @@ class WindowAggregate(Operator):
                 order = np.argsort(buckets_of(partials), kind="stable")
                 partials = partials.take(pa.array(order))
             self._state.add(partials, merged=merged)
-
-    def _numbered(self, record: pa.RecordBatch) -> pa.RecordBatch:
-        if not self._measures.needs_arrival:
-            return record
-        first, self._arrived = self._arrived, self._arrived + record.num_rows
-        return record.append_column(ARRIVAL, pa.array(np.arange(first, self._arrived)))
 
     def _add_partials(self, record: pa.RecordBatch) -> None:
         partials = record.select(self._measures.schema.names)
@@ -155,25 +189,7 @@ class WindowAggregate(Operator):
         return Columns(pa.RecordBatch.from_arrays(arrays, schema=self._spec.output))
 
 
-def event_times(batch: Batch, ctx: OpenContext) -> Int64s:
-    """Give the event times of a batch that is not empty.
-
-    Raises: UserError that names the missing watermark strategy where a row has none.
-    """
-    times = batch.timestamps
-    if times is None or int(times.min()) == NO_TIME:
-        raise UserError(
-            f"{ctx.operator} gathers rows in event-time windows, but "
-            f"{'its rows have' if times is None else 'a row has'} no event time",
-            hint="the watermark strategy is missing: give the source "
-            'watermark=rs.WatermarkStrategy("column"), or call assign_timestamps(...) before the '
-            "window",
-            where=ctx.where or None,
-        )
-    return times
-
-
-def window_columns(grid: WindowGrid, windows: Int64s) -> tuple[pa.Array, pa.Array, pa.Array]:
+def window_columns(grid: Grid, windows: Int64s) -> tuple[pa.Array, pa.Array, pa.Array]:
     """Give ``window_start``, ``window_end`` and the event time of rows of windows.
 
     Shapes: windows int64 [n] -> timestamp[us, UTC] [n], timestamp[us, UTC] [n], int64 [n].

@@ -15,16 +15,18 @@ import pyarrow as pa
 
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
+from raystream.contracts.window import GridWindow
 from raystream.flow.batch import EVENT_TIME, EVENT_TIME_FIELD, Batch, Columns
 from raystream.flow.element import Watermark
 from raystream.keyed.folding import Folding
 from raystream.keyed.measures import Measures
 from raystream.keyed.measures_parts import ARRIVAL
 from raystream.keyed.measures_rules import two_phase
+from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
 from raystream.keyed.window_state import panes_of
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import describe_aggregate, event_times
+from raystream.operators.window_aggregate import describe_aggregate
+from raystream.operators.window_times import event_times
 
 _LATEST = Bound(EVENT_TIME, "max", pa.int64(), EVENT_TIME, pa.int64())
 """The event time of a partial: that of its last row."""
@@ -35,7 +37,7 @@ class WindowPartialSpec:
     """Group each batch by key and pane; ``output`` is ``partial_schema`` of the same arguments."""
 
     keys: tuple[str, ...]
-    window: Window
+    window: GridWindow
     aggregates: tuple[Bound, ...]
     output: pa.Schema
 
@@ -55,7 +57,7 @@ class WindowPartialSpec:
 
 
 def partial_schema(
-    keys: Sequence[pa.Field], window: Window, aggregates: Sequence[Bound]
+    keys: Sequence[pa.Field], window: GridWindow, aggregates: Sequence[Bound]
 ) -> pa.Schema:
     """Give the wire schema of partials: keys, bucket, row count, the aggregates' parts, event time.
 
@@ -65,9 +67,12 @@ def partial_schema(
     return schema.set(len(schema) - 1, EVENT_TIME_FIELD)
 
 
-def _measures(keys: Sequence[pa.Field], window: Window, aggregates: Sequence[Bound]) -> Measures:
-    arrival = not window.grid.cover.alone
-    return Measures(keys, [*aggregates, _LATEST], row_count=True, arrival=arrival)
+def _measures(
+    keys: Sequence[pa.Field], window: GridWindow, aggregates: Sequence[Bound]
+) -> Measures:
+    cover = window.grid.cover
+    aggregates = [*aggregates, _LATEST]
+    return Measures(keys, aggregates, row_count=True, arrival=not cover.alone, mixed=cover.nested)
 
 
 class WindowPartial(Operator):
@@ -85,6 +90,9 @@ class WindowPartial(Operator):
         self._measures = _measures(keys, spec.window, spec.aggregates)
         self._folding = Folding(self._measures)
 
+    def restore(self, snapshot: Snapshot) -> None:
+        self._arrived = restored_arrival(snapshot)
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         assert isinstance(batch, Columns), "a columnar operator takes columns"
         if not batch.num_rows:
@@ -101,3 +109,7 @@ class WindowPartial(Operator):
             record = record.append_column(ARRIVAL, pa.array(np.arange(first, self._arrived)))
         partials, _ = self._folding(record, panes_of(self._grid, times))
         yield Columns(pa.RecordBatch.from_arrays(partials.columns, schema=self._spec.output))
+
+    def snapshot(self) -> Snapshot:
+        # The partials of later rows must say that they came later than those that are merged now.
+        return (arrival_section(self._arrived),) if self._measures.needs_arrival else ()

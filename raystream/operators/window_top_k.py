@@ -9,16 +9,35 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
-from raystream.contracts.window import Window
+from raystream.contracts.window import GridWindow
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MIN_TIME, Watermark
 from raystream.keyed.measures import BUCKET, buckets_of
 from raystream.keyed.measures_parts import ARRIVAL
+from raystream.keyed.snapshot import (
+    Snapshot,
+    arrival_section,
+    restored_arrival,
+    restored_watermark,
+    watermark_section,
+)
+from raystream.keyed.top_bounds import TopBounds
 from raystream.keyed.top_rows import TopRows
+from raystream.keyed.window_snapshot import (
+    held_schema,
+    restore_windows,
+    restored_waiting,
+    waiting_section,
+    window_snapshot,
+)
 from raystream.keyed.window_state import WindowState
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import LATE_ROWS, event_times
+from raystream.operators.window_aggregate import LATE_ROWS
+from raystream.operators.window_times import event_times
+
+_RANK = "__rank"
+"""The rank of rows that had fired, and not gone out, when they were kept."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +51,7 @@ class WindowTopKSpec:
     """
 
     keys: tuple[str, ...]
-    window: Window
+    window: GridWindow
     k: int
     by: tuple[tuple[str, bool], ...]
     ties: bool
@@ -68,27 +87,58 @@ class WindowTopK(Operator):
         self._watermark_us = MIN_TIME
         self._state: WindowState | None = None
         self._waiting: tuple[pa.RecordBatch, Int64s] | None = None
+        # Panes that windows share say nothing of one window's best; keys have bests of their own.
+        bounded = not spec.keys and spec.window.grid.cover.alone
+        self._bounds = TopBounds(spec.k, spec.by[0]) if bounded else None
 
     def open(self, ctx: OpenContext) -> None:
         self._ctx = ctx
         self._late = ctx.metrics.counter(LATE_ROWS)
 
+    def restore(self, snapshot: Snapshot) -> None:
+        watermark_us = restored_watermark(snapshot)
+        assert watermark_us is not None, "a watermark is kept, be it the least"
+        self._watermark_us = watermark_us
+        schema = held_schema(snapshot)
+        if schema is None:
+            return
+        restore_windows(self._begin(schema), snapshot)
+        self._arrived = restored_arrival(snapshot)
+        waiting = restored_waiting(snapshot)
+        if waiting is not None:
+            ranks: Int64s = waiting.column(_RANK).to_numpy()
+            self._waiting = (waiting.select(self._top.schema.names), ranks)
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         assert isinstance(batch, Columns), "a columnar operator takes columns"
+        if self._waiting is not None or (self._state is not None and self._state.behind):
+            # What was taken up in the middle of a firing: rows that come now are not part of it.
+            yield from self.on_watermark(self._watermark_us)
         if batch.num_rows:
             self._add(batch)
-        yield from ()
 
     def on_watermark(self, time_us: int) -> Iterator[Batch]:
         yield from self._results()
         self._watermark_us = max(self._watermark_us, time_us)
         if self._state is None:
             return
+        if self._bounds is not None:
+            self._bounds.forget(self._spec.window.grid.due(self._watermark_us))
         while (taken := self._state.take(time_us)) is not None:
             self._waiting = self._top.ranked(taken)
             # The loop's own name would keep the rows alive while the subtask is suspended.
             del taken
             yield from self._results()
+
+    def snapshot(self) -> Snapshot:
+        if self._state is None:
+            return (watermark_section(self._watermark_us),)
+        keys, groups = self._spec.keys, self._ctx.max_parallelism
+        kept = window_snapshot(self._state, keys, self._top.schema, groups)
+        if self._waiting is not None:
+            rows, ranks = self._waiting
+            kept += (waiting_section(rows.append_column(_RANK, pa.array(ranks)), keys, groups),)
+        return (*kept, arrival_section(self._arrived))
 
     def close(self) -> None:
         self._waiting = None
@@ -108,8 +158,10 @@ class WindowTopK(Operator):
             first, self._arrived = self._arrived, self._arrived + len(times)
             record = record.append_column(ARRIVAL, pa.array(np.arange(first, self._arrived)))
         record = record.select(self._top.schema.names[:-1])
-        for rows, buckets in state.assign(record, times):
-            state.add(self._top.best(rows, buckets))
+        for assigned in state.assign(record, times):
+            rows, buckets = assigned if self._bounds is None else self._bounds.hopeful(*assigned)
+            if rows.num_rows:
+                state.add(self._top.best(rows, buckets))
 
     def _begin(self, schema: pa.Schema) -> WindowState:
         """Learn from the first batch the types of columns that are compared and do not go out."""

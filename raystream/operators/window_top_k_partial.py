@@ -13,7 +13,7 @@ from raystream.flow.element import Watermark
 from raystream.keyed.measures import BUCKET
 from raystream.keyed.top_rows import TopRows
 from raystream.operators.operator import Operator
-from raystream.operators.window_aggregate import event_times
+from raystream.operators.window_times import event_times
 from raystream.operators.window_top_k import WindowTopKSpec
 
 
@@ -22,7 +22,7 @@ class WindowTopKPartialSpec:
     """The best rows of each batch by key and window, for ``top_k`` behind an exchange.
 
     Only for windows that do not overlap. Late rows are counted behind the exchange, and only those
-    that come that far.
+    that come that far. ``schema`` has the columns that are compared, and may leave out others.
     """
 
     top_k: WindowTopKSpec
@@ -55,5 +55,5 @@ class WindowTopKPartial(Operator):
         assert isinstance(batch, Columns), "a columnar operator takes columns"
         if batch.num_rows:
             buckets = self._grid.panes_of(event_times(batch, self._ctx))
-            best = self._top.best(batch.record, buckets)
+            best = self._top.best(batch.record.select(self._top.schema.names[:-1]), buckets)
             yield Columns(best.select(best.schema.names[:-1]))

@@ -70,7 +70,8 @@ class LocalJob:
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._machines: dict[SubtaskId, SubtaskMachine] = {}
         self._readers: dict[SubtaskId, Readers] = {}
-        self._links: dict[tuple[SubtaskId, SubtaskId], list[sub.Event]] = {}
+        # From None comes what the coordinator says of alignment.
+        self._links: dict[tuple[SubtaskId | None, SubtaskId], list[sub.Event]] = {}
         self._discoveries: list[tuple[int, str]] = []
         self._satisfied = False
 
@@ -137,7 +138,7 @@ class LocalJob:
             self._satisfied = False
             self._job(job.StopAsked(finished=True))
 
-    def _deliver(self, link: tuple[SubtaskId, SubtaskId]) -> None:
+    def _deliver(self, link: tuple[SubtaskId | None, SubtaskId]) -> None:
         self._step(link[1], self._links[link].pop(0))
 
     def _step(self, subtask: SubtaskId, event: sub.Event) -> None:
@@ -150,7 +151,7 @@ class LocalJob:
             return
         self._do(subtask, effects)
 
-    def _pass(self, sender: SubtaskId, to: SubtaskId, event: sub.Event) -> None:
+    def _pass(self, sender: SubtaskId | None, to: SubtaskId, event: sub.Event) -> None:
         if self._rng is None:
             self._step(to, event)
         else:
@@ -169,6 +170,8 @@ class LocalJob:
                     self._pass(subtask, to, sub.ProgressAsked(channel))
                 case sub.Poll():
                     self._poll(subtask, effect)
+                case sub.TellTime(least_us):
+                    self._job(job.SourceTime(subtask, least_us))
                 case sub.Ended(committables):
                     self._figures.take(self._machines[subtask].figures())
                     self._job(job.SubtaskEnded(subtask, committables))
@@ -205,10 +208,12 @@ class LocalJob:
                     self._list(chain, again=False)
                 case job.ListSplits(chain, after_us):
                     self._discoveries.append((self._clock.monotonic_us() + after_us, chain))
-                case job.StartSubtask(subtask, splits, more):
-                    self._step(subtask, sub.Start(splits, more))
+                case job.StartSubtask(subtask, splits, more, others_us):
+                    self._step(subtask, sub.Start(splits, more, others_us))
                 case job.GiveSplits(subtask, splits):
                     self._step(subtask, sub.SplitsFound(splits))
+                case job.AlignSource(subtask, others_us):
+                    self._pass(None, subtask, sub.AlignTo(others_us))
                 case job.CommitSubtask(subtask, committables):
                     prepared = tuple((name, tuple(some)) for name, some in committables.items())
                     self._step(subtask, sub.Commit(1, prepared))

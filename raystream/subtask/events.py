@@ -14,10 +14,14 @@ from raystream.flow.ids import ChannelId, SubtaskId
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Begin; a source subtask gets the splits that are its own."""
+    """Begin; a source subtask gets the splits that are its own.
+
+    ``others_us`` is the first ``AlignTo``.
+    """
 
     splits: tuple[Split, ...] = ()
     more_splits: bool = False
+    others_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,13 @@ class SplitsFound:
     """Splits that discovery has found for this subtask."""
 
     splits: tuple[Split, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignTo:
+    """The least watermark of the other subtasks of this source's alignment group; None: of none."""
+
+    others_us: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,16 @@ class Cancel:
 
 
 Event: TypeAlias = (
-    Start | SplitsFound | Received | CreditCame | ProgressAsked | Polled | Commit | Finish | Cancel
+    Start
+    | SplitsFound
+    | AlignTo
+    | Received
+    | CreditCame
+    | ProgressAsked
+    | Polled
+    | Commit
+    | Finish
+    | Cancel
 )
 
 # Effects -----------------------------------------------------------------------------------------
@@ -120,6 +140,13 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True)
+class TellTime:
+    """Tell the coordinator the least watermark of an aligned source's active splits, if any."""
+
+    least_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """All input has ended and all output has left; what the sinks have prepared, by operator."""
 
@@ -136,4 +163,4 @@ class Closed:
     """The subtask holds nothing any more."""
 
 
-Effect: TypeAlias = Send | GrantCredit | AskProgress | Poll | Ended | Committed | Closed
+Effect: TypeAlias = Send | GrantCredit | AskProgress | Poll | TellTime | Ended | Committed | Closed

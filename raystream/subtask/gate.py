@@ -65,8 +65,8 @@ class Gate:
             entry.aligned = entry.aligned or time_us >= self.output_us
             yield from self._advance()
 
-    def active(self, channel: Hashable) -> Iterator[Status]:
-        """Take a sign of life."""
+    def active(self, channel: Hashable) -> Iterator[Watermark | Status]:
+        """Take a sign of life; time may go on by it where all others were catching up."""
         entry = self._channels[channel]
         if entry.state is ChannelState.ACTIVE:
             return
@@ -75,6 +75,7 @@ class Gate:
         entry.state = ChannelState.ACTIVE
         entry.aligned = entry.watermark_us >= self.output_us
         yield from self._awake()
+        yield from self._advance()
 
     def go_idle(self, channel: Hashable) -> Iterator[Watermark | Status]:
         """Take that a channel has nothing to say for now."""

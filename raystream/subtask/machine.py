@@ -17,7 +17,7 @@ from typing_extensions import assert_never
 
 from raystream.clock import Clock
 from raystream.contracts.context import OpenContext
-from raystream.contracts.source import END, Split
+from raystream.contracts.source import END
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Columns, Objects
 from raystream.flow.codec import decode
@@ -30,6 +30,7 @@ from raystream.operators.sink import SinkSpec
 from raystream.subtask.account import Account
 from raystream.subtask.chain import Emitted, RunningChain
 from raystream.subtask.events import (
+    AlignTo,
     Cancel,
     Closed,
     Commit,
@@ -150,14 +151,11 @@ class SubtaskMachine:
         if self.state is State.CLOSED:
             return []
         match event:
-            case Start(splits, more_splits):
+            case Start():
                 self._to(State.RUNNING)
-                if self._splits is not None:
-                    self._splits.more_may_come = more_splits
-                    self._take_splits(self._splits, splits)
-            case SplitsFound(splits):
-                assert self._splits is not None, "only a source gets splits"
-                self._take_splits(self._splits, splits)
+                self._learn(event)
+            case SplitsFound() | AlignTo():
+                self._learn(event)
             case Received(frame):
                 self._inbox.receive(frame)
             case CreditCame(channel, consumed_bytes, window_bytes, received_bytes):
@@ -193,8 +191,7 @@ class SubtaskMachine:
                 break
         now_us = self._clock.monotonic_us()
         self._effects += self._inbox.grants(now_us)
-        if self._task is None:
-            self._ask()
+        self._ask()
         if self._resting or now_us >= self._flushed_us + _BUSY_FLUSH_US:
             self._flush(now_us)
         if self.blocked and self._splits is not None:
@@ -278,9 +275,10 @@ class SubtaskMachine:
             yield from self._times(splits.ended(polled.split))
         else:
             yield from self._times(splits.came(polled.split))
-            batch, watermark_us = operator.convert(polled.rows)
-            yield from self._emit(self._chain.read(batch))
-            yield from self._times(splits.gave(polled.split, watermark_us))
+            after_us = splits.gate.watermark_of(polled.split)
+            for batch, watermark_us in operator.convert(polled.rows, after_us):
+                yield from self._emit(self._chain.read(batch))
+                yield from self._times(splits.gave(polled.split, watermark_us))
 
     def _times(self, changes: Iterator[Any]) -> Iterator[None]:
         for change in changes:
@@ -345,10 +343,8 @@ class SubtaskMachine:
         grant_us = self._inbox.next_grant_us()
         if grant_us is not None:
             yield grant_us
-        if self._splits is not None and not self.blocked:
-            poll_us = self._splits.next_poll_us()
-            if poll_us is not None:
-                yield poll_us
+        if self._splits is not None:
+            yield from self._splits.dues(polls=not self.blocked)
 
     def _ask_after_silence(self, now_us: int) -> None:
         for channel in self._outgoing.values():
@@ -356,14 +352,15 @@ class SubtaskMachine:
 
     # The rest --------------------------------------------------------------------------------
 
-    def _take_splits(self, known: Splits, splits: tuple[Split, ...]) -> None:
-        for status in known.add(splits):
-            self._urgent(status)
-        self._ask()
+    def _learn(self, event: Start | SplitsFound | AlignTo) -> None:
+        if self._splits is not None:
+            for status in self._splits.learn(event):
+                self._urgent(status)
+            self._ask()
 
     def _ask(self) -> None:
-        if self._splits is not None and self.state is State.RUNNING and not self.blocked:
-            self._effects += self._splits.polls()
+        if self._splits is not None and self.state is State.RUNNING:
+            self._effects += self._splits.asks(polls=self._task is None and not self.blocked)
 
     def _commit(self, checkpoint_id: int, committables: dict[str, tuple[Any, ...]]) -> None:
         for node, _ in self._chain.sinks():

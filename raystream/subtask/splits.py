@@ -1,7 +1,8 @@
 """The splits of one source subtask: whose turn it is, what time it is, what is still to come.
 
 The split with the lowest watermark is read next, so that splits that overlap in time advance
-together. At most two polls are under way: one being read while the one before is worked on.
+together; where the source is aligned, one that is too far ahead of its group is not read at all.
+At most two polls are under way: one being read while the one before is worked on.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from typing_extensions import assert_never
+
 from raystream.clock import Clock
 from raystream.config import Limits
 from raystream.contracts.source import Split
 from raystream.flow.element import Status, Watermark
 from raystream.operators.source import SourceOperator
-from raystream.subtask.events import Poll
-from raystream.subtask.gate import Gate
+from raystream.subtask.events import AlignTo, Poll, SplitsFound, Start, TellTime
+from raystream.subtask.gate import ChannelState, Gate
+from raystream.subtask.pacing import Pace
 
 _POLLS_MAX = 2
 
@@ -41,6 +45,7 @@ class Splits:
         self._limits = limits
         self._readings: dict[str, _Reading] = {}
         self._under_way = 0
+        self._pace = Pace(operator.alignment)
         self.gate = Gate()
         self.more_may_come = False
 
@@ -60,11 +65,37 @@ class Splits:
         """Whether every row of every split has been given."""
         return not self.more_may_come and all(r.finished for r in self._readings.values())
 
-    def polls(self) -> Iterator[Poll]:
-        """Ask for rows, as long as fewer than two polls are under way."""
-        now_us = self._clock.monotonic_us()
-        while self._under_way < _POLLS_MAX:
-            ready = [r for r in self._unfinished() if r.not_before_us <= now_us]
+    def learn(self, event: Start | SplitsFound | AlignTo) -> Iterator[Status]:
+        """Take what the coordinator says of splits, and of the others of the alignment group."""
+        match event:
+            case Start(splits, more_splits, others_us):
+                self.more_may_come = more_splits
+                self._pace.others_us = others_us
+                yield from self.add(splits)
+            case SplitsFound(splits):
+                yield from self.add(splits)
+            case AlignTo(others_us):
+                self._pace.others_us = others_us
+            case _:
+                assert_never(event)
+
+    def asks(self, *, polls: bool) -> Iterator[Poll | TellTime]:
+        """Tell the time if it is due; if ``polls``, ask for rows while fewer than two are asked.
+
+        That a split has to wait for others is no silence of its own.
+        """
+        now_us, limit_us = self._clock.monotonic_us(), self._limit_us()
+        ahead = (
+            []
+            if limit_us is None
+            else [r for r in self._unfinished() if self._is_ahead(r, limit_us)]
+        )
+        for reading in ahead:
+            reading.silent_since_us = None
+        waits = bool(ahead) and next(self._readable(limit_us), None) is None
+        yield from self._pace.tells(self._least_us(), now_us, waits=waits)
+        while polls and self._under_way < _POLLS_MAX:
+            ready = [r for r in self._readable(limit_us) if r.not_before_us <= now_us]
             if not ready:
                 return
             chosen = min(ready, key=self._turn)
@@ -73,11 +104,11 @@ class Splits:
             self._under_way += 1
             yield Poll(chosen.split, self._limits.batch_rows_max)
 
-    def next_poll_us(self) -> int | None:
-        """Tell when a split that had nothing is due again."""
-        if self._under_way >= _POLLS_MAX:
-            return None
-        return min((r.not_before_us for r in self._unfinished()), default=None)
+    def dues(self, *, polls: bool) -> Iterator[int]:
+        """Tell when the time is to be told and, if ``polls``, a split that had nothing is due."""
+        yield from self._pace.dues(self._least_us())
+        if polls and self._under_way < _POLLS_MAX:
+            yield from (r.not_before_us for r in self._readable(self._limit_us()))
 
     def nothing(self, split: str) -> Iterator[Watermark | Status]:
         """Note that a split had no rows; after its idleness it no longer holds the time."""
@@ -88,6 +119,8 @@ class Splits:
         least, most = self._limits.poll_idle_us_min, self._limits.poll_idle_us_max
         reading.backoff_us = min(max(least, reading.backoff_us * 2), most)
         reading.not_before_us = now_us + reading.backoff_us
+        if self._is_ahead(reading, self._limit_us()):
+            return  # it waits for others: whether it is silent will be seen when it is read again
         if reading.silent_since_us is None:
             reading.silent_since_us = now_us
         idleness_us = self._operator.idleness_us
@@ -100,7 +133,7 @@ class Splits:
         if watermark_us is not None:
             yield from self.gate.watermark(split, watermark_us)
 
-    def came(self, split: str) -> Iterator[Status]:
+    def came(self, split: str) -> Iterator[Watermark | Status]:
         """Note that rows of a split came, before they leave."""
         reading, _ = self._answered(split)
         reading.backoff_us, reading.not_before_us, reading.silent_since_us = 0, 0, None
@@ -122,6 +155,25 @@ class Splits:
 
     def _unfinished(self) -> Iterator[_Reading]:
         return (reading for reading in self._readings.values() if not reading.finished)
+
+    def _readable(self, limit_us: int | None) -> Iterator[_Reading]:
+        if limit_us is None:
+            return self._unfinished()
+        return (r for r in self._unfinished() if not self._is_ahead(r, limit_us))
+
+    def _is_ahead(self, reading: _Reading, limit_us: int | None) -> bool:
+        return limit_us is not None and self.gate.watermark_of(reading.split.id) > limit_us
+
+    def _limit_us(self) -> int | None:
+        return self._pace.limit_us(self._least_us())
+
+    def _least_us(self) -> int | None:
+        """Give the least watermark of the splits that the group waits for."""
+        if self._operator.alignment is None:
+            return None
+        names = (reading.split.id for reading in self._unfinished())
+        active = (name for name in names if self.gate.state_of(name) is ChannelState.ACTIVE)
+        return min((self.gate.watermark_of(name) for name in active), default=None)
 
     def _answered(self, split: str) -> tuple[_Reading, int]:
         self._under_way -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -13,7 +14,7 @@ from stories import ODD, ODD_WIRE, ONLY_TIME, each, odd_rows, rows_of, story
 
 from raystream.contracts.batch import Batch as Rows
 from raystream.contracts.source import END, Reader, Source, Split
-from raystream.contracts.watermark import WatermarkStrategy
+from raystream.contracts.watermark import Punctuated, Strategy, WatermarkStrategy
 from raystream.flow.batch import Columns, wire_schema
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
 from raystream.operators.side_output import SideOutputSpec
@@ -99,6 +100,11 @@ def strategy(timestamp: Any, unit: str = "us") -> WatermarkStrategy:
     return WatermarkStrategy(timestamp, out_of_orderness=LATE_US, unit=unit)
 
 
+def marked(timestamp: Any, unit: str = "us") -> Punctuated:
+    """Every row says its own time: a batch is cut behind each that is further than all before."""
+    return Punctuated(timestamp, by_at, unit=unit)
+
+
 def moved(told: Story) -> Story:
     """Give the same rows with other event times, and watermarks between: both are replaced."""
     out: Story = []
@@ -113,18 +119,25 @@ def read_again(unit: str) -> Any:
     return lambda told, ended: [(time_of[repr(row["at"])], plain(row)) for _, row in rows_of(told)]
 
 
-def assigning(timestamp: Any, unit: str, *, columns: bool) -> Case:
+def last_us(made: Strategy) -> int:
+    """Give the watermark behind the greatest time."""
+    return 10**15 - (LATE_US + 1 if isinstance(made, WatermarkStrategy) else 0)
+
+
+def assigning(
+    timestamp: Any, unit: str, *, columns: bool, by: Callable[[Any, str], Strategy] = strategy
+) -> Case:
     output = with_at(unit) if columns else None
-    known = unit if unit != "timestamp" else "us"
+    made = by(timestamp, unit if unit != "timestamp" else "us")
     return Case(
-        f"{unit} by {type(timestamp).__name__}{'' if columns else ', objects'}",
-        lambda: AssignTimestampsSpec(strategy(timestamp, known), output, "it", ""),
+        f"{unit} by {type(timestamp).__name__}, {by.__name__}{'' if columns else ', objects'}",
+        lambda: AssignTimestampsSpec(made, output, "it", ""),
         moved(stamped(unit)),
         read_again(unit),
         input=output,
         output=output,
         forwards=False,
-        watermark=10**15 - LATE_US - 1,
+        watermark=last_us(made),
     )
 
 
@@ -136,6 +149,9 @@ ASSIGN = [
     assigning(by_at, "timestamp", columns=True),
     assigning("at", "ns", columns=False),
     assigning(by_at, "timestamp", columns=False),
+    assigning("at", "us", columns=True, by=marked),
+    assigning(by_at, "timestamp", columns=True, by=marked),
+    assigning("at", "ns", columns=False, by=marked),
     Case(
         "nothing comes",
         lambda: AssignTimestampsSpec(strategy("i"), ODD_WIRE, "it", ""),
@@ -148,21 +164,21 @@ ASSIGN = [
 ]
 
 
-def reading(timestamp: Any, unit: str, *, columns: bool) -> Case:
+def reading(
+    timestamp: Any, unit: str, *, columns: bool, by: Callable[[Any, str], Strategy] = strategy
+) -> Case:
     wire = with_at(unit) if columns else None
     visible = None if wire is None else wire.remove(len(wire) - 1)
     told = stamped(unit)
-    known = unit if unit != "timestamp" else "us"
+    made = by(timestamp, unit if unit != "timestamp" else "us")
     return Case(
-        f"{unit} by {type(timestamp).__name__}{'' if columns else ', objects'}",
-        lambda: SourceSpec(
-            StorySource(told, visible), wire, strategy(timestamp, known), "it", "", timed=True
-        ),
+        f"{unit} by {type(timestamp).__name__}, {by.__name__}{'' if columns else ', objects'}",
+        lambda: SourceSpec(StorySource(told, visible), wire, made, "it", "", timed=True),
         told,
         read_again(unit),
         input=wire,
         output=wire,
-        watermark=10**15 - LATE_US - 1,
+        watermark=last_us(made),
     )
 
 
@@ -175,6 +191,9 @@ SOURCE = [
     reading(by_at, "us", columns=True),
     reading("at", "ns", columns=False),
     reading(by_at, "timestamp", columns=False),
+    reading("at", "us", columns=True, by=marked),
+    reading("at", "timestamp", columns=True, by=marked),
+    reading(by_at, "ns", columns=False, by=marked),
     Case(
         "times of its own",
         lambda: SourceSpec(StorySource(PLAIN, ODD, timed=True), ODD_WIRE, None, "it", "", True),

@@ -12,7 +12,9 @@ from stories import EMPTY, ODD, ODD_WIRE, ONLY_TIME, rows_of, story
 
 from raystream.contracts.aggregate import Aggregate, AggregateFunction, Bound, result_type
 from raystream.contracts.functions import Function
+from raystream.contracts.state import ValueState
 from raystream.flow.batch import wire_schema
+from raystream.keyed.key_form import KeyForm
 from raystream.operators.map_with_state import MapWithStateSpec
 from raystream.operators.object_aggregate import ObjectAggregateSpec
 from raystream.operators.reduce import ReduceSpec
@@ -123,6 +125,34 @@ MAP_WITH_STATE = [
         "objects, state that is made, without event time",
         stateful(grow, lambda: ["new"], None, None),
         UNTIMED,
+        grown,
+        key_of=by_f,
+        keys=(),
+    ),
+    Case(
+        "state of a type",
+        lambda: MapWithStateSpec(
+            Function(count_to_four),
+            None,
+            ("k",),
+            COUNTED_WIRE,
+            "it",
+            "",
+            ValueState("state", type=pa.int64(), ttl="1h"),
+            KeyForm.columns([ODD.field("k")]),
+        ),
+        STORY,
+        counted(by_k),
+        input=ODD_WIRE,
+        output=COUNTED_WIRE,
+        keys=("k",),
+    ),
+    Case(
+        "state with an end, of objects",
+        lambda: MapWithStateSpec(
+            Function(grow), ["new"], None, None, "it", "", ValueState("state", ttl="1h")
+        ),
+        STORY,
         grown,
         key_of=by_f,
         keys=(),

@@ -25,6 +25,7 @@ from stories import EMPTY, ODD, ODD_WIRE, ONLY_TIME, UTC, rows_of, story
 
 from raystream.contracts.window import Sliding, Tumbling
 from raystream.flow.batch import wire_schema
+from raystream.keyed.snapshot import Snapshot
 from raystream.operators.object_window import ObjectWindowSpec
 from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import WindowAggregateSpec
@@ -166,6 +167,17 @@ class _Both(Operator):
     def on_end(self) -> Iterator[Any]:
         assert not list(self._first.on_end())
         return self._second.on_end()
+
+    def snapshot(self) -> Snapshot:
+        first = [replace(one, name=f"first {one.name}") for one in self._first.snapshot()]
+        return (*first, *self._second.snapshot())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        first = [one for one in snapshot if one.name.startswith("first ")]
+        second = tuple(one for one in snapshot if one not in first)
+        if first:
+            self._first.restore(tuple(replace(one, name=one.name[6:]) for one in first))
+        self._second.restore(second)
 
     def close(self) -> None:
         self._first.close()

@@ -19,6 +19,7 @@ import pytest
 from goldens import ROOT, TIME, assert_same_rows, load, micros, program
 
 import raystream as rs
+from raystream.connectors.memory import TableSink
 from raystream.graph.planner import RULES, physical_plan
 from raystream.runtime import local
 
@@ -54,12 +55,63 @@ SQL = {
             SELECT dateTime // 10000000 AS ten, max(price) AS highest FROM bids GROUP BY ten
         ) ON dateTime // 10000000 = ten AND price = highest
     """,
+    "q11": """
+        SELECT bidder, min(dateTime) AS window_start, max(dateTime) + 10000000 AS window_end,
+            count(*) AS bid_count
+        FROM (
+            SELECT bidder, dateTime, sum(opens) OVER (
+                PARTITION BY bidder ORDER BY dateTime ROWS UNBOUNDED PRECEDING
+            ) AS session
+            FROM (
+                SELECT bidder, dateTime, CAST(coalesce(dateTime - lag(dateTime) OVER (
+                    PARTITION BY bidder ORDER BY dateTime
+                ) > 10000000, true) AS INT) AS opens
+                FROM bids
+            )
+        ) GROUP BY bidder, session
+    """,
     "q12": """
         SELECT bidder, dateTime // 10000000 * 10000000 AS window_start,
             dateTime // 10000000 * 10000000 + 10000000 AS window_end, count(*) AS bid_count
         FROM bids GROUP BY ALL
     """,
+    "q14": """
+        SELECT auction, bidder, euros AS price, dateTime, extra,
+            CASE WHEN hour BETWEEN 8 AND 18 THEN 'dayTime'
+                WHEN hour <= 6 OR hour >= 20 THEN 'nightTime' ELSE 'otherTime' END AS bidTimeType,
+            CAST(length(extra) - length(replace(extra, 'c', '')) AS INT) AS c_counts
+        FROM (
+            SELECT *, dateTime // 3600000000 % 24 AS hour,
+                CAST(CAST(price AS DECIMAL(19, 0)) * DECIMAL '0.908' AS DECIMAL(23, 3)) AS euros
+            FROM bids
+        ) WHERE euros > 1000000 AND euros < 50000000
+    """,
+    "q18": "SELECT bidder, auction, max(dateTime) AS dateTime FROM bids GROUP BY ALL",
+    "q19": """
+        SELECT auction, price, rank_number FROM (
+            SELECT auction, price,
+                row_number() OVER (PARTITION BY auction ORDER BY price DESC) AS rank_number
+            FROM bids
+        ) WHERE rank_number <= 10
+    """,
+    "q21": """
+        SELECT * FROM (
+            SELECT auction, bidder, price, channel,
+                CASE lower(channel) WHEN 'apple' THEN '0' WHEN 'google' THEN '1'
+                    WHEN 'facebook' THEN '2' WHEN 'baidu' THEN '3'
+                    ELSE nullif(regexp_extract(url, '(&|^)channel_id=([^&]*)', 2), '')
+                    END AS channel_id
+            FROM bids
+        ) WHERE channel_id IS NOT NULL
+    """,
+    "q22": """
+        SELECT auction, bidder, price, channel, split_part(url, '/', 4) AS dir1,
+            split_part(url, '/', 5) AS dir2, split_part(url, '/', 6) AS dir3
+        FROM bids
+    """,
 }
+TOLD = {"q18": ["bidder", "auction", "dateTime"], "q19": ["auction", "price", "rank_number"]}
+"""What the rows of a query have in common where ties leave several answers right."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +162,9 @@ def bids(source: rs.NexmarkSource | None, table: pa.Table, folder: Path) -> Bids
     with duckdb.connect() as db:
         db.register("bids", plain)
         answers = {name: db.sql(query).to_arrow_table() for name, query in SQL.items()}
-    assert all(answer.num_rows for answer in answers.values())
+    # In a quiet house no bid is dear.
+    empty = [name for name, answer in answers.items() if not answer.num_rows]
+    assert empty == ([] if source is not None else ["q14"])
     sources: dict[str, rs.Source] = {} if source is None else {"generator": source}
     sources["side_by_side"] = side_by_side(table, folder / "side_by_side")
     sources["overlapping"] = overlapping(table, folder / "overlapping")
@@ -141,7 +195,11 @@ def stream(query: str, source: rs.Source, **settings) -> rs.Stream:
 
 
 def answer(query: str, source: rs.Source, runtime="local", **settings) -> pa.Table:
-    return stream(query, source, **settings).to_arrow(runtime=runtime)
+    return told(query, stream(query, source, **settings).to_arrow(runtime=runtime))
+
+
+def told(query: str, rows: pa.Table) -> pa.Table:
+    return rows.select(TOLD.get(query, rows.column_names))
 
 
 @pytest.mark.slow
@@ -187,7 +245,13 @@ def test_batches_of_a_hundred_rows_change_nothing(busy, query):
         ("q2", "overlapping", 2),
         ("q5", "overlapping", 2),
         ("q7", "generator", 2),
+        ("q11", "overlapping", 2),
         ("q12", "side_by_side", 2),
+        ("q14", "side_by_side", 2),
+        ("q18", "overlapping", 2),
+        ("q19", "generator", 2),
+        ("q21", "side_by_side", 2),
+        ("q22", "generator", 2),
     ],
 )
 def test_ray_gives_the_rows_of_sql(busy, query, source, parallelism):
@@ -204,10 +268,11 @@ RULE_SETS = [(), *((rule, "chain") for rule in RULES[:-1]), RULES[:-1], RULES]
 def test_no_rule_of_the_planner_changes_a_row(quiet, query, rules):
     job = rs.Job(query, parallelism=2, config={"batch_rows_max": 500})
     asked = QUERIES[query](job.source(quiet.sources["overlapping"], watermark=WATERMARK))
-    sink = rs.MemorySink()
+    key = asked.changelog
+    sink = rs.MemorySink() if key is None else TableSink(key)
     asked.sink(sink)
     local.run(physical_plan(job._draft.plan(), rules))
-    assert_same_rows(sink.table(), quiet.answers[query])
+    assert_same_rows(told(query, sink.table(asked.schema)), quiet.answers[query])
 
 
 def test_dollars_become_euros_to_the_tenth_of_a_cent(quiet):

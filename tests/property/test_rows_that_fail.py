@@ -315,7 +315,7 @@ def test_a_source_gives_up_rows_that_do_not_fit_and_rows_without_time(rows):
     assert isinstance(operator, SourceOperator)
     ctx = OpenContext("raw", errors=Rejects("dead_letter", "raw"))
     operator.open(ctx)
-    batch, watermark = operator.convert(list(rows))
+    ((batch, watermark),) = operator.convert(list(rows))
     whole = [row for row in rows if isinstance(row, dict) and len(row) == 2]
     fitting = [row for row in whole if isinstance(row["n"], int)]
     assert batch.visible.to_pylist() == fitting

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from conformance import TIGHT, Case, Row, is_batch, plain_rows, to_batch, written
 from plans import KeepingSink
 
 from raystream.clock import ManualClock
 from raystream.contracts.source import END, Reader, Source, Split
 from raystream.flow.batch import Columns, Objects, with_times
+from raystream.flow.changes import OP_FIELD, OPS
 from raystream.flow.element import MAX_TIME, Watermark
 from raystream.flow.exchange import Exchange, Hash, ToOne
 from raystream.graph.physical import Chain, ChainNode, Edge, PhysicalPlan
@@ -132,4 +134,8 @@ def run(case: Case, seed: int, parallelism: int) -> list[Row]:
 
 
 def _on_the_wire(batch: Any) -> Columns | Objects:
-    return with_times(batch.rows, batch.timestamps)
+    rows = batch.rows
+    if batch.ops is not None:
+        codes = pa.array([OPS.index(op) for op in batch.ops], pa.int8())
+        rows = rows.append_column(OP_FIELD, codes)
+    return with_times(rows, batch.timestamps)

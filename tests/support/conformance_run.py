@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from conformance import (
@@ -105,16 +105,17 @@ class Run:
     def batch(self, rows: list[Row]) -> None:
         for given in self._given(rows):
             if isinstance(self.operator, SourceOperator):
-                batch, watermark_us = self.operator.convert(self.spec.source.raw(given))
-                self.take(batch, len(rows))
-                if watermark_us is not None:
-                    self.watermark_us = max(self.watermark_us, watermark_us)
+                raw = self.spec.source.raw(given)
+                for batch, watermark_us in self.operator.convert(raw, self.watermark_us):
+                    self.take(batch, len(rows))
+                    if watermark_us is not None:
+                        self.take(Watermark(watermark_us), 0)
                 continue
             for out in self.operator.on_batch(int(isinstance(rows, Right)), given):
                 self.take(out, len(rows))
 
     def watermark(self, time_us: int) -> None:
-        self._all(self.operator.on_watermark, time_us)
+        self._all("on_watermark", time_us)
         forwarded = self.operator.output_watermark(time_us)
         assert forwarded == (time_us if self.case.forwards else None)
         if forwarded is not None:
@@ -124,11 +125,11 @@ class Run:
         until_us = self.clock.now_us() + us
         while (due_us := self.operator.timer_due_us()) is not None and due_us <= until_us:
             self.clock.advance(max(0, due_us - self.clock.now_us()))
-            self._all(self.operator.on_timer, self.clock.now_us())
+            self._all("on_timer", self.clock.now_us())
         self.clock.advance(until_us - self.clock.now_us())
 
     def end(self) -> None:
-        self._all(self.operator.on_watermark, MAX_TIME)
+        self._all("on_watermark", MAX_TIME)
         forwarded = self.operator.output_watermark(MAX_TIME)
         assert forwarded == (None if isinstance(self.spec, SinkSpec) else MAX_TIME)
         for out in self.operator.on_end():
@@ -180,9 +181,9 @@ class Run:
             return
         assert same(got, wanted, ordered=self.case.ordered), difference(got, wanted)
 
-    def _all(self, give: Callable[[int], Iterator[Batch]], time_us: int) -> None:
+    def _all(self, method: str, time_us: int) -> None:
         while True:
-            outs = give(time_us)
+            outs = getattr(self.operator, method)(time_us)  # another operator once it is reborn
             for out in outs:
                 self.take(out, 0)
                 if self._starved:
@@ -190,7 +191,7 @@ class Run:
             else:
                 return
             # Closed after each batch; the next call with the same watermark gives the rest.
-            outs.close()  # type: ignore[attr-defined]
+            outs.close()
             if self._reborn:
                 self.restore([self.operator.snapshot()])
 

@@ -201,10 +201,12 @@ class _Shell:
                     self._deploy()
                 case job.ListSplits(chain, after_us):
                     threading.Thread(target=self._list, args=(chain, after_us), daemon=True).start()
-                case job.StartSubtask(subtask, splits, more):
-                    self._tell(subtask, sub.Start(splits, more))
+                case job.StartSubtask(subtask, splits, more, others_us):
+                    self._tell(subtask, sub.Start(splits, more, others_us))
                 case job.GiveSplits(subtask, splits):
                     self._tell(subtask, sub.SplitsFound(splits))
+                case job.AlignSource(subtask, others_us):
+                    self._tell(subtask, sub.AlignTo(others_us))
                 case job.CommitSubtask(subtask, committables):
                     prepared = tuple((name, tuple(some)) for name, some in committables.items())
                     self._tell(subtask, sub.Commit(1, prepared))

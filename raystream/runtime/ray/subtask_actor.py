@@ -226,6 +226,8 @@ class _Shell:
                     self._control[to].remote(sub.ProgressAsked(channel))
                 case sub.Poll():
                     self._polls.put(effect)
+                case sub.TellTime(least_us):
+                    self._report(job.SourceTime(self._subtask, least_us))
                 case sub.Ended(committables):
                     self._outbox.wait_empty()
                     self._report(machine.figures())

@@ -198,6 +198,26 @@ def test_a_watermark_is_a_strategy():
         rs.Job("t").from_items([{"t": 1}], watermark="t")
 
 
+async def later(row):
+    return None
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told"),
+    [
+        (rs.WatermarkStrategy(5), "takes a function, got int 5"),
+        (rs.WatermarkStrategy(later), "later is async"),
+        (rs.Punctuated("t", later), "later is async"),
+        (rs.Punctuated(5, int), "takes a function, got int 5"),
+    ],
+)
+def test_what_reads_time_can_be_called(strategy, told):
+    with pytest.raises(rs.PlanError, match=told):
+        rs.Job("t").from_items([{"t": 1}], watermark=strategy)
+    with pytest.raises(rs.PlanError, match=told):
+        rs.Job("t").from_items([{"t": 1}]).assign_timestamps(strategy)
+
+
 def test_a_sink_that_commits_needs_checkpoints_where_there_is_no_end(tmp_path):
     job = rs.Job("t", runtime="local")
     source = rs.DataGenSource(pa.schema({"a": pa.int64()}))

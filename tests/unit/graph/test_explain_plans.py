@@ -118,3 +118,17 @@ def test_a_sink_says_what_it_guarantees():
 def test_another_format_is_refused():
     with pytest.raises(rs.PlanError, match="text, mermaid, json"):
         rs.Job("t").explain(format="xml")
+
+
+def test_a_plan_says_where_time_and_watermarks_come_from():
+    class Marks:
+        def __call__(self, row):
+            return None
+
+    job = rs.Job("timed")
+    job.from_items(TABLE, watermark=rs.Punctuated("t", Marks())).print()
+    bounded = rs.WatermarkStrategy(rs.col("t"), out_of_orderness="5s")
+    job.from_items(TABLE).assign_timestamps(bounded).print()
+    text = job.explain()
+    assert "1 items by t, watermarks by Marks" in text
+    assert "by expr, up to 5s late" in text

@@ -1,6 +1,7 @@
 """Sources read only what somebody reads."""
 
 import pyarrow as pa
+import pytest
 
 import raystream as rs
 from raystream.graph.planner import physical_plan
@@ -68,6 +69,43 @@ def test_keys_and_aggregates_are_what_a_window_reads():
     assert columns(nodes(job)["src"]) == ["t", "k", "v"]
 
 
+def top_two(s):
+    best = s.key_by("k").window(rs.Tumbling("1s")).top_k(2, by="v", rank="place")
+    return best.named("best")
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_a_top_k_reads_what_it_compares_and_what_is_read_behind_it(parallelism):
+    job, s = make(parallelism)
+    top_two(s).select("x", "place").print()
+    made = nodes(job)
+    assert columns(made["src"]) == ["t", "k", "v", "x"]
+    assert columns(made["best"]) == ["x", "place"]
+    if parallelism > 1:
+        assert columns(made["best.partial"]) == ["k", "v", "x"]
+
+
+def test_a_top_k_whose_rank_nobody_reads_leaves_it_out():
+    job, s = make()
+    top_two(s).select("w").print()
+    assert columns(nodes(job)["best"]) == ["w"]
+
+
+def test_a_top_k_of_whole_rows_reads_everything():
+    job, s = make()
+    top_two(s).print()
+    assert columns(nodes(job)["src"]) == TABLE.column_names
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_a_top_k_gives_the_same_rows_whatever_is_left_out(parallelism):
+    job = rs.Job("t", parallelism=parallelism, runtime="local")
+    rows = pa.table({"t": [0, 1, 2, 2_000_000], "v": [3, 9, 9, 1], "w": [1, 2, 3, 4], "k": [1] * 4})
+    s = job.from_items(rows, watermark=STRATEGY)
+    best = s.window_all(rs.Tumbling("1s")).top_k(1, by="v", ties=True).select("w").collect()
+    assert sorted(row["w"] for row in best) == [2, 3, 4]
+
+
 def test_only_what_is_read_travels_between_subtasks():
     job, s = make()
     s.key_by("k").aggregate(m=rs.max("v")).print()
@@ -124,6 +162,12 @@ def test_event_time_by_an_expression_reads_its_columns():
 
 def test_event_time_by_a_function_reads_everything():
     job, s = make(watermark=rs.WatermarkStrategy(lambda row: row["t"]))
+    s.select("v").print()
+    assert columns(nodes(job)["src"]) == TABLE.column_names
+
+
+def test_watermarks_of_rows_are_read_by_a_function_and_so_read_everything():
+    job, s = make(watermark=rs.Punctuated("t", lambda row: None))
     s.select("v").print()
     assert columns(nodes(job)["src"]) == TABLE.column_names
 

@@ -4,10 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from raystream.clock import ManualClock
 from raystream.config import Limits
 from raystream.contracts import aggregate as rs
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
+from raystream.contracts.state import ValueState
 from raystream.errors import PlanError, UserFunctionError
 from raystream.flow.batch import EVENT_TIME_FIELD, Columns, Objects
 from raystream.flow.element import MAX_TIME
@@ -267,3 +269,33 @@ class TestObjectAggregate:
 
         with pytest.raises(PlanError, match="Python objects as rows"):
             aggregating(n=rs.sum(nw.col("v")))
+
+
+@pytest.mark.parametrize("before", ["memory", "disk"])
+@pytest.mark.parametrize("after", ["memory", "disk"])
+def test_state_of_map_with_state_moves_between_backends(before, after):
+    def of(backend):
+        operator = mapping(lambda n, row: (n + 1, n), 0).build()
+        operator.open(OpenContext(limits=Limits(state_backend=backend)))
+        return operator
+
+    one, other = of(before), of(after)
+    rows_of(one.on_batch(0, objects([1, 2, 3], ["a", "b", "a"])))
+    other.restore(one.snapshot())
+    assert rows_of(other.on_batch(0, objects([4, 5], ["a", "c"]))) == [(2, None), (0, None)]
+    for operator in (one, other):
+        operator.close()
+
+
+def test_state_of_map_with_state_is_forgotten_after_its_ttl():
+    clock = ManualClock()
+    spec = MapWithStateSpec(
+        Function(lambda n, row: (n + 1, n)), 0, None, None, "it", "", ValueState("state", ttl="10s")
+    )
+    operator = spec.build()
+    operator.open(OpenContext(clock=clock))
+    seen = []
+    for seconds in (0, 9, 9, 10):
+        clock.advance(seconds * 1_000_000)
+        seen += rows_of(operator.on_batch(0, objects([1], ["a"])))
+    assert [row for row, _ in seen] == [0, 1, 2, 0]

@@ -92,6 +92,18 @@ def left(emitted):
     return [(edges, word) for edges, element in emitted if edges for word in spell([element])]
 
 
+def test_a_batch_without_rows_is_a_place_to_pause_and_goes_nowhere():
+    log = []
+    nothing = rows(1, 1).slice(0, 0)
+    chain = running(
+        node(Telling("a", log, at_watermark=(nothing, nothing)), [1], [0]), node(Telling("b", log))
+    )
+    emitted = list(chain.watermark(5))
+    assert [edges for edges, _ in emitted[:2]] == [(), ()]
+    assert left(emitted) == [((0,), "W5")]
+    assert ("b", "batch") not in [entry[:2] for entry in log]
+
+
 def test_sinks_are_open_before_what_writes_to_them():
     log = []
     running(node(Telling("a", log), [1]), node(Telling("b", log), [2]), node(Telling("c", log)))

@@ -332,7 +332,7 @@ def test_a_status_leaves_behind_the_rows_before_it_though_there_is_no_credit():
     assert it.sent() == [*range(120), "idle"]
 
 
-def test_stacked_windows_fire_on_the_same_watermark():
+def test_c3_stacked_windows_fire_on_the_same_watermark():
     inner = wire_schema(pa.schema([*list(COUNTS)[:-1]]), timed=True)
     first = WindowAggregateSpec(("n",), Tumbling(5), (Bound("rows", "count", pa.int64()),), inner)
     all_rows = pa.schema(
@@ -431,7 +431,7 @@ def quiet(it, us):
         it.settle()
 
 
-def test_idleness_does_not_count_while_the_output_is_full():
+def test_c8_idleness_does_not_count_while_the_output_is_full():
     it = reading("a", "b", watermark=WatermarkStrategy("n", idleness="1s"))
     quiet(it, 500_000)
     number = 0

@@ -43,7 +43,7 @@ class Reading:
         return {"t": self._earliest[name]} if name in self._earliest else {}
 
     def ask(self) -> list[str]:
-        new = [poll.split.id for poll in self.splits.polls()]
+        new = [poll.split.id for poll in self.splits.asks(polls=True)]
         self.asked += new
         return new
 
@@ -62,6 +62,9 @@ class Reading:
     def heard(self) -> list[object]:
         said, self.said = self.said, []
         return said
+
+    def due_us(self) -> int | None:
+        return min(self.splits.dues(polls=True), default=None)
 
     def pass_us(self, us: int) -> None:
         self.clock.advance(us)
@@ -94,7 +97,7 @@ def test_at_most_two_polls_are_under_way():
 
 def test_a_poll_asks_for_no_more_rows_than_a_batch_may_hold():
     reading = Reading("a")
-    (first, _) = reading.splits.polls()
+    (first, _) = reading.splits.asks(polls=True)
     assert first.max_rows == LIMITS.batch_rows_max
 
 
@@ -178,7 +181,7 @@ def test_a_split_that_had_nothing_is_asked_later_and_later():
         reading.ask()
         while reading.asked:
             reading.nothing()
-        due_us = reading.splits.next_poll_us()
+        due_us = reading.due_us()
         now_us = reading.clock.monotonic_us()
         assert due_us is not None
         assert due_us > now_us
@@ -199,7 +202,7 @@ def test_a_split_that_has_rows_again_is_asked_at_once():
         reading.pass_us(LIMITS.poll_idle_us_max)
     reading.ask()
     reading.rows()
-    assert reading.splits.next_poll_us() == 0
+    assert reading.due_us() == 0
     assert reading.ask() == ["a"]
 
 
@@ -259,7 +262,7 @@ def test_rows_in_between_begin_the_silence_anew():
     assert reading.heard() == []
 
 
-def test_time_in_which_nobody_asks_is_no_silence():
+def test_c8_time_in_which_nobody_asks_is_no_silence():
     # The output is full for ten seconds: the split is not asked, and not idle.
     reading = Reading("a", watermark=by_time(idleness="1s"))
     silent(reading, 500_000)
@@ -351,7 +354,7 @@ def test_after_its_end_a_split_is_not_asked_again():
             reading.end("b")
     assert reading.splits.finished
     assert reading.ask() == []
-    assert reading.splits.next_poll_us() is None
+    assert reading.due_us() is None
 
 
 def test_an_answer_to_no_poll_is_a_bug_of_ours():

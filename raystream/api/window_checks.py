@@ -1,0 +1,143 @@
+"""What fits together with a window, and which operators can gather it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raystream.api.columns import StreamColumns
+from raystream.contracts import triggers
+from raystream.contracts.aggregate import Aggregate
+from raystream.contracts.evictor import Evictor
+from raystream.contracts.functions import Function, check_function
+from raystream.contracts.trigger import Trigger
+from raystream.contracts.window import (
+    WINDOWS,
+    Cumulative,
+    Sliding,
+    Tumbling,
+    Window,
+    needs_event_time,
+)
+from raystream.contracts.window_unaligned import Session
+from raystream.graph.logical import LogicalNode, is_bounded
+
+WINDOW_COLUMNS = ("window_start", "window_end")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What was asked of a window beside its kind; None and 0: nothing."""
+
+    lateness_us: int = 0
+    late_tag: str | None = None
+    trigger: Trigger | None = None
+    evictor: Evictor | None = None
+
+
+def takes_columns(
+    window: Window,
+    choices: Choices,
+    aggregates: Mapping[str, Aggregate] | None,
+) -> bool:
+    """Tell whether the operators of columns gather such windows; the others go row by row.
+
+    ``aggregates`` None: the question is about ``top_k``.
+    """
+    if isinstance(window, Session):
+        return _session_takes_columns(window, choices, aggregates)
+    if isinstance(window, Cumulative) and aggregates is None:
+        return False
+    if not isinstance(window, (Tumbling, Sliding, Cumulative)) or choices != Choices():
+        return False
+    return aggregates is not None or needs_event_time(window)
+
+
+def takes_objects(window: Window, choices: Choices) -> bool:
+    """Tell whether aggregates of objects are gathered by the panes of a grid."""
+    grid = isinstance(window, Sliding) or (isinstance(window, Tumbling) and window.tz is None)
+    return grid and needs_event_time(window) and choices == Choices()
+
+
+def _session_takes_columns(
+    window: Session, choices: Choices, aggregates: Mapping[str, Aggregate] | None
+) -> bool:
+    """Tell whether sessions are gathered in columns: those that are gone when they have fired.
+
+    The accumulators of a user's function are joined in order of arrival, which columns do not keep
+    over a session.
+    """
+    if aggregates is None or any(one.kind == "function" for one in aggregates.values()):
+        return False
+    return window.gap_us is not None and choices == Choices(late_tag=choices.late_tag)
+
+
+def check_window(
+    node: LogicalNode, window: Any, keys: tuple[str, ...], verb: str, where: str
+) -> None:
+    """Refuse what is no window, and windows where there is no event time to open them by.
+
+    Raises: PlanError.
+    """
+    columns = StreamColumns(node, verb, where)
+    if not isinstance(window, WINDOWS):
+        raise columns.error(
+            f"{verb}() takes a window, got {window!r:.60}",
+            hint='rs.Tumbling("10s"), rs.Sliding("10s", "2s"), rs.Session("5m"), …',
+        )
+    if node.type.changelog is not None:
+        raise columns.error(
+            f'{verb}(): stream "{columns.stream}" is a changelog, and what a window has counted '
+            "cannot be taken back",
+            hint='to_rows(op="op") makes every change a plain row',
+        )
+    if needs_event_time(window) and not node.type.timed:
+        raise columns.error(
+            f'{verb}() needs event time, and stream "{columns.stream}" has none: its source has '
+            "no watermark strategy",
+            hint='job.source(…, watermark=rs.WatermarkStrategy("time")), or assign_timestamps(…); '
+            'windows of the time of the machine: time="processing"',
+        )
+    if isinstance(window, Session) and callable(window.gap):
+        check_function(Function(window.gap), verb="Session", where=where)
+    for key in keys:
+        if key in WINDOW_COLUMNS:
+            raise columns.error(
+                f'a key column cannot be called "{key}": the window\'s own column is',
+                hint="rename() it before key_by()",
+            )
+
+
+def check_fires(node: LogicalNode, columns: StreamColumns) -> None:
+    """Refuse a window that would never fire.
+
+    Raises: PlanError.
+    """
+    if not is_bounded(node):
+        raise columns.error(
+            "a global window without a trigger fires at the end of the input, and this one has "
+            "no end",
+            hint="window(rs.Global()).trigger(rs.triggers.Count(100))",
+        )
+
+
+def sees_rows(window: Window, choices: Choices) -> bool:
+    """Tell whether rows are shown to somebody, or go out, as they came."""
+    own = any(
+        one is not None and not type(one).__module__.startswith("raystream.contracts.")
+        for one in (_innermost(choices.trigger), choices.evictor)
+    )
+    gap = isinstance(window, Session) and callable(window.gap)
+    return own or gap or choices.late_tag is not None
+
+
+def _innermost(trigger: Trigger | None) -> Trigger | None:
+    while isinstance(trigger, triggers.Purging):
+        trigger = trigger.trigger
+    return trigger
+
+
+def reads_event_time(trigger: Trigger) -> bool:
+    """Tell whether a trigger means nothing where rows have no event time."""
+    return isinstance(_innermost(trigger), triggers.ContinuousEventTime)

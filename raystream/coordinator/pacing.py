@@ -1,0 +1,59 @@
+"""Which source subtasks advance together, and how far those of a group have come."""
+
+from __future__ import annotations
+
+from raystream.coordinator.events import AlignSource
+from raystream.flow.element import MIN_TIME
+from raystream.flow.ids import SubtaskId
+from raystream.graph.physical import PhysicalPlan
+from raystream.operators.source import SourceSpec
+
+
+class AlignmentGroups:
+    """The least watermark of each subtask of each group, and what each was told of the others.
+
+    A subtask that has told nothing yet stands at the beginning of time, so that nobody runs ahead
+    of it; one without active splits, or that has ended, holds nobody back.
+    """
+
+    def __init__(self, plan: PhysicalPlan) -> None:
+        self._group_of: dict[SubtaskId, str] = {}
+        self._least: dict[str, dict[SubtaskId, int | None]] = {}
+        for chain in plan.chains:
+            spec = chain.nodes[0].spec
+            if not isinstance(spec, SourceSpec) or spec.watermark is None:
+                continue
+            alignment = spec.watermark.alignment
+            if alignment is not None:
+                self._group_of |= dict.fromkeys(chain.subtasks, alignment.group)
+                members = dict.fromkeys(chain.subtasks, MIN_TIME)
+                self._least.setdefault(alignment.group, {}).update(members)
+        self._told = {subtask: self.others_us(subtask) for subtask in self._group_of}
+
+    def others_us(self, subtask: SubtaskId) -> int | None:
+        """Give the least watermark of the others of a subtask's group; None: of none."""
+        group = self._group_of.get(subtask)
+        if group is None:
+            return None
+        others = (us for other, us in self._least[group].items() if other != subtask)
+        return min((us for us in others if us is not None), default=None)
+
+    def take(self, subtask: SubtaskId, least_us: int | None) -> list[AlignSource]:
+        """Note how far a subtask has come; tell the others of its group what that changes."""
+        members = self._least.get(self._group_of.get(subtask, ""), {})
+        if subtask not in members:
+            return []
+        members[subtask] = least_us
+        return self._news(members)
+
+    def leave(self, subtask: SubtaskId) -> list[AlignSource]:
+        """Note that a subtask has ended: it neither holds anybody nor wants to hear more."""
+        members = self._least.get(self._group_of.get(subtask, ""), {})
+        members.pop(subtask, None)
+        return self._news(members)
+
+    def _news(self, members: dict[SubtaskId, int | None]) -> list[AlignSource]:
+        others = {subtask: self.others_us(subtask) for subtask in members}
+        changed = [subtask for subtask, us in others.items() if us != self._told[subtask]]
+        self._told |= others
+        return [AlignSource(subtask, others[subtask]) for subtask in changed]

@@ -1,0 +1,90 @@
+"""Whole rows, kept as columns and named by number: what operators that give rows back hold.
+
+Rows get numbers as they come and are read by them. They lie in chunks that double, so that a row is
+copied a logarithmic number of times and reading looks at few chunks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from raystream.flow.batch import Int64s
+
+
+class RowStore:
+    """Rows of one schema, numbered in order of arrival from ``first`` to ``stop`` - 1."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self.first = 0
+        self.stop = 0
+        self._starts: list[int] = []
+        self._chunks: list[pa.RecordBatch] = []
+
+    @property
+    def row_count(self) -> int:
+        """Rows that are held."""
+        return self.stop - self.first
+
+    @property
+    def chunk_count(self) -> int:
+        """Chunks that reading may have to look at."""
+        return len(self._chunks)
+
+    def append(self, rows: pa.RecordBatch) -> int:
+        """Add rows that nobody else will change; give the number of the first."""
+        start = self.stop
+        if not rows.num_rows:
+            return start
+        self.stop += rows.num_rows
+        self._starts.append(start)
+        self._chunks.append(rows)
+        while len(self._chunks) > 1 and self._chunks[-2].num_rows < 2 * self._chunks[-1].num_rows:
+            last = self._chunks.pop()
+            self._starts.pop()
+            self._chunks[-1] = pa.concat_batches([self._chunks[-1], last])
+        return start
+
+    def take(self, numbers: Int64s) -> pa.RecordBatch:
+        """Copy the rows that have these numbers, in that order.
+
+        Shapes: int64 [n] -> [n].
+        """
+        if len(self._chunks) == 1:
+            return self._chunks[0].take(pa.array(numbers - self._starts[0]))
+        if not self._chunks or not len(numbers):
+            return pa.RecordBatch.from_arrays(
+                [pa.array([], field.type) for field in self.schema], schema=self.schema
+            )
+        chunk_of = np.searchsorted(np.array(self._starts), numbers, side="right") - 1
+        order = np.argsort(chunk_of, kind="stable")
+        places, cuts = np.unique(chunk_of[order], return_index=True)
+        parts = []
+        for place, some in zip(places.tolist(), np.split(numbers[order], cuts[1:]), strict=True):
+            parts.append(self._chunks[place].take(pa.array(some - self._starts[place])))
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return pa.concat_batches(parts).take(pa.array(back))
+
+    def drop_below(self, number: int) -> None:
+        """Forget earlier rows; their memory goes when half of a chunk is forgotten."""
+        self.first = min(max(self.first, number), self.stop)
+        while self._chunks and self._starts[0] + self._chunks[0].num_rows <= self.first:
+            self._chunks.pop(0)
+            self._starts.pop(0)
+        if not self._chunks:
+            return
+        gone = self.first - self._starts[0]
+        if 2 * gone > self._chunks[0].num_rows:
+            # A slice would keep the whole chunk alive; taking its rows copies them.
+            left = np.arange(gone, self._chunks[0].num_rows)
+            self._chunks[0] = self._chunks[0].take(pa.array(left))
+            self._starts[0] += gone
+
+    def keep(self, numbers: Int64s) -> None:
+        """Forget all other rows; those that stay are numbered anew, from 0 in this order."""
+        kept = self.take(numbers)
+        self.first = self.stop = 0
+        self._starts, self._chunks = [], []
+        self.append(kept)

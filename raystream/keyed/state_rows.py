@@ -1,0 +1,167 @@
+"""The rows of one keyed state: cells to columns for a snapshot, and back.
+
+A value is a row; a list is a row with a list in it; each entry of a map is a row. Typed values
+stand in ``value`` and ``map_key``, pickled ones in ``pickled`` and ``pickled_key``; ``written`` is
+there for states with a ttl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raystream.errors import UserError
+from raystream.flow.key import canonical
+from raystream.keyed.cells import ExpiringList
+from raystream.keyed.disk import Piece
+from raystream.keyed.disk_views import DiskMaps
+from raystream.keyed.handles import Cells, entries
+from raystream.keyed.value_type import ValueType
+
+Layout: TypeAlias = Literal["value", "list", "map"]
+
+WRITTEN = "written"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StateRows:
+    """How one state is laid out; ``make`` makes what a list or a map keeps for one slot."""
+
+    layout: Layout
+    keys: ValueType
+    values: ValueType
+    expires: bool
+    make: Callable[[], Any]
+
+    def write(self, cells: Cells) -> Iterator[tuple[list[Any], dict[str, pa.Array]]]:
+        """Give the slot of each row and the columns beside those of keys, in bounded pieces.
+
+        At least one piece, which has no rows where there are none.
+        """
+        for slots, values, written in _pieces(cells):
+            match self.layout:
+                case "value":
+                    yield slots, self._columns(values, written)
+                case "list":
+                    yield slots, self._lists(values)
+                case "map":
+                    yield self._maps(cells, slots, values, written)
+
+    def read(self, table: pa.Table, slots: Sequence[Hashable], cells: Cells, now_us: int) -> None:
+        """Put the rows of a snapshot into cells; without times they were written now."""
+        if WRITTEN in table.column_names:
+            written = table.column(WRITTEN).to_pylist()
+        else:
+            written = [now_us] * table.num_rows
+        match self.layout:
+            case "value":
+                for slot, value, at_us in zip(slots, self._values(table), written, strict=True):
+                    _put(cells, slot, value, at_us)
+            case "list":
+                self._read_lists(table, slots, cells, written)
+            case "map":
+                self._read_maps(table, slots, cells, written)
+
+    def _columns(self, values: list[Any], written: list[Any]) -> dict[str, pa.Array]:
+        columns = {_value_name(self.values): self.values.write(values)}
+        if self.expires:
+            columns[WRITTEN] = pa.array(written, pa.int64())
+        return columns
+
+    def _lists(self, held: list[Any]) -> dict[str, pa.Array]:
+        pairs = [one.written() if self.expires else [(0, value) for value in one] for one in held]
+        offsets = np.zeros(len(pairs) + 1, np.int32)
+        np.cumsum(list(map(len, pairs)), out=offsets[1:])
+        flat = list(chain.from_iterable(pairs))
+        columns = self._columns([value for _, value in flat], [at_us for at_us, _ in flat])
+        starts = pa.array(offsets)
+        return {name: pa.ListArray.from_arrays(starts, array) for name, array in columns.items()}
+
+    def _maps(
+        self, cells: Cells, slots: list[Any], held: list[Any], written: list[Any]
+    ) -> tuple[list[Any], dict[str, pa.Array]]:
+        if isinstance(cells, DiskMaps):
+            # Each entry is a row there already.
+            rows = [slot for slot, _ in slots]
+            names = zip((name for _, name in slots), held, strict=True)
+            pairs = [value if type(name) is tuple else (name, value) for name, value in names]
+        else:
+            each = list(map(entries, held))
+            # What an entry was written at, not the map.
+            written = [at_us for one in held if self.expires for _, _, at_us in one.written()]
+            rows = [slot for slot, pairs in zip(slots, each, strict=True) for _ in pairs]
+            pairs = list(chain.from_iterable(each))
+        columns = {_key_name(self.keys): self.keys.write([key for key, _ in pairs])}
+        return rows, columns | self._columns([value for _, value in pairs], written)
+
+    def _values(self, table: pa.Table) -> list[Any]:
+        return self.values.read(self._column(table, _value_name(self.values), self.values))
+
+    def _read_lists(
+        self, table: pa.Table, slots: Sequence[Hashable], cells: Cells, written: list[Any]
+    ) -> None:
+        column = self._column(table, _value_name(self.values), self.values).combine_chunks()
+        lengths = pc.list_value_length(column).to_pylist()
+        values = iter(self.values.read(column.flatten()))
+        for slot, length, at_us in zip(slots, lengths, written, strict=True):
+            made, last_us = self.make(), at_us
+            for place in range(length):
+                last_us = at_us[place] if isinstance(at_us, list) else at_us
+                if isinstance(made, ExpiringList):
+                    made.put(next(values), last_us)
+                else:
+                    made.append(next(values))
+            _put(cells, slot, made, last_us)
+
+    def _read_maps(
+        self, table: pa.Table, slots: Sequence[Hashable], cells: Cells, written: list[Any]
+    ) -> None:
+        keys = self.keys.read(self._column(table, _key_name(self.keys), self.keys))
+        rows = zip(slots, keys, self._values(table), written, strict=True)
+        for slot, key, value, at_us in rows:
+            made = cells.get(slot)
+            if made is None:
+                made = self.make()
+            name = canonical(key)
+            _put(made, name, (key, value) if type(name) is tuple else value, at_us)
+            _put(cells, slot, made, at_us)
+
+    def _column(self, table: pa.Table, name: str, kind: ValueType) -> pa.ChunkedArray:
+        if name in table.column_names:
+            column = table.column(name)
+            expected = pa.list_(kind.arrow) if self.layout == "list" else kind.arrow
+            if column.type == expected:
+                return column
+        kept = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
+        raise UserError(
+            f'state "{kind.state}" was kept as ({kept}), which is no {self.layout} of type '
+            f"{kind.type if kind.type is not None else 'None (pickled)'}",
+            hint="declare the state as it was, or give the new one another name",
+        )
+
+
+def _pieces(cells: Cells) -> Iterator[Piece]:
+    if isinstance(cells, dict):
+        return iter([(list(cells), list(cells.values()), [])])
+    return cells.pieces()
+
+
+def _put(cells: Any, slot: Hashable, value: Any, written_us: int) -> None:
+    if isinstance(cells, dict):
+        cells[slot] = value
+    else:
+        cells.put(slot, value, written_us)
+
+
+def _value_name(kind: ValueType) -> str:
+    return "pickled" if kind.type is None else "value"
+
+
+def _key_name(kind: ValueType) -> str:
+    return "pickled_key" if kind.type is None else "map_key"

@@ -1,0 +1,110 @@
+"""What a state may hold, and how that stands in a snapshot: an Arrow type, or anything, pickled."""
+
+from __future__ import annotations
+
+import datetime as dt
+import pickle
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from raystream.errors import UserError
+from raystream.keyed.key_form import pickled
+
+_REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+class ValueType:
+    """Checks values as they are written, and turns them into columns and back.
+
+    ``kinds`` are Python types whose values need no look; None where anything goes.
+    """
+
+    __slots__ = ("kinds", "operator", "state", "type")
+
+    def __init__(self, type: pa.DataType | None, state: str, operator: str = "") -> None:
+        self.type = type
+        self.state = state
+        self.operator = operator
+        self.kinds: frozenset[Any] | None = None if type is None else _kinds(type)
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The type of the column in snapshots."""
+        return pa.large_binary() if self.type is None else self.type
+
+    def fit(self, value: Any) -> Any:
+        """Give the value as its type has it; called for what is of none of ``kinds``.
+
+        Raises: UserError naming state, operator and value.
+        """
+        if value is None:
+            return None
+        try:
+            # Arrow cuts 1.5 to 1 without a word.
+            fitted = pa.scalar(value, self.type).as_py()
+            whole = pa.types.is_floating(self.type) or not isinstance(value, float)
+            if whole or fitted == value:
+                return fitted
+        except _REFUSALS as error:
+            raise self._misfit(value) from error
+        raise self._misfit(value)
+
+    def write(self, values: Sequence[Any]) -> pa.Array:
+        """Turn values into a column; later changes to the values do not reach it.
+
+        Shapes: values [n] -> array [n].
+        Raises: UserError for a value that does not fit.
+        """
+        if self.type is None:
+            return pa.array(pickled(values), pa.large_binary())
+        try:
+            return pa.array(values, self.type)
+        except _REFUSALS as error:
+            # One by one, because Arrow does not say which.
+            raise self._misfit(next(filter(self._is_misfit, values), values)) from error
+
+    def read(self, column: pa.ChunkedArray | pa.Array) -> list[Any]:
+        """Turn a column into values."""
+        values: list[Any] = column.to_pylist()
+        if self.type is not None:
+            return values
+        return [pickle.loads(value) for value in values]
+
+    def _is_misfit(self, value: Any) -> bool:
+        try:
+            pa.array([value], self.type)
+        except _REFUSALS:
+            return True
+        return False
+
+    def _misfit(self, value: Any) -> UserError:
+        of = f" of {self.operator}" if self.operator else ""
+        name = type(value).__name__
+        return UserError(
+            f'state "{self.state}"{of} is of type {self.type}, and {value!r:.80} '
+            f"({'an' if name[0] in 'aeiou' else 'a'} {name}) does not fit",
+            hint="give the state another type, or none: values are then pickled",
+        )
+
+
+def _kinds(type: pa.DataType) -> frozenset[Any]:
+    """Give the Python types that an Arrow type takes as they are, and gives back the same."""
+    types = pa.types
+    found: list[tuple[Any, Any]] = [
+        (types.is_integer, int),
+        (types.is_float64, float),
+        (types.is_boolean, bool),
+        (types.is_string, str),
+        (types.is_large_string, str),
+        (types.is_binary, bytes),
+        (types.is_large_binary, bytes),
+        (types.is_date32, dt.date),
+        (types.is_decimal, Decimal),
+        (types.is_struct, dict),
+        (types.is_list, list),
+        (types.is_large_list, list),
+    ]
+    return frozenset(kind for fits, kind in found if fits(type))

@@ -1,0 +1,81 @@
+"""Whose time windows are cut in: that of the rows, or that of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from raystream.contracts.context import OpenContext
+from raystream.contracts.window_lengths import TimeKind
+from raystream.errors import UserError
+from raystream.flow.batch import EVENT_TIME_FIELD, NO_TIME, Batch, Columns, Int64s
+from raystream.keyed.measures_parts import ARRIVAL
+
+
+class WindowTimes:
+    """The time of each row for one operator's windows, and rows numbered in order of arrival."""
+
+    def __init__(self, ctx: OpenContext, kind: TimeKind, *, numbered: bool) -> None:
+        self.by_event = kind == "event"
+        self.arrived = 0
+        self._ctx = ctx
+        self._numbered = numbered
+
+    def of(self, batch: Batch, watermark_us: int) -> Int64s:
+        """Give the time of each row of a batch that is not empty.
+
+        By the time of the machine all rows of a batch come now, and never late: what has fired is
+        what had ended before now.
+        Raises: UserError that names the missing watermark strategy where a row has no event time.
+        """
+        if self.by_event:
+            return event_times(batch, self._ctx)
+        # A clock may be set back: what has fired stays fired.
+        return np.full(batch.num_rows, max(self._ctx.clock.now_us(), watermark_us + 1))
+
+    def timer_us(self, last_us: int | None) -> int | None:
+        """Give the processing time at which windows are over whose last instant is ``last_us``.
+
+        None: there is none. The last instant still belongs to them, so that is the one behind it.
+        """
+        return None if last_us is None or self.by_event else last_us + 1
+
+    def numbered(self, batch: Columns) -> pa.RecordBatch:
+        """Give the rows as aggregates read them: with numbers of arrival where those are needed.
+
+        Rows without event time go by their arrival.
+        """
+        record = batch.record
+        untimed = batch.timestamps is None
+        if not (self._numbered or untimed):
+            return record
+        first, self.arrived = self.arrived, self.arrived + record.num_rows
+        numbers = pa.array(np.arange(first, self.arrived))
+        if untimed:
+            record = record.append_column(EVENT_TIME_FIELD, numbers)
+        return record.append_column(ARRIVAL, numbers) if self._numbered else record
+
+
+def event_times(batch: Batch, ctx: OpenContext) -> Int64s:
+    """Give the event times of a batch that is not empty.
+
+    Raises: UserError that names the missing watermark strategy where a row has none.
+    """
+    times = batch.timestamps
+    if times is None or int(times.min()) == NO_TIME:
+        raise UserError(
+            f"{ctx.operator} gathers rows in event-time windows, but "
+            f"{'its rows have' if times is None else 'a row has'} no event time",
+            hint="the watermark strategy is missing: give the source "
+            'watermark=rs.WatermarkStrategy("column"), or call assign_timestamps(...) before the '
+            "window",
+            where=ctx.where or None,
+        )
+    return times
+
+
+def without(batch: Columns, hidden: Sequence[str]) -> Columns:
+    """Give rows as the stream has them: without what was computed for the operator."""
+    return Columns(batch.record.drop_columns(list(hidden))) if hidden else batch

@@ -1,0 +1,99 @@
+"""The harness: what goes in, what comes out, and what it refuses."""
+
+import pytest
+
+import raystream as rs
+
+harness = rs.testing.harness
+
+
+class Tells(rs.KeyedProcessFunction):
+    def __init__(self, first=0):
+        self.first = first
+
+    def open(self, ctx):
+        self.seen = ctx.state(rs.ValueState("seen", default=self.first))
+
+    def process(self, row, ctx):
+        self.seen.update(self.seen.value() + 1)
+        ctx.output("times", (ctx.timestamp, ctx.processing_time))
+        ctx.timers.register_processing_time(ctx.processing_time + 5)
+        yield ctx.key, self.seen.value()
+
+    def on_timer(self, timestamp, ctx):
+        yield "timer", timestamp, ctx.processing_time
+
+    def close(self):
+        self.closed = True
+
+
+class Plain(rs.ProcessFunction):
+    def process(self, row, ctx):
+        yield row
+
+
+def test_each_call_gives_what_it_caused_and_rows_are_all_of_them():
+    it = harness(Tells(), keyed_by="k")
+    assert it.push({"k": "a"}, ts=7) == [("a", 1)]
+    assert it.push({"k": "a"}) == [("a", 2)]
+    assert it.advance("2us") == []
+    assert it.push({"k": "b"}) == [("b", 1)]
+    assert it.advance(10) == [("timer", 5, 5), ("timer", 7, 7)]
+    assert it.watermark(100) == []
+    assert len(it.rows) == 5
+    assert it.side("times") == [(7, 0), (None, 0), (None, 2)]
+    assert it.side("other") == []
+    it.close()
+
+
+@pytest.mark.parametrize(
+    ("by", "key"),
+    [("k", "a"), (["k", "n"], ("a", 1)), (("k",), "a"), (lambda row: row["n"], 1)],
+    ids=["name", "names", "one name", "function"],
+)
+def test_keys_are_read_as_key_by_reads_them(by, key):
+    assert harness(Tells, keyed_by=by).push({"k": "a", "n": 1}) == [(key, 1)]
+
+
+def test_a_class_is_made_with_its_arguments():
+    it = harness(Tells, keyed_by=str, fn_kwargs={"first": 10})
+    assert it.push("x") == [("x", 11)]
+
+
+def test_a_function_that_was_given_is_copied_and_stays_as_it_was():
+    function = Tells()
+    one, other = harness(function, keyed_by=str), harness(function, keyed_by=str)
+    assert [one.push("x"), one.push("x"), other.push("x")] == [[("x", 1)], [("x", 2)], [("x", 1)]]
+    assert not hasattr(function, "seen")
+
+
+def test_restoring_begins_anew_from_what_was_kept():
+    it = harness(Tells, keyed_by=str)
+    it.push("x")
+    kept = it.snapshot()
+    it.push("x")
+    it.push("y")
+    it.restore(kept)
+    assert it.state("seen") == {"x": 1}
+    assert it.advance(5) == [("timer", 5, 5)]
+    it.restore(())
+    assert it.state("seen") == {}
+
+
+@pytest.mark.parametrize(
+    ("function", "by", "message"),
+    [
+        (Tells, None, r"harness\(\) takes a rs.ProcessFunction, got Tells, a rs.Keyed"),
+        (Plain, "k", r"harness\(\) takes a rs.KeyedProcessFunction, got Plain"),
+        (print, "k", "got a builtin_function_or_method"),
+        (rs.CoProcessFunction, None, r"has no process_left\(row, ctx\)"),
+    ],
+)
+def test_what_it_cannot_drive_is_refused(function, by, message):
+    with pytest.raises(rs.PlanError, match=message):
+        harness(function, keyed_by=by)
+
+
+def test_a_function_of_one_input_has_one():
+    with pytest.raises(rs.UserError, match='Plain has no input "right", it has "left"'):
+        harness(Plain()).push(1, to="right")
