@@ -29,6 +29,16 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+@pytest.fixture(scope="module")
+def by_row():
+    """Let all windows be gathered by the general operator, those that columns could gather too."""
+    from raystream.api import windowed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windowed, "takes_columns", lambda *_: False)
+        yield
+
+
 class WithoutRay(importlib.abc.MetaPathFinder):
     """Behave as if Ray were not installed."""
 

@@ -45,32 +45,31 @@ def takes_columns(
 
     ``aggregates`` None: the question is about ``top_k``.
     """
+    if aggregates is None:
+        # Cumulative windows nest, which sorted rows cannot make use of.
+        return isinstance(window, (Tumbling, Sliding)) and takes_plain(window, choices)
+    if choices.trigger is not None or choices.evictor is not None:
+        return False
+    own = any(one.kind == "function" for one in aggregates.values())
     if isinstance(window, Session):
-        return _session_takes_columns(window, choices, aggregates)
-    if isinstance(window, Cumulative) and aggregates is None:
+        # The accumulators of a user's function are joined in order of arrival, which columns do
+        # not keep over a session; and a session that has fired is not kept.
+        return window.gap_us is not None and not own and not choices.lateness_us
+    if not isinstance(window, (Tumbling, Sliding, Cumulative)):
         return False
-    if not isinstance(window, (Tumbling, Sliding, Cumulative)) or choices != Choices():
-        return False
-    return aggregates is not None or needs_event_time(window)
+    # What may fire again is kept beside what has fired: a user's accumulator is only there once.
+    return not choices.lateness_us or (needs_event_time(window) and not own)
+
+
+def takes_plain(window: Window, choices: Choices) -> bool:
+    """Tell whether windows of event time are gathered as they are, with no choice made."""
+    return needs_event_time(window) and choices == Choices()
 
 
 def takes_objects(window: Window, choices: Choices) -> bool:
     """Tell whether aggregates of objects are gathered by the panes of a grid."""
     grid = isinstance(window, Sliding) or (isinstance(window, Tumbling) and window.tz is None)
-    return grid and needs_event_time(window) and choices == Choices()
-
-
-def _session_takes_columns(
-    window: Session, choices: Choices, aggregates: Mapping[str, Aggregate] | None
-) -> bool:
-    """Tell whether sessions are gathered in columns: those that are gone when they have fired.
-
-    The accumulators of a user's function are joined in order of arrival, which columns do not keep
-    over a session.
-    """
-    if aggregates is None or any(one.kind == "function" for one in aggregates.values()):
-        return False
-    return window.gap_us is not None and choices == Choices(late_tag=choices.late_tag)
+    return grid and takes_plain(window, choices)
 
 
 def check_window(

@@ -272,10 +272,18 @@ class WindowedStream:
     def _aggregate_spec(
         self, bound: tuple[Bound, ...], output: pa.Schema, hidden: tuple[str, ...]
     ) -> Spec:
+        lateness_us, tag = self._choices.lateness_us, self._choices.late_tag
         if isinstance(self._window, Session):
-            tag = self._choices.late_tag
             return SessionAggregateSpec(self._keys, self._window, bound, output, tag, hidden)
-        return WindowAggregateSpec(self._keys, self._grid, bound, output)
+        return WindowAggregateSpec(
+            self._keys,
+            self._grid,
+            bound,
+            output,
+            lateness_us=lateness_us,
+            late_tag=tag,
+            hidden=hidden,
+        )
 
     def _of_objects(self, columns: StreamColumns, read: Mapping[str, Aggregate]) -> Stream:
         items = tuple(read.items())

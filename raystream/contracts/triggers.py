@@ -161,6 +161,7 @@ class ContinuousEventTime(Trigger):
 class ContinuousProcessingTime(Trigger):
     """Fires whenever processing time passes a multiple of ``every``, while there are rows.
 
+    A window of processing time also fires at its end.
     Raises: PlanError unless ``every`` is longer than nothing.
     """
 
@@ -172,7 +173,7 @@ class ContinuousProcessingTime(Trigger):
 
     def on_row(self, row: Any, ts: int | None, window: Span, ctx: TriggerContext) -> TriggerResult:
         if ctx.state(_NEXT).get() is None:
-            self._register(ctx)
+            self._register(window, ctx)
         return CONTINUE
 
     def on_processing_time(self, ts: int, window: Span, ctx: TriggerContext) -> TriggerResult:
@@ -180,7 +181,7 @@ class ContinuousProcessingTime(Trigger):
         if following.get() != ts:
             return CONTINUE
         following.clear()
-        self._register(ctx)
+        self._register(window, ctx)
         return FIRE
 
     def on_merge(self, window: Span, ctx: TriggerContext) -> None:
@@ -197,8 +198,11 @@ class ContinuousProcessingTime(Trigger):
     def __str__(self) -> str:
         return f"every {lengths.text(micros(self.every))} of processing time"
 
-    def _register(self, ctx: TriggerContext) -> None:
-        mark = _behind(ctx.processing_time, micros(self.every))
+    def _register(self, window: Span, ctx: TriggerContext) -> None:
+        now = ctx.processing_time
+        mark = _behind(now, micros(self.every))
+        if now < window.last < mark:
+            mark = window.last
         ctx.state(_NEXT).add(mark)
         ctx.register_processing_time(mark)
 

@@ -65,7 +65,9 @@ def keyed_section(
     """
     groups = key_groups(hashes, max_parallelism)
     table = columns if isinstance(columns, pa.Table) else pa.Table.from_batches([columns])
-    order = np.argsort(groups, kind="stable")
+    # NumPy sorts numbers of 16 bits by radix.
+    narrow = groups.astype(np.uint16) if max_parallelism <= 2**16 else groups
+    order = np.argsort(narrow, kind="stable")
     # Taking also copies: what is kept must not change with what it was made of.
     taken = table.take(pa.array(order))
     column = pa.array(groups[order].astype(np.int32))

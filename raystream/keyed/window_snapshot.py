@@ -90,16 +90,22 @@ def restore_windows(state: WindowState, snapshot: Snapshot, unpack: Repack = as_
 
 
 def waiting_section(
-    rows: pa.RecordBatch, keys: Sequence[str], max_parallelism: int, pack: Repack = as_it_is
+    rows: Sequence[pa.RecordBatch],
+    keys: Sequence[str],
+    max_parallelism: int,
+    pack: Repack = as_it_is,
+    name: str = "waiting",
 ) -> Section:
-    """Keep rows of windows that have fired, and have not gone out."""
-    table = pack(pa.Table.from_batches([rows]))
-    return keyed_section("waiting", table, key_hashes([rows], keys), max_parallelism)
+    """Keep rows of windows that have fired: those that have not gone out, or may again."""
+    table = pack(pa.Table.from_batches(rows))
+    return keyed_section(name, table, key_hashes(rows, keys), max_parallelism)
 
 
-def restored_waiting(snapshot: Snapshot, unpack: Repack = as_it_is) -> pa.RecordBatch | None:
-    """Give the rows that had not gone out, by window."""
-    table = section(snapshot, "waiting")
+def restored_waiting(
+    snapshot: Snapshot, unpack: Repack = as_it_is, name: str = "waiting"
+) -> pa.RecordBatch | None:
+    """Give rows of windows that had fired, by window."""
+    table = section(snapshot, name)
     return by_bucket(unpack(table)) if table is not None and table.num_rows else None
 
 

@@ -43,16 +43,22 @@ class Holding(Protocol):
         """Let go of what the rows stand for."""
 
 
+_NONE: Int64s = np.zeros(0, np.int64)
+
 _LARGE_WINDOW_ROWS = 1024
 """Windows of this many rows on average are merged one by one; smaller ones all at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Admitted:
-    """Which rows of a batch a window still wants: all where ``rows`` is None."""
+    """Which rows of a batch a window still wants: all where ``rows`` is None; and late ones."""
 
     rows: Int64s | None
-    late_count: int
+    late: Int64s
+
+    @property
+    def late_count(self) -> int:
+        return len(self.late)
 
 
 class WindowState:
@@ -104,6 +110,22 @@ class WindowState:
         return not self._cover.alone
 
     @property
+    def fired(self) -> int:
+        """The last window that has fired, or would have if it had rows; any int."""
+        return self._fired
+
+    @property
+    def fired_us(self) -> int:
+        """The end of the last window that has fired: no earlier row is only in later ones."""
+        fired = min(max(self._fired, MIN_TIME), MAX_TIME)
+        return int(self.grid.ends(np.array([fired]))[0])
+
+    @property
+    def live_us(self) -> int:
+        """The first time that lies in a window that is not due; any int."""
+        return self.grid.live_us(self.watermark_us)
+
+    @property
     def behind(self) -> bool:
         """Whether windows that the watermark has made due may not have fired."""
         return self.grid.due(self.watermark_us) > self._fired
@@ -145,6 +167,16 @@ class WindowState:
     def admit(self, times_us: Int64s) -> Admitted:
         """Leave out rows that no window will take any more."""
         return admit(self.grid, times_us, self.watermark_us)
+
+    def fired_windows(self, times_us: Int64s, gone: int) -> tuple[Int64s, Int64s]:
+        """Pair rows with those of their windows that have fired, and are behind ``gone``.
+
+        Shapes: times_us int64 [n] -> rows int64 [m], windows int64 [m], by row, windows ascending.
+        """
+        panes = self.grid.panes_of(times_us)
+        first = np.maximum(self._panes.first(panes), max(gone + 1, MIN_TIME))
+        last = np.minimum(self._panes.last(panes), min(max(self._fired, MIN_TIME), MAX_TIME))
+        return expand(first, last)
 
     def late_panes(self, panes: Int64s) -> npt.NDArray[np.bool_]:
         """Tell the panes whose windows have all fired."""
@@ -288,11 +320,9 @@ def admit(grid: Grid, times_us: Int64s, watermark_us: int) -> Admitted:
     if int(times_us.min()) < live_us:
         # What is beyond int64 is later than every row.
         late = times_us < live_us if live_us <= MAX_TIME else np.ones(len(times_us), np.bool_)
-    if not grid.gaps:
-        if late is None:
-            return Admitted(None, 0)
-        return Admitted(np.flatnonzero(~late), int(np.count_nonzero(late)))
-    inside = grid.covered(times_us)
+    inside = grid.covered(times_us) if grid.gaps else None
     if late is None:
-        return Admitted(np.flatnonzero(inside), 0)
-    return Admitted(np.flatnonzero(inside & ~late), int(np.count_nonzero(inside & late)))
+        return Admitted(None if inside is None else np.flatnonzero(inside), _NONE)
+    if inside is None:
+        return Admitted(np.flatnonzero(~late), np.flatnonzero(late))
+    return Admitted(np.flatnonzero(inside & ~late), np.flatnonzero(inside & late))

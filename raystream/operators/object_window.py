@@ -147,8 +147,10 @@ class ObjectWindow(Operator):
         open_from = max(self._grid.due(self._watermark_us) + 1, MIN_TIME)
         first = np.maximum(self._cover.first(panes), open_from)
         last = self._cover.last(panes)
-        keys: Any = repeat(None) if batch.keys is None else batch.keys
-        ids: Any = repeat(None) if batch.keys is None else canonical_keys(batch.keys)
+        # All rows may be gathered together behind a key, too.
+        keyed = batch.keys if self._spec.key_names else None
+        keys: Any = repeat(None) if keyed is None else keyed
+        ids: Any = repeat(None) if keyed is None else canonical_keys(keyed)
         left = iter(batch.values)
         arrivals = counting(self._arrived)
         self._arrived += batch.num_rows

@@ -105,7 +105,7 @@ class SessionAggregate(Operator):
         yield from self._fire(self._state.watermark_us)
         if not batch.num_rows:
             return
-        times = self._times.of(batch, self._state.watermark_us)
+        times = self._times.of(batch, self._state.watermark_us, self._state.due_us + 1)
         keys = [batch.record.column(name) for name in self._spec.keys]
         slots = self._state.slots(keys, batch.num_rows)
         admitted = self._state.admit(slots, times)
@@ -129,7 +129,7 @@ class SessionAggregate(Operator):
         return self._times.timer_us(self._state.next_end_us())
 
     def on_timer(self, now_us: int) -> Iterator[Output]:
-        return self._fire(now_us - 1)
+        return self._fire(now_us)
 
     def snapshot(self) -> Snapshot:
         sections = [watermark_section(self._state.watermark_us)]

@@ -12,8 +12,9 @@ from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window import GridWindow, needs_event_time
 from raystream.flow.batch import Batch, Columns, Int64s
-from raystream.flow.element import MIN_TIME, Watermark
+from raystream.flow.element import MAX_TIME, MIN_TIME, Side
 from raystream.flow.window import Grid
+from raystream.keyed.fired_windows import FiredWindows
 from raystream.keyed.folding import Folding
 from raystream.keyed.measures import BUCKET, Measures, buckets_of
 from raystream.keyed.measures_rules import two_phase
@@ -26,8 +27,8 @@ from raystream.keyed.window_snapshot import (
 )
 from raystream.keyed.window_state import WindowState
 from raystream.operators.aggregate_function import GuardedAggregate
-from raystream.operators.operator import Operator
-from raystream.operators.window_times import WindowTimes
+from raystream.operators.operator import Operator, Output
+from raystream.operators.window_times import WindowTimes, without
 
 LATE_ROWS = "late_rows"
 """The counter of rows that came when all their windows had fired."""
@@ -38,7 +39,9 @@ class WindowAggregateSpec:
     """One row per key and window, when the watermark passes the window's last instant.
 
     ``output`` is the wire schema: keys, ``window_start``, ``window_end``, aggregates, event time.
-    With ``partial_input`` the batches are those of a ``WindowPartialSpec``.
+    With ``partial_input`` the batches are those of a ``WindowPartialSpec``. Windows may fire again
+    for ``lateness_us``; rows all of whose windows are gone go to the side output ``late_tag``, if
+    there is one, without the ``hidden`` columns, which were computed for the aggregates.
     Raises: PlanError where an aggregate is not defined for the type of its column.
     """
 
@@ -47,6 +50,9 @@ class WindowAggregateSpec:
     aggregates: tuple[Bound, ...]
     output: pa.Schema
     partial_input: bool = False
+    lateness_us: int = 0
+    late_tag: str | None = None
+    hidden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Made for its checks: what cannot be aggregated is refused before any actor starts.
@@ -55,7 +61,8 @@ class WindowAggregateSpec:
     @property
     def two_phase(self) -> bool:
         """Whether rows may be aggregated before they are exchanged by key."""
-        return needs_event_time(self.window) and two_phase(self.aggregates)
+        plain = needs_event_time(self.window) and not self.lateness_us and self.late_tag is None
+        return plain and two_phase(self.aggregates)
 
     @property
     def verb(self) -> str:
@@ -99,13 +106,21 @@ class WindowAggregate(Operator):
         self._folding = Folding(self._measures)
         self._times = WindowTimes(ctx, spec.window.time, numbered=self._measures.needs_arrival)
         self._late = ctx.metrics.counter(LATE_ROWS)
+        # What has fired is kept only where it may fire again.
+        self._fired: FiredWindows | None = None
+        if spec.lateness_us:
+            types = [spec.output.field(name).type for name in spec.keys]
+            self._fired = FiredWindows(types, self._measures)
 
     def restore(self, snapshot: Snapshot) -> None:
         restore_windows(self._state, snapshot, self._measures.unpack)
         self._waiting = restored_waiting(snapshot, self._measures.unpack)
         self._times.arrived = restored_arrival(snapshot)
+        fired = restored_waiting(snapshot, self._measures.unpack, "fired")
+        if fired is not None and self._fired is not None:
+            self._fired.keep(fired, int(buckets_of(fired)[-1]))
 
-    def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         assert isinstance(batch, Columns), "a columnar operator takes columns"
         if self._waiting is not None or self._state.behind:
             # What was taken up in the middle of a firing: rows that come now are not part of it.
@@ -114,7 +129,7 @@ class WindowAggregate(Operator):
             if self._spec.partial_input:
                 self._add_partials(batch.record)
             else:
-                self._add_rows(batch)
+                yield from self._add_rows(batch)
 
     def on_watermark(self, time_us: int) -> Iterator[Batch]:
         return self._fire(time_us) if self._times.by_event else iter(())
@@ -125,13 +140,15 @@ class WindowAggregate(Operator):
         return self._times.timer_us(self._state.next_end_us())
 
     def on_timer(self, now_us: int) -> Iterator[Batch]:
-        return self._fire(now_us - 1)
+        return self._fire(now_us)
 
     def snapshot(self) -> Snapshot:
         keys, groups, pack = self._spec.keys, self._ctx.max_parallelism, self._measures.pack
         kept = window_snapshot(self._state, keys, self._measures.schema, groups, pack)
         if self._waiting is not None:
-            kept += (waiting_section(self._waiting, keys, groups, pack),)
+            kept += (waiting_section([self._waiting], keys, groups, pack),)
+        if self._fired is not None and (fired := self._fired.kept()):
+            kept += (waiting_section(fired, keys, groups, pack, "fired"),)
         return (
             (*kept, arrival_section(self._times.arrived)) if self._measures.needs_arrival else kept
         )
@@ -143,19 +160,43 @@ class WindowAggregate(Operator):
         yield from self._results()
         while (taken := self._state.take(time_us)) is not None:
             self._waiting = taken
+            if self._fired is not None:
+                self._fired.keep(taken, self._state.fired)
             # The loop's own name would keep the rows alive while the subtask is suspended.
             del taken
             yield from self._results()
+        if self._fired is not None:
+            self._fired.forget(self._gone)
 
-    def _add_rows(self, batch: Columns) -> None:
-        times = self._times.of(batch, self._state.watermark_us)
+    @property
+    def _gone(self) -> int:
+        """The last window for which nothing is kept any more; any int."""
+        watermark_us = self._state.watermark_us
+        if watermark_us < MAX_TIME - 1:
+            watermark_us -= self._spec.lateness_us
+        return self._spec.window.grid.due(watermark_us)
+
+    def _add_rows(self, batch: Columns) -> Iterator[Output]:
+        times = self._times.of(batch, self._state.watermark_us, self._state.live_us)
         admitted = self._state.admit(times)
-        if admitted.rows is not None:
-            self._late.inc(admitted.late_count)
-            if not len(admitted.rows):
-                return
-            batch, times = batch.take(admitted.rows), times[admitted.rows]
         record = self._times.numbered(batch)
+        late, firing = admitted.late, None
+        if self._fired is not None and int(times.min()) < self._state.fired_us:
+            items, windows = self._state.fired_windows(times, self._gone)
+            late = np.setdiff1d(late, items)
+            firing = self._fire_again(record, items, windows)
+        if admitted.rows is None:
+            self._hold(record, times)
+        elif len(admitted.rows):
+            self._hold(record.take(pa.array(admitted.rows)), times[admitted.rows])
+        yield from firing or ()
+        if len(late):
+            self._late.inc(len(late))
+            if self._spec.late_tag is not None:
+                yield Side(self._spec.late_tag, without(batch.take(late), self._spec.hidden))
+
+    def _hold(self, record: pa.RecordBatch, times: Int64s) -> None:
+        """Hold rows for their windows that have not fired."""
         for rows, buckets in self._state.assign(record, times):
             partials, merged = self._folding(rows, buckets)
             if not merged:
@@ -163,6 +204,16 @@ class WindowAggregate(Operator):
                 order = np.argsort(buckets_of(partials), kind="stable")
                 partials = partials.take(pa.array(order))
             self._state.add(partials, merged=merged)
+
+    def _fire_again(
+        self, record: pa.RecordBatch, items: Int64s, windows: Int64s
+    ) -> Iterator[Output]:
+        """Let each row fire again those of its windows that had fired, with all that they hold."""
+        assert self._fired is not None, "what may fire again is kept"
+        rows_max = self._ctx.limits.batch_rows_max
+        for start in range(0, len(items), rows_max):
+            some = slice(start, start + rows_max)
+            yield self._result(self._fired.add(record, items[some], windows[some]))
 
     def _add_partials(self, record: pa.RecordBatch) -> None:
         partials = record.select(self._measures.schema.names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -21,15 +20,16 @@ SECTION = "window:firing"
 class Firing:
     """The results of windows, in order; of a result that is long only so much is made at a time.
 
-    No more than ``rows_max`` rows are held, and the iterators that give the rest.
+    No more than ``rows_max`` rows are held, and the iterators that give the rest; behind a
+    snapshot, which has to make them, also more.
     """
 
     def __init__(self, rows_max: int) -> None:
         self._rows_max = rows_max
         self._rows: list[Any] = []
         self._times: list[int] = []
-        # Bounded by the windows of one row: nobody puts more while it is full.
-        self._rest: deque[tuple[Iterator[Any], int]] = deque(maxlen=None)
+        # At most the windows of one row: nobody puts more while a batch is full.
+        self._rest: list[tuple[Iterator[Any], int]] = []
 
     def __bool__(self) -> bool:
         return bool(self._rows or self._rest)
@@ -57,12 +57,13 @@ class Firing:
             self._rows += made
             self._times += [time] * len(made)
             if len(made) < room:
-                self._rest.popleft()
+                del self._rest[0]
 
     def take(self) -> tuple[list[Any], Int64s]:
         """Take the next batch: rows [n], event times int64 [n]."""
-        rows, times = self._rows, self._times
-        self._rows, self._times = [], []
+        size = self._rows_max
+        rows, times = self._rows[:size], self._times[:size]
+        del self._rows[:size], self._times[:size]
         return rows, np.array(times, np.int64)
 
     def snapshot(self) -> list[Section]:
@@ -85,7 +86,5 @@ class Firing:
         table = section(snapshot, SECTION)
         if table is None:
             return
-        rows = [pickle.loads(row) for row in table.column("row").to_pylist()]
-        for row, time in zip(rows, table.column("time").to_pylist(), strict=True):
-            self._rest.append((iter([row]), time))
-        self.fill()
+        self._rows += [pickle.loads(row) for row in table.column("row").to_pylist()]
+        self._times += table.column("time").to_pylist()

@@ -151,7 +151,8 @@ class Gathering:
         if self._plain:
             if bounds[1] - 1 <= self._ctx.watermark:
                 self._act(TriggerResult.FIRE, key, bounds, home)
-            elif new:
+            elif new or self._lateness_us:
+                # A window that fired is to fire again where a restored watermark is behind it.
                 self._timers.register("event", bounds[1] - 1, key_id, key, bounds)
             else:
                 return  # the window has its timers

@@ -21,6 +21,7 @@ from raystream.contracts.evictors import default_evictor
 from raystream.contracts.trigger import Trigger
 from raystream.contracts.triggers import default_trigger
 from raystream.contracts.window import Window, is_timed, needs_event_time
+from raystream.contracts.window_lengths import text
 from raystream.flow.batch import Batch, Columns, Objects
 from raystream.flow.element import Side
 from raystream.keyed.key_form import KeyForm
@@ -69,7 +70,7 @@ class WindowRowsSpec:
         by = f" by {', '.join(self.key_names)}" if self.key_names else ""
         parts = [f"{self.window}{by}: {self.outcome.describe()}"]
         if self.lateness_us:
-            parts.append(f"lateness {self.lateness_us / 1e6:g} s")
+            parts.append(f"lateness {text(self.lateness_us)}")
         if self.late_tag is not None:
             parts.append(f'late to "{self.late_tag}"')
         parts += [_written(one) for one in (self.trigger, self.evictor) if one is not None]
@@ -127,7 +128,7 @@ class WindowRows(Operator):
         if not batch.num_rows:
             return
         times = event_times(batch, self._ctx) if self._needs_time else batch.timestamps
-        incoming = read_rows(batch, self._spec.keys, times)
+        incoming = read_rows(batch, self._spec.key_names, times)
         late: list[int] = []
         left = iter(incoming.rows)
         take = partial(self._gathering.take, incoming.walk(left), late)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import count, repeat
 from typing import Any, TypeAlias
 
-import pyarrow as pa
-
 from raystream.flow.batch import NO_TIME, Batch, Int64s, Objects
 from raystream.flow.key import canonical_keys
 from raystream.operators.pyrows import to_rows, to_values
@@ -34,20 +32,23 @@ class Incoming:
         return zip(left, keys, ids, times, count())
 
 
-def read_rows(batch: Batch, keys: tuple[pa.Field, ...] | None, times: Int64s | None) -> Incoming:
+def read_rows(batch: Batch, keys: Sequence[str], times: Int64s | None) -> Incoming:
     """Read the rows of a batch, and the key of each.
 
-    ``keys`` are the key columns of a columnar batch; an object batch carries its keys, or none.
+    ``keys`` are the key columns of a columnar batch, and tell of an object batch only whether the
+    keys that it carries matter: behind ``key_by`` it has some, also where all rows are one.
     """
     moments: list[Any] | None = None if times is None else times.tolist()
     if moments is not None and NO_TIME in moments:
         moments = [None if time == NO_TIME else time for time in moments]
     if isinstance(batch, Objects):
-        ids = None if batch.keys is None else canonical_keys(batch.keys)
-        return Incoming(batch.values, batch.keys, ids, moments)
+        if not keys:
+            return Incoming(batch.values, None, None, moments)
+        assert batch.keys is not None, "a keyed object stream carries its keys"
+        return Incoming(batch.values, batch.keys, canonical_keys(batch.keys), moments)
     rows = to_rows(batch.record)
     if not keys:
         return Incoming(rows, None, None, moments)
-    columns = [to_values(batch.record.column(field.name)) for field in keys]
+    columns = [to_values(batch.record.column(name)) for name in keys]
     values: Sequence[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
     return Incoming(rows, values, canonical_keys(values), moments)

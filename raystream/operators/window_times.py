@@ -23,24 +23,23 @@ class WindowTimes:
         self._ctx = ctx
         self._numbered = numbered
 
-    def of(self, batch: Batch, watermark_us: int) -> Int64s:
+    def of(self, batch: Batch, watermark_us: int, live_us: int) -> Int64s:
         """Give the time of each row of a batch that is not empty.
 
-        By the time of the machine all rows of a batch come now, and never late: what has fired is
-        what had ended before now.
+        By the time of the machine all rows of a batch come now, and never late: where all windows
+        of this instant have just fired, they come in the next one. ``live_us`` is the first time
+        that lies in a window that has not fired.
         Raises: UserError that names the missing watermark strategy where a row has no event time.
         """
         if self.by_event:
             return event_times(batch, self._ctx)
         # A clock may be set back: what has fired stays fired.
-        return np.full(batch.num_rows, max(self._ctx.clock.now_us(), watermark_us + 1))
+        now_us = max(self._ctx.clock.now_us(), watermark_us)
+        return np.full(batch.num_rows, now_us if now_us >= live_us else watermark_us + 1)
 
     def timer_us(self, last_us: int | None) -> int | None:
-        """Give the processing time at which windows are over whose last instant is ``last_us``.
-
-        None: there is none. The last instant still belongs to them, so that is the one behind it.
-        """
-        return None if last_us is None or self.by_event else last_us + 1
+        """Give the processing time at which a window fires whose last instant is ``last_us``."""
+        return None if self.by_event else last_us
 
     def numbered(self, batch: Columns) -> pa.RecordBatch:
         """Give the rows as aggregates read them: with numbers of arrival where those are needed.

@@ -137,7 +137,7 @@ class WindowTopK(Operator):
         kept = window_snapshot(self._state, keys, self._top.schema, groups)
         if self._waiting is not None:
             rows, ranks = self._waiting
-            kept += (waiting_section(rows.append_column(_RANK, pa.array(ranks)), keys, groups),)
+            kept += (waiting_section([rows.append_column(_RANK, pa.array(ranks))], keys, groups),)
         return (*kept, arrival_section(self._arrived))
 
     def close(self) -> None:

@@ -44,11 +44,18 @@ GRIDS: dict[str, tuple[Any, Assign]] = {
     "local days": (Tumbling("1d", tz="Europe/Berlin"), local_days("Europe/Berlin", 1)),
     "two local days": (Tumbling("2d", tz="America/New_York"), local_days("America/New_York", 2)),
 }
+LATER: dict[str, tuple[Any, Assign]] = {
+    **GRIDS,
+    "tumbling": (Tumbling(10, offset=3), sliding(10, 10, 3)),
+    "sliding": (Sliding(12, 4), sliding(12, 4)),
+    "sliding with gaps": (Sliding(4, 7), sliding(4, 7)),
+    "sliding, more panes than are shared": (Sliding(50, 3), sliding(50, 3)),
+}
 CLOCKED: dict[str, tuple[Any, Assign]] = {
-    "tumbling": (Tumbling(10, offset=3, time="processing"), sliding(10, 10, 3)),
+    "tumbling": (Tumbling(10, offset=4, time="processing"), sliding(10, 10, 4)),
     "sliding": (Sliding(12, 4, time="processing"), sliding(12, 4)),
-    "sliding with gaps": (Sliding(3, 7, time="processing"), sliding(3, 7)),
-    "cumulative": (Cumulative(12, 3, time="processing"), cumulative(12, 3)),
+    "sliding with gaps": (Sliding(4, 14, time="processing"), sliding(4, 14)),
+    "cumulative": (Cumulative(24, 6, time="processing"), cumulative(24, 6)),
 }
 
 
@@ -60,6 +67,8 @@ def gathering(
     *,
     with_own: bool = False,
     grids: Any = GRIDS,
+    lateness: int = 0,
+    tag: str | None = None,
 ) -> Case:
     window, assign = grids[name]
     made = (*bind(models), *([OWN] if with_own else []))
@@ -67,7 +76,7 @@ def gathering(
     by_event = window.time == "event"
 
     def tell(some: Story, ended: bool) -> Windows:
-        return Windows(assign, by(keys), by_event=by_event).tell(some, ended)
+        return Windows(assign, by(keys), lateness, by_event).tell(some, ended)
 
     def expect(some: Story, ended: bool) -> list[Row]:
         rows = []
@@ -80,9 +89,14 @@ def gathering(
             rows.append((end - 1, plain(row)))
         return rows
 
+    def sides(some: Story) -> dict[str, list[Row]]:
+        late = tell(some, True).late
+        return {tag: [(time, plain(row)) for time, row in late]} if tag else {}
+
+    late = f", late by {lateness}" if lateness else ""
     return Case(
-        f"{name} by {', '.join(keys) or 'nothing'}, {window.time} time",
-        lambda: WindowAggregateSpec(keys, window, made, output),
+        f"{name} by {', '.join(keys) or 'nothing'}, {window.time} time{late}",
+        lambda: WindowAggregateSpec(keys, window, made, output, lateness_us=lateness, late_tag=tag),
         told,
         expect,
         input=ODD_WIRE,
@@ -90,7 +104,8 @@ def gathering(
         keys=keys or None,
         ordered=False,
         late=len(tell(told, True).late),
-        promises=by_event,
+        promises=by_event and not lateness,
+        sides=sides,
     )
 
 
@@ -129,6 +144,24 @@ WINDOW_AGGREGATE = [
     gathering("two local days", (), DAYS, MODELS, with_own=True),
     *(gathering(name, ("k",), CLOCK, grids=CLOCKED) for name in CLOCKED),
     gathering("sliding", (), CLOCK, MODELS, with_own=True, grids=CLOCKED),
+]
+
+
+def within(lateness: int, name: str, keys: tuple[str, ...], told: Story, models: Any = FEW) -> Case:
+    return gathering(name, keys, told, models, grids=LATER, lateness=lateness, tag="late")
+
+
+WINDOW_AGGREGATE += [
+    within(0, "tumbling", ("k",), STORY),
+    within(0, "sliding with gaps", (), STORY),
+    within(7, "tumbling", ("k",), STORY, MODELS),
+    within(15, "tumbling", (), LATE),
+    within(9, "sliding", ("f", "b"), SHORT),
+    within(20, "sliding with gaps", ("k",), STORY),
+    within(5, "sliding, more panes than are shared", ("k",), SHORT),
+    within(6, "cumulative", ("k",), DENSE, MODELS),
+    within(4 * HOUR, "local days", ("k",), DAYS),
+    within(10**18, "tumbling", ("t",), LATE),
 ]
 WINDOW_PARTIAL = [
     in_two_phases("cumulative", ("k",), SHORT),

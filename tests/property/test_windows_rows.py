@@ -19,6 +19,8 @@ from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.window import WindowGrid, expand
 from raystream.operators.window_assign import LocalDays, assigner
 
+pytestmark = pytest.mark.usefixtures("by_row")
+
 TIMES = st.integers(-30, 60)
 KEYS = st.sampled_from(["a", "b"])
 LENGTHS = st.integers(1, 12)

@@ -77,8 +77,7 @@ class Windows:
             elif isinstance(item, Advance):
                 self.now += item.us
                 if not self.by_event:
-                    # The clock's instant is the last one of no window that has ended.
-                    self.advance(self.now - 1)
+                    self.advance(self.now)
             elif self.by_event:
                 self.advance(item)
         if ended and self.by_event:

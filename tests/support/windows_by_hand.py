@@ -13,6 +13,7 @@ from raystream.config import Limits
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import Batch, Columns, Objects, with_times
 from raystream.flow.element import MAX_TIME, Side
+from raystream.keyed.snapshot import share
 
 SCHEMA = pa.schema([("k", pa.string()), ("v", pa.int64())])
 
@@ -26,15 +27,17 @@ def stream(*, columnar: bool = True, timed: bool = True) -> rs.Stream:
 class ByHand:
     """The operator of the stream that ``made`` ends in, opened; ``keyed`` rows carry their k."""
 
-    def __init__(self, made: rs.Stream, *, keyed: bool = True, rows_max: int = 4_096) -> None:
+    def __init__(
+        self, made: rs.Stream, *, keyed: bool = True, rows_max: int = 4_096, **limits: Any
+    ) -> None:
         node = made._tip.node
         (given,) = node.inputs
         self.spec: Any = node.spec
         self.input = given.node.type
         self.keyed = keyed
         self.clock = ManualClock(0)
-        limits = Limits(row_batch_rows_max=rows_max, batch_rows_max=rows_max)
-        self.context = OpenContext("it", "by_hand.py:1", clock=self.clock, limits=limits)
+        given_limits = Limits(row_batch_rows_max=rows_max, batch_rows_max=rows_max, **limits)
+        self.context = OpenContext("it", "by_hand.py:1", clock=self.clock, limits=given_limits)
         self.before: Any = None
         if given.prepared is not None:
             self.before = given.prepared.spec.build()
@@ -75,9 +78,10 @@ class ByHand:
         self.clock.advance(until_us - self.clock.now_us())
         return out
 
-    def again(self) -> None:
-        """Throw the operator away; another one takes up what it kept."""
-        kept = self.operator.snapshot()
+    def again(self, *others: ByHand) -> None:
+        """Throw the operator away; another one takes up what it kept, and what others did."""
+        every = [one.operator.snapshot() for one in (self, *others)]
+        kept = share(every, 0, 1, self.context.max_parallelism)
         self.operator.close()
         self.operator = self.spec.build()
         self.operator.open(self.context)

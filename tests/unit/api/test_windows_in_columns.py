@@ -63,6 +63,19 @@ WINDOWS = {
     "session": (rs.Session("1h"), None),
     "session, late": (rs.Session("30m"), lambda w: w.late_to("late")),
     "cumulative": (rs.Cumulative("6h", "1h", offset="-20m"), None),
+    "tumbling, late": (
+        rs.Tumbling("2h", offset="5m"),
+        lambda w: w.allowed_lateness("90m").late_to("late"),
+    ),
+    "sliding, late": (
+        rs.Sliding("2h", "30m"),
+        lambda w: w.allowed_lateness("1h").late_to("late"),
+    ),
+    "cumulative, late": (
+        rs.Cumulative("6h", "2h"),
+        lambda w: w.allowed_lateness("3h").late_to("late"),
+    ),
+    "tumbling": (rs.Tumbling("1h"), lambda w: w.allowed_lateness("8h")),
     "local days": (rs.Tumbling("1d", tz="Europe/Berlin"), None),
 }
 

@@ -14,7 +14,9 @@ from raystream.flow.keygroup import key_groups, subtask_of
 from raystream.keyed.snapshot import (
     Section,
     Share,
+    arrival_section,
     keyed_section,
+    restored_arrival,
     restored_watermark,
     section,
     share,
@@ -73,6 +75,12 @@ def test_the_least_watermark_counts():
     snapshots = [(watermark_section(7),), (watermark_section(5),)]
     assert restored_watermark(share(snapshots, 0, 3, 128)) == 5
     assert restored_watermark(()) is None
+
+
+def test_rows_that_come_now_are_numbered_behind_those_of_all_subtasks():
+    snapshots = [(arrival_section(7),), (arrival_section(9),)]
+    assert restored_arrival(share(snapshots, 1, 3, 128)) == 9
+    assert restored_arrival(()) == 0
 
 
 def test_parts_that_do_not_fit_are_refused():

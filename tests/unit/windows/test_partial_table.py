@@ -52,6 +52,18 @@ def test_runs_stay_in_order_of_arrival():
     assert keys == list(range(100))
 
 
+def test_rows_that_came_before_all_others_are_put_before_them():
+    table = PartialTable(Merging())
+    for i in range(2, 20):
+        table.append(record([i], [0]))
+    table.prepend(record([1], [0]))
+    table.prepend(record([0], [0]))
+    for i in range(20, 90):
+        table.append(record([i], [0]))
+    keys = [row["k"] for view in table.between(0, 1) for row in view.to_pylist()]
+    assert keys == list(range(90))
+
+
 def test_buckets_are_counted_viewed_and_dropped():
     table = PartialTable(Merging())
     table.append(record([1, 2, 3], [5, 7, 5]))

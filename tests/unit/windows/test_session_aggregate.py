@@ -145,14 +145,14 @@ def test_sessions_at_both_ends_of_time(gap):
 def test_sessions_of_the_clock_end_when_it_has_been_silent_for_a_gap():
     sessions = Sessions(10, time="processing")
     sessions.at(99, 3)
-    assert sessions.tick(9) == []
+    assert sessions.tick(8) == []
     assert sessions.tick(1) == [(0, 10, 2, 9)]
     sessions.at(7)
     assert sessions.tick(5) == []
     sessions.at(7)
-    assert sessions.tick(9) == []
+    assert sessions.tick(8) == []
     assert sessions.until(MAX_TIME) == [], "nor at the end of the input"
-    assert sessions.tick(1) == [(10, 25, 2, 24)]
+    assert sessions.tick(1) == [(9, 24, 2, 23)]
     assert sessions.operator.timer_due_us() is None
     assert sessions.late == []
 

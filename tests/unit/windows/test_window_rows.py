@@ -13,6 +13,8 @@ import raystream as rs
 from raystream.errors import PlanError, UserFunctionError
 from raystream.flow.batch import Objects
 
+pytestmark = pytest.mark.usefixtures("by_row")
+
 COL = rs.col
 both = pytest.mark.parametrize("columnar", [True, False], ids=["columns", "objects"])
 SESSION = rs.Session(10)
@@ -83,6 +85,37 @@ def test_without_a_key_the_key_is_none():
     it.rows((0, "a", 1), (3, "b", 2))
     assert it.end() == [(12, (None, 2))]
     assert made._tip.node.single
+
+
+@pytest.mark.parametrize("window", [SESSION, rs.Tumbling(100)])
+def test_behind_a_key_all_rows_may_still_be_gathered_together(window):
+    rows = [{"k": "a", "v": 1}, {"k": "b", "v": 2}]
+    given = rs.Job("t").from_items(rows, timestamps=[0, 1])
+    for keyed in (given.key_by(lambda row: row["k"]), given.key_by("k"), given):
+        (row,) = keyed.window_all(window).aggregate(n=rs.sum("v")).collect()
+        assert (row["n"], list(row)) == (3, ["window_start", "window_end", "n"])
+
+
+def test_keys_of_any_type_come_out_as_they_went_in():
+    from datetime import date
+    from decimal import Decimal
+
+    table = pa.table(
+        {
+            "text": ["a", "b", "a"],
+            "day": pa.array([date(2024, 1, 1)] * 3),
+            "price": pa.array([Decimal("1.50")] * 3, pa.decimal128(9, 2)),
+            "flag": [True, None, True],
+            "at": pa.array([0, 0, 0], pa.timestamp("ms")),
+        }
+    )
+    keys = table.schema.names
+    s = rs.Job("t").from_items(table, timestamps=[0, 1, 2])
+    made = s.key_by(*keys).window(rs.Session(10)).late_to("x").aggregate(n=rs.count())
+    rows = made.collect()
+    assert [tuple(row[key] for key in keys) for row in rows] == [
+        tuple(row.values()) for row in table.slice(1).to_pylist()
+    ]
 
 
 def test_several_key_columns_are_a_tuple():
@@ -223,6 +256,20 @@ def test_many_windows_fire_a_batch_at_a_time_and_leave_state_before():
     outs.close()
     assert len(it.timers) == 46
     assert len(it.watermark(10_000)) == 46
+
+
+@both
+@pytest.mark.parametrize("window", [rs.Tumbling(10), rs.Session(10)])
+def test_a_window_that_fired_fires_again_where_a_restored_watermark_is_behind_it(columnar, window):
+    windowed = stream(columnar=columnar).key_by("k").window(window).allowed_lateness(50)
+    it, other = (ByHand(windowed.aggregate(n=rs.sum("v"))) for _ in range(2))
+    it.rows((0, 1))
+    assert [row["n"] for _, row in it.watermark(20)] == [1]
+    other.watermark(5)
+    it.again(other)
+    assert it.rows((0, 2)) == []
+    assert [row["n"] for _, row in it.watermark(20)] == [3]
+    assert [row["n"] for _, row in it.rows((0, 4))] == [7]
 
 
 def test_a_late_row_fires_all_its_windows_that_are_not_gone():
@@ -373,3 +420,18 @@ def test_a_changelog_is_refused_with_the_way_out():
         with pytest.raises(PlanError, match="is a changelog") as error:
             window()
         assert 'to_rows(op="op")' in error.value.hint
+
+
+def test_windows_may_stand_on_disk():
+    pytest.importorskip("rocksdict")
+    made = sessions().late_to("late").allowed_lateness(5).apply(lambda key, window, rows: [rows])
+    folded = sessions().late_to("late").aggregate(n=rs.collect("v"))
+    for one in (made, folded):
+        it = ByHand(one, state_backend="disk")
+        it.rows((0, 1), (20, 2), (0, "b", 7))
+        it.again()
+        it.rows((10, 3))
+        out = it.end()
+        it.operator.close()
+        assert [time for time, _ in out] == [9, 29]
+    assert [row["n"] for _, row in out] == [[7], [1, 2, 3]]

@@ -13,6 +13,9 @@ from raystream.operators.window_assign import assigner
 both = pytest.mark.parametrize("columnar", [True, False], ids=["columns", "objects"])
 
 
+pytestmark = pytest.mark.usefixtures("by_row")
+
+
 def total(window, columnar, *, lateness=0, trigger=None, timed=True):
     """Sum the values of a window, row by row, late rows to a side output."""
     windowed = stream(columnar=columnar, timed=timed).key_by("k").window(window).late_to("late")

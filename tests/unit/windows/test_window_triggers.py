@@ -86,6 +86,15 @@ def test_continuous_processing_time_fires_by_the_clock_while_there_are_rows(time
     assert it.end() == []
 
 
+def test_continuous_processing_time_ends_with_a_window_of_processing_time():
+    it = collected(rs.Tumbling(10, time="processing"), T.ContinuousProcessingTime(4))
+    it.rows((1, 1))
+    assert values(it.advance(8)) == [[1], [1]]
+    it.rows((1, 2))
+    assert values(it.advance(1)) == [[1, 2]]
+    assert (it.advance(100), it.held, it.timers) == ([], 0, [])
+
+
 def test_a_purging_continuous_trigger_gives_each_row_once():
     it = collected(rs.Global(), T.Purging(T.ContinuousProcessingTime(10)))
     it.rows((1, 1), (2, 2))
@@ -316,5 +325,5 @@ def test_the_plan_tells_triggers_and_evictors(trigger, says):
     windowed = windowed.evictor(rs.evictors.Time("1m")).late_to("late").allowed_lateness("90s")
     spec = windowed.aggregate(n=rs.count())._tip.node.spec
     assert spec.describe() == (
-        f'session 5m by k: n=count()  lateness 90 s  late to "late"  {says}  last 1m'
+        f'session 5m by k: n=count()  lateness 1m30s  late to "late"  {says}  last 1m'
     )
