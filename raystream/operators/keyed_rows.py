@@ -5,7 +5,7 @@ A key here is what a dict tells apart as keys are told apart: NaN is one key, Tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from copy import copy
 from itertools import islice, repeat
 from operator import itemgetter, length_hint
@@ -20,7 +20,7 @@ from raystream.flow.batch import NO_TIME, Batch, Int64s, Objects
 from raystream.flow.key import canonical_keys
 from raystream.operators.guard import NO_ROW, attempt, failed
 from raystream.operators.pyrows import to_rows, to_values
-from raystream.operators.rejecting import columns_of, time_of
+from raystream.operators.rejecting import columns_of, time_of, without
 
 Keys: TypeAlias = Sequence[Hashable]
 Result = TypeVar("Result")
@@ -59,6 +59,17 @@ def rows_with_keys(batch: Batch, columns: tuple[str, ...]) -> tuple[list[Any], S
     if len(parts) == 1:
         return rows, parts[0], ids[0]
     return rows, list(zip(*parts, strict=True)), list(zip(repeat(tuple), *ids, strict=False))
+
+
+def listed_times(batch: Batch) -> Iterable[int | None]:
+    """Give the event time of each row; None where there is none."""
+    times = batch.timestamps
+    if times is None:
+        return repeat(None)
+    listed: list[int | None] = times.tolist()
+    if (times == NO_TIME).any():
+        return [None if time == NO_TIME else time for time in listed]
+    return listed
 
 
 def make_batch(
@@ -124,6 +135,11 @@ def some_rows(
     return outcome
 
 
+def is_users(error: Exception) -> bool:
+    """Tell whether an error is of user code: a broken disk is no property of a row."""
+    return isinstance(error, UserError) or not isinstance(error, RaystreamError)
+
+
 def reject_in_hand(  # noqa: PLR0917  as each_row has them
     error: Exception,
     rows: Sequence[Any],
@@ -135,8 +151,7 @@ def reject_in_hand(  # noqa: PLR0917  as each_row has them
 ) -> int:
     """Give up the row that was taken last from an iterator over ``rows``; give its place."""
     place = len(rows) - length_hint(left) - 1
-    ours = isinstance(error, RaystreamError) and not isinstance(error, UserError)
-    if place < 0 or ours:  # a broken disk is no property of a row
+    if place < 0 or not is_users(error):
         raise failed(error, operator=operator, where=where) from error
     rejects.reject(
         failed(error, operator=operator, where=where, row=rows[place]),
@@ -144,6 +159,40 @@ def reject_in_hand(  # noqa: PLR0917  as each_row has them
         time_of(times, place),
     )
     return place
+
+
+def each_result(
+    make: Callable[[Any], Any],
+    states: Sequence[Any],
+    told: Callable[[Any], tuple[Any, int | None]],
+    rejects: Rejects,
+    *,
+    operator: str,
+    where: str,
+) -> tuple[list[Any], Int64s | None]:
+    """Let user code make a row of each state; where it fails, that result is given up.
+
+    ``told`` says what to give up for a state, and its event time.
+    Shapes: states [n] -> rows [m], indices int64 [m] of their states, None where m = n.
+    Raises: UserFunctionError, where the job is to fail of it.
+    """
+    made: list[Any] = []
+    lost: list[int] = []
+    left = iter(states)
+
+    def loop() -> None:
+        # A loop over states: what they hold is the user's.
+        for state in left:
+            made.append(make(state))  # noqa: PERF401  kept where a later one fails
+
+    while isinstance(outcome := attempt(loop), Exception):
+        place = len(states) - length_hint(left) - 1
+        error = failed(outcome, operator=operator, where=where)
+        if not is_users(outcome):
+            raise error from outcome
+        rejects.reject(error, *told(states[place]))
+        lost.append(place)
+    return made, without(len(states), lost)
 
 
 def over_rows(loop: Callable[[], Result], *, operator: str, where: str) -> Result:

@@ -29,7 +29,7 @@ from raystream.operators.keyed_rows import (
     rows_and_keys,
 )
 from raystream.operators.operator import Operator
-from raystream.operators.rejecting import picked_times, without
+from raystream.operators.rejecting import picked_times, readable, without
 
 PLAIN: Final = ValueState("state")
 """State of no type that lives until it is forgotten."""
@@ -122,7 +122,7 @@ class MapWithState(Operator):
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
         spec = self._spec
         for start in range(0, batch.num_rows, self._step):
-            part = batch.slice(start, self._step)
+            part = readable(batch.slice(start, self._step), self._errors)
             times = part.timestamps
             rows, keys = rows_and_keys(part, spec.keys)
             out, kept = self._map(rows, keys, times)

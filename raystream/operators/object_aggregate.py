@@ -16,7 +16,7 @@ from raystream.flow.key import canonical_keys
 from raystream.keyed.key_rows import key_rows, read_key_rows
 from raystream.keyed.object_accumulators import object_accumulator
 from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
-from raystream.operators.keyed_rows import Touched, each_row, over_rows
+from raystream.operators.keyed_rows import Touched, each_result, each_row
 from raystream.operators.operator import Operator
 from raystream.operators.rejecting import picked_times, without
 
@@ -147,19 +147,25 @@ class ObjectAggregate(Operator):
                 out.append(make(key, accs))
 
     def _row(self, key: Any, accs: list[Any]) -> dict[str, Any]:
-        names = self._spec.key_names
-        row = {names[0]: key} if len(names) == 1 else dict(zip(names, key, strict=True))
+        row = self._named(key)
         for name, result, acc in zip(self._names, self._results, accs, strict=True):
             row[name] = result(acc)
         return row
+
+    def _named(self, key: Any) -> dict[str, Any]:
+        names = self._spec.key_names
+        return {names[0]: key} if len(names) == 1 else dict(zip(names, key, strict=True))
 
     def _newest(self) -> Iterator[Batch]:
         operator, where = self._spec.operator, self._spec.where
         while self._touched:
             ids, times = self._touched.take(self._step)
-            yield Objects(
-                over_rows(partial(self._rows, ids), operator=operator, where=where), times
+            rows, kept = each_result(
+                lambda key_id: self._row(*self._states[key_id]),
+                ids,
+                lambda key_id: (self._named(self._states[key_id][0]), None),
+                self._errors,
+                operator=operator,
+                where=where,
             )
-
-    def _rows(self, ids: list[Hashable]) -> list[Any]:
-        return [self._row(*self._states[key_id]) for key_id in ids]
+            yield Objects(rows, picked_times(times, kept))

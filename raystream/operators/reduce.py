@@ -25,7 +25,7 @@ from raystream.operators.keyed_rows import (
     rows_and_keys,
 )
 from raystream.operators.operator import Operator
-from raystream.operators.rejecting import picked_times, without
+from raystream.operators.rejecting import picked_times, readable, without
 
 _NONE_YET: Any = object()
 
@@ -88,7 +88,7 @@ class Reduce(Operator):
         if self._form is None and isinstance(batch, Columns):
             self._form = KeyForm.columns([batch.record.field(key) for key in self._spec.keys or ()])
         for start in range(0, batch.num_rows, self._step):
-            part = batch.slice(start, self._step)
+            part = readable(batch.slice(start, self._step), self._errors)
             rows, keys = rows_and_keys(part, self._spec.keys)
             if self._spec.emit == "row":
                 yield from self._after_each(rows, keys, part.timestamps)

@@ -254,6 +254,11 @@ def rows_kept(batch: Batch, rejects: Rejects) -> tuple[list[Any], Batch]:
     return [row for part in parts for row in part], picked(batch, kept)
 
 
+def readable(batch: Batch, rejects: Rejects) -> Batch:
+    """Give the rows of a batch that Python can hold, where the job is not to fail of others."""
+    return rows_kept(batch, rejects)[1] if rejects.tolerant else batch
+
+
 def picked(batch: Batch, kept: Int64s | None) -> Batch:
     """Give the rows that are kept; all of them where ``kept`` is None."""
     return batch if kept is None else batch.take(kept)

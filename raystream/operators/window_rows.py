@@ -28,12 +28,13 @@ from raystream.keyed.key_form import KeyForm
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.keyed_rows import make_batch, over_rows, some_rows
 from raystream.operators.operator import Operator, Output
+from raystream.operators.rejecting import readable
 from raystream.operators.window_aggregate import LATE_ROWS
 from raystream.operators.window_firing import Firing
 from raystream.operators.window_gathering import Gathering
 from raystream.operators.window_outcomes import Layout, Outcome
 from raystream.operators.window_rows_read import read_rows
-from raystream.operators.window_times import event_times
+from raystream.operators.window_times import event_times, with_event_times
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +115,9 @@ class WindowRows(Operator):
         self._late = ctx.metrics.counter(LATE_ROWS)
         self._firing = Firing(ctx.limits.row_batch_rows_max)
         self._gathering = Gathering(self._spec, ctx, self._firing)
+        nothing = self._batch([], np.empty(0, np.int64))
+        assert nothing is not None, "no row does not fit"
+        self._nothing = nothing
 
     def restore(self, snapshot: Snapshot) -> None:
         self._firing.restore(snapshot)
@@ -125,10 +129,14 @@ class WindowRows(Operator):
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         yield from self._waiting()
+        batch = self._usable(batch)
         if not batch.num_rows:
             return
         times = event_times(batch, self._ctx) if self._needs_time else batch.timestamps
         incoming = read_rows(batch, self._spec.key_names, times)
+        seen: list[Any] = incoming.rows
+        if self._spec.hidden and self._ctx.errors.tolerant:
+            seen = list(map(self._spec.layout.seen, seen))
         late: list[int] = []
         left = iter(incoming.rows)
         take = partial(self._gathering.take, incoming.walk(left), late)
@@ -136,7 +144,7 @@ class WindowRows(Operator):
         while more:
             more = some_rows(
                 take,
-                incoming.rows,
+                seen,
                 left,
                 times,
                 self._ctx.errors,
@@ -167,14 +175,14 @@ class WindowRows(Operator):
     def _needs_time(self) -> bool:
         return needs_event_time(self._spec.window)
 
-    def _fired(self, fire: Callable[[], None]) -> Iterator[Batch]:
+    def _fired(self, fire: Callable[[], bool]) -> Iterator[Batch]:
         """Fire what is due, and stop whenever a batch is full; closed, it is called again."""
         yield from self._waiting()
-        while True:
-            self._guarded(fire)
-            if not self._firing:
-                return
-            yield from self._waiting()
+        while self._guarded(fire):
+            if self._firing:
+                yield from self._waiting()
+            else:
+                yield self._nothing  # a place to pause: many windows have failed
 
     def _waiting(self) -> Iterator[Batch]:
         while self._firing:
@@ -193,6 +201,14 @@ class WindowRows(Operator):
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
         return over_rows(call, operator=self._spec.operator, where=self._spec.where)
+
+    def _usable(self, batch: Batch) -> Batch:
+        """Give up rows that Python cannot hold, or that need an event time and have none."""
+        errors = self._ctx.errors
+        if not errors.tolerant or not batch.num_rows:
+            return batch
+        batch = readable(batch, errors)
+        return with_event_times(batch, self._ctx) if self._needs_time else batch
 
     def _plain(self, batch: Batch, rows: list[int]) -> Batch:
         """Give late rows as they came to the window: without keys and columns of ours."""
