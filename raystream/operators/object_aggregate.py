@@ -141,8 +141,8 @@ class ObjectAggregate(Operator):
             if state is None:
                 state = self._states[key_id] = (key, [create() for create in self._creates])
             accs = state[1]
-            for place, add in adds:
-                accs[place] = add(accs[place], row, time_us, arrival)
+            # All or none: a row that fails is in no aggregate that it has not changed in place.
+            accs[:] = [add(accs[place], row, time_us, arrival) for place, add in adds]
             if out is not None:
                 out.append(make(key, accs))
 

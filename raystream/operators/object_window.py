@@ -174,8 +174,8 @@ class ObjectWindow(Operator):
             for window in range(begin, end + 1):
                 held = self._windows.get(window, {}).get(key_id)
                 accs = [create() for create in self._creates] if held is None else held[1]
-                for place, add in self._adds:
-                    accs[place] = add(accs[place], row, time_us, arrival)
+                # All or none: a row that fails is in no aggregate that it has not changed in place.
+                accs[:] = [add(accs[place], row, time_us, arrival) for place, add in self._adds]
                 if held is None:  # last: of a row that failed there is no window
                     self._open(window)[key_id] = (key, accs)
 

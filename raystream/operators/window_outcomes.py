@@ -124,9 +124,8 @@ class _Aggregates:
 
     def add(self, acc: Any, held: Held) -> Any:
         row, time_us, arrival = held
-        for place, add in self._adds:
-            acc[place] = add(acc[place], row, time_us, arrival)
-        return acc
+        # All or none: a row that fails is in no aggregate that it has not changed in place.
+        return [add(acc[place], row, time_us, arrival) for place, add in self._adds]
 
     def merge(self, a: Any, b: Any) -> Any:
         return [merge(x, y) for merge, x, y in zip(self._merges, a, b, strict=True)]

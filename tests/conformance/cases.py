@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cases_async
 import cases_ends
+import cases_failing
 import cases_grids
 import cases_keyed
 import cases_per_key
@@ -26,5 +27,5 @@ CASES = {
 }
 """By module of ``raystream.operators``."""
 
-for module, more in cases_grids.CASES.items():
+for module, more in [*cases_grids.CASES.items(), *cases_failing.CASES.items()]:
     CASES[module] = [*CASES[module], *more]
