@@ -19,6 +19,7 @@ from raystream.graph.logical import (
     Prepared,
     StreamType,
     ancestors,
+    check_dead_letters,
     label,
 )
 from raystream.operators.operator import Spec
@@ -116,6 +117,7 @@ class Draft:
             needed = ancestors(wanted)
             new = [node for node in wanted if node not in nodes]
             nodes = [node for node in [*nodes, *new] if node in needed]
+        check_dead_letters(nodes)
         parallelism = overrides.current().parallelism or self.parallelism
         if parallelism > self.max_parallelism:
             raise PlanError(

@@ -177,6 +177,10 @@ class KeyedStream(Stream):
     def _key_columns(self) -> tuple[str, ...] | None:
         return None if self.schema is None else self._keys
 
+    @property
+    def _ordering_keys(self) -> tuple[str, ...] | None:
+        return self._keys
+
     def _keep(
         self,
         verb: str,

@@ -1,16 +1,35 @@
-"""What changes, in place, the operator that made a stream: its name, and where it runs."""
+"""What changes, in place, the operator that made a stream: its name, where it runs, its errors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from raystream.api.callsite import user_line
 from raystream.api.checks import is_amount, is_count
 from raystream.api.draft import Tip
+from raystream.contracts.rejects import FAIL, POLICIES
 from raystream.errors import PlanError
-from raystream.graph.logical import LogicalNode
+from raystream.graph.logical import LogicalNode, label
 from raystream.graph.physical import Resources
+from raystream.operators.assign_timestamps import AssignTimestampsSpec
+from raystream.operators.async_map import AsyncMapSpec
+from raystream.operators.broadcast_process import BroadcastProcessSpec
+from raystream.operators.co_process import CoProcessSpec
+from raystream.operators.columns import ColumnsSpec
+from raystream.operators.key_by import KeyByFieldsSpec, KeyByFunctionSpec
+from raystream.operators.map_batches import MapBatchesSpec
+from raystream.operators.map_with_state import MapWithStateSpec
+from raystream.operators.object_aggregate import ObjectAggregateSpec
+from raystream.operators.object_top_k import ObjectTopKSpec
+from raystream.operators.object_window import ObjectWindowSpec
+from raystream.operators.process import ProcessSpec
+from raystream.operators.reduce import ReduceSpec
+from raystream.operators.row_functions import FilterFunctionSpec, FlatMapSpec, MapSpec
+from raystream.operators.sink import SinkSpec
+from raystream.operators.source import SourceSpec
+from raystream.operators.window_rows import WindowRowsSpec
+from raystream.operators.with_schema import WithSchemaSpec
 
 
 class Placed(Protocol):
@@ -104,6 +123,60 @@ def disable_chaining(self: P) -> P:
     return self
 
 
+def on_error(self: P, policy: str) -> P:
+    """Say what becomes of a row that fails in the operator: ``fail``, ``skip`` or ``dead_letter``.
+
+    A batch that fails is tried again row by row, so that no row is lost for its neighbours: rows
+    that fail are left out and counted, and under ``dead_letter`` they can be read as
+    ``dead_letters``. What a failing call had yielded is dropped, state that it had written stays.
+    A timer that fails is given up as ``{"timer": time, "key": key}``; a window that fails when it
+    fires as a dict of its key and, in microseconds, its bounds: it gives nothing then.
+
+    Raises: PlanError for another word, and where an operator of columns calls nothing for a row.
+    """
+    where = user_line()
+    node = _runs(self._tip.node, "on_error", where)
+    if policy not in POLICIES:
+        raise PlanError(
+            f"on_error() takes {', '.join(map(repr, POLICIES))}, got {policy!r:.60}", where=where
+        )
+    if policy != FAIL and not isinstance(node.spec, _ROWS_MAY_FAIL):
+        raise PlanError(
+            f'on_error() is for operators that call user code with rows; "{label(node)}" computes '
+            "whole columns: what fails there fails the job, also an AggregateFunction",
+            where=where,
+            hint="take out the rows that could fail before it, in a filter or map with "
+            f'on_error("{policy}"), or aggregate objects',
+        )
+    node.on_error = policy
+    return self
+
+
+_ROWS_MAY_FAIL: Final = (
+    AssignTimestampsSpec,
+    AsyncMapSpec,
+    BroadcastProcessSpec,
+    CoProcessSpec,
+    ColumnsSpec,
+    FilterFunctionSpec,
+    FlatMapSpec,
+    KeyByFieldsSpec,
+    KeyByFunctionSpec,
+    MapBatchesSpec,
+    MapSpec,
+    MapWithStateSpec,
+    ObjectAggregateSpec,
+    ObjectTopKSpec,
+    ObjectWindowSpec,
+    ProcessSpec,
+    ReduceSpec,
+    SinkSpec,
+    SourceSpec,
+    WindowRowsSpec,
+    WithSchemaSpec,
+)
+
+
 def _runs(node: LogicalNode, verb: str, where: str) -> LogicalNode:
     if node.spec is None:
         raise PlanError(
@@ -111,7 +184,7 @@ def _runs(node: LogicalNode, verb: str, where: str) -> LogicalNode:
             where=where,
             hint="set it on the operators before or behind it",
         )
-    if node.verb == "side_output":
+    if node.verb in {"side_output", "dead_letters"}:
         raise PlanError(
             f"{verb}() behind side_output(): a side output runs where its rows are made",
             where=where,

@@ -25,6 +25,7 @@ from raystream.flow.exchange import (
     Shuffle,
     ToOne,
 )
+from raystream.flow.time import Duration
 from raystream.graph.logical import StreamType, label
 from raystream.operators.operator import Spec
 from raystream.operators.sink import SinkSpec
@@ -49,6 +50,7 @@ class Stream:
     with_parallelism = placement.with_parallelism
     with_resources = placement.with_resources
     disable_chaining = placement.disable_chaining
+    on_error = placement.on_error
 
     @property
     def schema(self) -> pa.Schema | None:
@@ -120,6 +122,30 @@ class Stream:
             timestamp=timestamp,
         )
         return self._then("map_batches", *parts)
+
+    def async_map(
+        self,
+        fn: RowFunction,
+        *,
+        capacity: int = 100,
+        timeout: Duration | None = None,
+        ordered: bool = True,
+        retries: int = 0,
+        schema: pa.Schema | None = None,
+        fn_kwargs: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """Give what awaiting ``fn`` makes of each row, with at most ``capacity`` rows in flight.
+
+        ``ordered`` results come in the order of the rows, others as they are there, but never
+        across a watermark; on a keyed stream those of one key stay in order. Each attempt may take
+        ``timeout``, then it is an error; there are ``retries`` further attempts.
+        """
+        how = transforms.Awaiting(capacity, timeout, ordered, retries)
+        keys = self._ordering_keys
+        spec, type = transforms.async_map_rows(
+            self._tip.node, fn, schema, fn_kwargs, how=how, keys=keys
+        )
+        return Stream(self._tip.then("async_map", spec, type, user_line(), stateful=True))
 
     def process(
         self,
@@ -236,6 +262,15 @@ class Stream:
         """
         return Stream(transforms.side_output(self._tip, tag, schema))
 
+    @property
+    def dead_letters(self) -> Stream:
+        """The rows that the operator of this stream has given up, under on_error("dead_letter").
+
+        Dicts of ``row``, ``error``, ``traceback``, ``operator`` and ``timestamp`` (microseconds, or
+        None).
+        """
+        return Stream(transforms.dead_letters(self._tip))
+
     # Exchanges
 
     def forward(self) -> Stream:
@@ -300,6 +335,11 @@ class Stream:
 
     # Below the surface
 
+    @property
+    def _ordering_keys(self) -> tuple[str, ...] | None:
+        """The keys whose rows stay in order, on a keyed stream."""
+        return None
+
     def _by(self, exchange: Exchange) -> Stream:
         return Stream(Tip(self._tip.draft, self._tip.node, exchange))
 
@@ -322,6 +362,12 @@ class End:
     with_parallelism = placement.with_parallelism
     with_resources = placement.with_resources
     disable_chaining = placement.disable_chaining
+    on_error = placement.on_error
+
+    @property
+    def dead_letters(self) -> Stream:
+        """The rows that could not be written, under on_error("dead_letter")."""
+        return Stream(transforms.dead_letters(self._tip))
 
     def __repr__(self) -> str:
         return f'<End "{self._tip.node.name}">'

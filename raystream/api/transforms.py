@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import narwhals.stable.v2 as nw
 import pyarrow as pa
 
-from raystream.api.callsite import user_line
-from raystream.api.checks import is_text
+from raystream.api.callsite import located, user_line
+from raystream.api.checks import is_count, is_text
 from raystream.api.columns import StreamColumns, check_name, check_schema, is_expression
 from raystream.api.draft import Tip
-from raystream.contracts.functions import Function, check_function
+from raystream.contracts.functions import Function, check_async_function, check_function
+from raystream.contracts.rejects import DEAD_LETTERS
 from raystream.contracts.watermark import Punctuated, Strategy, WatermarkStrategy
 from raystream.errors import PlanError
+from raystream.flow.time import positive
 from raystream.graph.logical import LogicalNode, StreamType, label
 from raystream.operators import columns as steps
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
+from raystream.operators.async_map import AsyncMapSpec
 from raystream.operators.columns import ColumnsSpec
 from raystream.operators.explode import ExplodeSpec, explode_schema
 from raystream.operators.map_batches import MapBatchesSpec, check_batch_format
@@ -47,6 +51,53 @@ def map_rows(node: LogicalNode, fn: Any, schema: Any, kwargs: Kwargs) -> Made:
     where = user_line()
     made = declared(node, "map", schema, where)
     return MapSpec(user_function("map", fn, kwargs, where), made.wire, "map", where), made
+
+
+@dataclass(frozen=True)
+class Awaiting:
+    """How an async function is called: what ``async_map`` takes beside it."""
+
+    capacity: Any = 100
+    timeout: Any = None
+    ordered: Any = True
+    retries: Any = 0
+
+
+def async_map_rows(
+    node: LogicalNode,
+    fn: Any,
+    schema: Any,
+    kwargs: Kwargs,
+    *,
+    how: Awaiting,
+    keys: tuple[str, ...] | None = None,
+) -> Made:
+    """Await a function of each row, many at a time; ``keys`` are those of a keyed stream."""
+    where = user_line()
+    made = declared(node, "async_map", schema, where)
+    function = Function(fn, dict(kwargs or {}))
+    check_async_function(function, verb="async_map", where=where)
+    for name, value, least in (("capacity", how.capacity, 1), ("retries", how.retries, 0)):
+        if not is_count(value, least):
+            raise PlanError(
+                f"async_map(): {name} is an int of at least {least}, got {value!r:.60}", where=where
+            )
+    if not isinstance(how.ordered, bool):
+        raise PlanError(f"async_map(): ordered is a bool, got {how.ordered!r:.60}", where=where)
+    with located(where):
+        timeout_us = None if how.timeout is None else positive(how.timeout, "timeout")
+    spec = AsyncMapSpec(
+        function,
+        keys if keys is None or node.type.schema is not None else (),
+        made.wire,
+        "async_map",
+        where,
+        how.capacity,
+        timeout_us,
+        how.ordered,
+        how.retries,
+    )
+    return spec, made
 
 
 def flat_map_rows(node: LogicalNode, fn: Any, schema: Any, kwargs: Kwargs) -> Made:
@@ -198,6 +249,29 @@ def side_output(tip: Tip, tag: str, schema: Any) -> Tip:
         made = declared(node, "side_output", schema, where)
     spec = SideOutputSpec(tag, made.wire, "side_output", where)
     return Tip(tip.draft, node).then("side_output", spec, made, where)
+
+
+def dead_letters(tip: Tip) -> Tip:
+    """Read the rows that the operator of a stream gives up; one stream however often it is asked.
+
+    Raises: PlanError where there is no operator. Whether its policy keeps letters is seen when the
+    plan is read.
+    """
+    where, node = user_line(), tip.node
+    if node.spec is None:
+        raise PlanError(
+            "dead_letters behind union(): a union is no operator of its own",
+            where=where,
+            hint="read them from the streams before or behind it",
+        )
+    for other in tip.draft.graph.nodes:
+        spec: Any = other.spec
+        reads = isinstance(spec, SideOutputSpec) and spec.tag == DEAD_LETTERS
+        if reads and other.inputs[0].node is node:
+            return Tip(tip.draft, other)
+    letters = SideOutputSpec(DEAD_LETTERS, None, "dead_letters", where)
+    # Without event time: a row may be dead because it has none.
+    return Tip(tip.draft, node).then("dead_letters", letters, StreamType(None), where)
 
 
 def assign_timestamps(node: LogicalNode, watermark: Strategy) -> Made:

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +16,9 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.json
 
+from raystream.connectors.broken_records import csv_rows, going_on, json_lines, text_lines
 from raystream.connectors.file_listing import File
-from raystream.connectors.file_reader import check_agreement, skip_rows, unreadable
+from raystream.connectors.file_reader import Unreadable, check_agreement, skip_rows, unreadable
 from raystream.contracts.source import Split
 from raystream.errors import SourceError
 from raystream.flow.normal import normal_type
@@ -60,6 +62,16 @@ class WholeFiles:
     def check(self, file: File, schema: pa.Schema, *, exact: bool) -> None:
         """Compare the columns of a file with those of the source, where it tells them."""
 
+    def tolerant(
+        self, file: File, payload: Any, wanted: Wanted
+    ) -> Iterator[pa.RecordBatch | Unreadable]:
+        """Give the rows from the wanted one on, and between them what cannot be read."""
+        yield from self.batches(file, payload, wanted)
+
+    def batches(self, file: File, payload: Any, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+        """Give the rows of the wanted columns from the wanted row on."""
+        raise NotImplementedError
+
 
 class Csv(WholeFiles):
     """Comma-separated values with a header line, typed as ``pyarrow.csv`` types them."""
@@ -91,6 +103,18 @@ class Csv(WholeFiles):
         except pa.ArrowInvalid as error:
             raise _named_column(file, error) from error
 
+    def tolerant(
+        self, file: File, payload: Any, wanted: Wanted
+    ) -> Iterator[pa.RecordBatch | Unreadable]:
+        """Give the rows from the wanted one on, and between them what cannot be read."""
+        return going_on(
+            self.batches(file, payload, wanted),
+            wanted.skip,
+            lambda skip: csv_rows(
+                file, _header(file), wanted.columns, skip, partial(_disagrees, file)
+            ),
+        )
+
 
 class Json(WholeFiles):
     """One JSON object a line; a key that is missing is null, one that is unknown is ignored."""
@@ -113,6 +137,16 @@ class Json(WholeFiles):
             yield from _parsed(file, parse, wanted.skip)
         except pa.ArrowInvalid as error:
             raise _disagrees(file, str(error)) from error
+
+    def tolerant(
+        self, file: File, payload: Any, wanted: Wanted
+    ) -> Iterator[pa.RecordBatch | Unreadable]:
+        """Give the rows from the wanted one on, and between them what cannot be read."""
+        return going_on(
+            self.batches(file, payload, wanted),
+            wanted.skip,
+            lambda skip: json_lines(file, wanted.columns, skip, partial(_disagrees, file)),
+        )
 
 
 class Arrow(WholeFiles):
@@ -154,6 +188,16 @@ class Text(WholeFiles):
         """Give the lines from the wanted one on."""
         with file.open_text() as raw:
             yield from skip_rows(_lines(raw, file), wanted.skip)
+
+    def tolerant(
+        self, file: File, payload: Any, wanted: Wanted
+    ) -> Iterator[pa.RecordBatch | Unreadable]:
+        """Give the lines from the wanted one on, and between them those that are no text."""
+        return going_on(
+            self.batches(file, payload, wanted),
+            wanted.skip,
+            lambda skip: text_lines(file, skip, _line_batch, partial(_disagrees, file)),
+        )
 
 
 def asked_types(schema: pa.Schema) -> pa.Schema:

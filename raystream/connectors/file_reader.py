@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 
 from raystream.config import Limits
 from raystream.connectors.file_listing import File
+from raystream.contracts.batch import Batch
 from raystream.contracts.source import END, Polled, Reader
-from raystream.errors import SourceError
+from raystream.errors import RaystreamError, SourceError
 from raystream.flow.normal import normal_array, normal_type
+from raystream.operators.rejecting import by_halves
 
 BATCH_BYTES = Limits().poll_bytes_target
 BATCH_ROWS = Limits().batch_rows_max
 
 
+class Unreadable(list[tuple[Any, RaystreamError]]):
+    """Records that are no rows: what stands in the file, and why it cannot be read."""
+
+
 class FileReader(Reader):
-    """Gives the rows of one split; its position is the number of rows given so far."""
+    """Gives the rows of one split; its position is the number of records given so far.
+
+    A ``tolerant`` one hands over what it cannot read, and goes on.
+    """
 
     def __init__(
-        self, file: File, schema: pa.Schema, batches: Iterator[pa.RecordBatch], position: int
+        self,
+        file: File,
+        schema: pa.Schema,
+        batches: Iterator[pa.RecordBatch | Unreadable],
+        position: int,
+        *,
+        tolerant: bool = False,
     ) -> None:
         self._file = file
         self._schema = schema
@@ -28,10 +44,14 @@ class FileReader(Reader):
         self._position = position
         self._left: pa.RecordBatch | None = None
         self._rows_a_poll = BATCH_ROWS
+        self._tolerant = tolerant
+        self._unreadable = Unreadable()
 
     def poll(self, max_rows: int) -> Polled:
         if self._left is None:
             self._left = self._next()
+            if self._unreadable:
+                return self._broken()
             if self._left is None:
                 return END
             self._rows_a_poll = rows_within(self._left, BATCH_BYTES)
@@ -40,6 +60,12 @@ class FileReader(Reader):
         self._left = self._left.slice(count) if count < self._left.num_rows else None
         self._position += count
         return given
+
+    def _broken(self) -> Batch:
+        """Give what cannot be read, before the rows that were found behind it."""
+        found, self._unreadable = self._unreadable, Unreadable()
+        self._position += len(found)
+        return Batch(pa.RecordBatch.from_pylist([], self._schema), unreadable=found)
 
     def position(self) -> int:
         return self._position
@@ -52,11 +78,31 @@ class FileReader(Reader):
     def _next(self) -> pa.RecordBatch | None:
         try:
             for batch in self._batches:
-                if batch.num_rows:
-                    return fitted(batch, self._schema, self._file)
+                if isinstance(batch, Unreadable):
+                    self._unreadable = batch
+                    return None
+                if batch.num_rows and (fits := self._fitted(batch)).num_rows:
+                    return fits
+                if self._unreadable:
+                    return None
         except (pa.ArrowException, OSError, ValueError) as error:
             raise unreadable(self._file, error) from error
         return None
+
+    def _fitted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        try:
+            return fitted(batch, self._schema, self._file)
+        except SourceError as error:
+            if not self._tolerant or not isinstance(error.__cause__, pa.ArrowException):
+                raise
+        parts, failures = by_halves(
+            batch.num_rows,
+            lambda start, count: fitted(batch.slice(start, count), self._schema, self._file),
+        )
+        self._unreadable = Unreadable(
+            (batch.slice(place, 1).to_pylist()[0], failure) for place, failure in failures
+        )
+        return pa.concat_batches([pa.RecordBatch.from_pylist([], self._schema), *parts])
 
 
 def rows_within(batch: pa.RecordBatch, target_bytes: int) -> int:

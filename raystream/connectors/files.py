@@ -18,6 +18,7 @@ from raystream.connectors.file_formats import (
     Json,
     Text,
     Wanted,
+    WholeFiles,
     asked_types,
 )
 from raystream.connectors.file_listing import File, PathLike, filesystem_of, is_local, list_files
@@ -85,6 +86,7 @@ class FileSource(Source):
         poll_us = positive(poll, "poll")
         self.discover_every_us = None if self.bounded else poll_us
         self._seen: set[str] = set()
+        self._tolerant = False
         waits = not self.bounded and schema is not None and format is not None
         files = [] if waits else self._list()
         if not files and not waits and format != "text":
@@ -115,10 +117,18 @@ class FileSource(Source):
         in_file = [field for field in self._asked if field.name not in from_folders]
         # Rows are counted by a column of the file, also where only its folders are asked for.
         wanted = [field for field in in_file if field.name in self.schema.names] or in_file[:1]
-        batches = _FORMATS[self._format].batches(
-            file, split.payload, Wanted(pa.schema(wanted), skip)
-        )
-        return FileReader(file, self.schema, iter(batches), skip)
+        known = _FORMATS[self._format]
+        asked = Wanted(pa.schema(wanted), skip)
+        tolerant = self._tolerant
+        read = known.tolerant if tolerant and isinstance(known, WholeFiles) else known.batches
+        batches = iter(read(file, split.payload, asked))
+        return FileReader(file, self.schema, batches, skip, tolerant=tolerant)
+
+    def tolerating(self) -> Source:
+        """Give a source that hands over lines that it cannot read, and goes on."""
+        tolerant = copy.copy(self)
+        tolerant._tolerant = True  # noqa: SLF001  a copy of this
+        return tolerant
 
     def project(self, columns: Sequence[str]) -> Source:
         """Give a source that reads only these columns, in the order of the schema.

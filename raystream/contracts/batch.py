@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raystream.errors import RaystreamError
 from raystream.flow.batch import Int64s
 from raystream.flow.time import Instant, micros
 
@@ -17,20 +18,23 @@ class Batch:
 
     ``rows`` is a ``pa.RecordBatch`` on a columnar stream and a ``list`` on an object stream;
     ``timestamps`` are event times, one a row, or None: microseconds since the epoch, or datetimes,
-    which become that. Iterating gives Python rows: dicts on a columnar stream.
+    which become that. Iterating gives Python rows: dicts on a columnar stream. ``unreadable`` are
+    records that a reader found between them and could make no row of: what was there, and why not.
     """
 
-    __slots__ = ("ops", "rows", "timestamps")
+    __slots__ = ("ops", "rows", "timestamps", "unreadable")
 
     def __init__(
         self,
         rows: pa.RecordBatch | list[Any],
         timestamps: Int64s | Sequence[Instant] | None = None,
         ops: Sequence[str] | None = None,
+        unreadable: Sequence[tuple[Any, RaystreamError]] = (),
     ) -> None:
         self.rows = rows
         self.timestamps: Int64s | None = None if timestamps is None else _times(timestamps)
         self.ops = ops
+        self.unreadable = unreadable
 
     def __len__(self) -> int:
         return len(self.rows)

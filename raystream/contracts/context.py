@@ -10,6 +10,7 @@ from raystream.clock import Clock, SystemClock
 from raystream.config import Limits
 from raystream.contracts.batch import Batch
 from raystream.contracts.metrics import Metrics
+from raystream.contracts.rejects import Rejects
 from raystream.errors import UserError
 
 
@@ -32,6 +33,8 @@ class OpenContext:
 
     ``state(descriptor)`` gives the function's state; only process functions have some.
 
+    ``errors`` takes the rows that fail, as the operator's policy says.
+
     ``deliver`` hands a batch to the sink object in the process that started the job, in order,
     and waits while that process is behind.
     """
@@ -42,6 +45,7 @@ class OpenContext:
     parallelism: int = 1
     max_parallelism: int = 128
     metrics: Metrics = field(default_factory=Metrics)
+    errors: Rejects = field(default_factory=Rejects)
     clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)
     deliver: Callable[[Batch], None] = nowhere

@@ -7,10 +7,13 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from raystream.contracts.context import OpenContext
 from raystream.errors import PlanError
+
+Run: TypeAlias = Callable[[Callable[[], Any]], Any]
+"""Calls something, awaits what it gives where that can be awaited, and gives what comes of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,15 +42,19 @@ class Function:
         target: Any = self.target
         return not self.kwargs and not _is_made_once(target) and _method(target, "open") is None
 
-    def open(self, ctx: OpenContext) -> OpenFunction:
-        """Make the function of one subtask, and call its ``open(ctx)`` where it has one."""
+    def open(self, ctx: OpenContext, run: Run | None = None) -> OpenFunction:
+        """Make the function of one subtask, and call its ``open(ctx)`` where it has one.
+
+        ``run`` makes these calls, and that of ``close``, in a loop that already runs.
+        """
         target: Any = self.target
         if _is_made_once(target):
-            instance: Any = target(**self.kwargs)
-            opened = OpenFunction(instance, instance)
+            make = functools.partial(target, **self.kwargs)
+            instance: Any = make() if run is None else run(make)
+            opened = OpenFunction(instance, instance, run)
         else:
             call = functools.partial(target, **self.kwargs) if self.kwargs else target
-            opened = OpenFunction(call, target)
+            opened = OpenFunction(call, target, run)
         opened.open(ctx)
         return opened
 
@@ -58,37 +65,39 @@ class Function:
 class OpenFunction:
     """A function in one subtask, opened: ``call`` is what rows go to."""
 
-    __slots__ = ("_loop", "call", "instance")
+    __slots__ = ("_loop", "_run", "call", "instance")
 
-    def __init__(self, call: Callable[..., Any], instance: Any) -> None:
+    def __init__(self, call: Callable[..., Any], instance: Any, run: Run | None = None) -> None:
         self.call = call
         self.instance = instance
+        self._run: Run = self._run_here if run is None else run
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self, ctx: OpenContext) -> None:
         """Call the instance's ``open(ctx)``, plain or async, if it has one."""
         method = _method(self.instance, "open")
         if method is not None:
-            self._finish(method(ctx))
+            self._run(functools.partial(method, ctx))
 
     def close(self) -> None:
         """Call the instance's ``close()``, plain or async, if it has one."""
         method = _method(self.instance, "close")
         try:
             if method is not None:
-                self._finish(method())
+                self._run(method)
         finally:
             if self._loop is not None:
                 self._loop.close()
                 self._loop = None
 
-    def _finish(self, result: Any) -> None:
+    def _run_here(self, call: Callable[[], Any]) -> Any:
+        result = call()
         if not inspect.isawaitable(result):
-            return
+            return result
         # One loop for both calls: what ``open`` makes in a loop must be closed in the same one.
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-        self._loop.run_until_complete(_await(result))
+        return self._loop.run_until_complete(_await(result))
 
 
 class Opened:
@@ -113,6 +122,32 @@ def check_function(function: Function, *, verb: str, where: str = "") -> None:
 
     Raises: PlanError naming what came instead, an async function, or arguments that do not fit.
     """
+    if _checked(function, verb, where):
+        raise PlanError(
+            f"{verb}() takes a plain function; {function.name} is async",
+            hint="async_map() awaits functions, many at a time",
+            where=where,
+        )
+
+
+def check_async_function(function: Function, *, verb: str, where: str = "") -> None:
+    """Refuse what cannot be awaited, while the job is built.
+
+    Raises: PlanError naming what came instead, a plain function, or arguments that do not fit.
+    """
+    if not _checked(function, verb, where):
+        raise PlanError(
+            f"{verb}() awaits an async function; {function.name} is a plain one",
+            hint="map() calls plain functions; async def makes one that can be awaited",
+            where=where,
+        )
+
+
+def _checked(function: Function, verb: str, where: str) -> bool:
+    """Tell whether what users call is async.
+
+    Raises: PlanError where nobody could call it.
+    """
     target: Any = function.target
     if not callable(target):
         raise PlanError(
@@ -121,12 +156,7 @@ def check_function(function: Function, *, verb: str, where: str = "") -> None:
     if _is_made_once(target):
         _check_arguments(target, function.kwargs, verb, where)
     called = target.__call__ if not inspect.isfunction(target) else target
-    if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(called):
-        raise PlanError(
-            f"{verb}() takes a plain function; {function.name} is async",
-            hint="async_map() awaits functions, many at a time",
-            where=where,
-        )
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(called)
 
 
 def _is_made_once(target: object) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from raystream.clock import Clock
 from raystream.contracts.context import OpenContext
-from raystream.contracts.functions import OpenFunction
+from raystream.contracts.functions import OpenFunction, Run
 from raystream.errors import PlanError
 from raystream.flow.element import MIN_TIME
 from raystream.flow.time import Instant
@@ -223,14 +223,14 @@ class ProcessMaker:
         """What ``explain`` and errors call it."""
         return self.kind.__name__
 
-    def open(self, ctx: OpenContext) -> OpenFunction:
-        """Make the function of one subtask and open it.
+    def open(self, ctx: OpenContext, run: Run | None = None) -> OpenFunction:
+        """Make the function of one subtask and open it, by ``run`` where it is given.
 
         An instance is copied: what ``open`` writes into it must not be another subtask's.
         """
         made = isinstance(self.target, type)
         instance = self.target(**self.kwargs) if made else copy.copy(self.target)
-        opened = OpenFunction(instance, instance)
+        opened = OpenFunction(instance, instance, run)
         opened.open(ctx)
         return opened
 

@@ -106,6 +106,13 @@ class Source(abc.ABC):
         """Give a source that reads only these columns; itself where that saves nothing."""
         return self
 
+    def tolerating(self) -> Source:
+        """Give a source whose readers go on behind records that they cannot read.
+
+        They hand them over in ``Batch.unreadable`` instead of raising. Itself where there is none.
+        """
+        return self
+
     def describe(self) -> str:
         """Say in a few words what is read, for ``explain``."""
         return type(self).__name__

@@ -66,7 +66,12 @@ class JobFigures:
             sum(o.rows_out for o in status.operators if o.name in heads),
             sum(o.rows_in for o in status.operators if o.name in sinks),
             {
-                o.name: {"rows_in": o.rows_in, "rows_out": o.rows_out, "late_rows": o.late_rows}
+                o.name: {
+                    "rows_in": o.rows_in,
+                    "rows_out": o.rows_out,
+                    "late_rows": o.late_rows,
+                    "failed_rows": o.failed_rows,
+                }
                 for o in status.operators
             },
             running_s=0.0 if self._running_us is None else (now_us - self._running_us) / 1e6,
@@ -89,6 +94,7 @@ class JobFigures:
                     min(known) if known and len(known) == len(times) else None,
                     *shares,
                     sum(part.late_rows for part in parts),
+                    sum(part.failed_rows for part in parts),
                 )
             )
         return statuses

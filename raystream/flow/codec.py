@@ -78,7 +78,7 @@ def row_bytes(batch: Objects, every: int) -> float:
     step = max(every, batch.num_rows // 8)
     keys = None if batch.keys is None else batch.keys[::step]
     values = batch.values[::step]
-    return len(_pickled((values, None, keys))) / len(values) + 8
+    return len(pickled((values, None, keys))) / len(values) + 8
 
 
 def encode_credit(
@@ -133,7 +133,7 @@ def _body(element: Element) -> tuple[int, Any]:
         case Columns(record):
             return _COLUMNS, record.serialize()
         case Objects(values, timestamps, keys):
-            return _OBJECTS, _pickled((values, timestamps, keys))
+            return _OBJECTS, pickled((values, timestamps, keys))
         case Watermark(time_us):
             return _WATERMARK, _INT64.pack(time_us)
         case Status(idle):
@@ -144,13 +144,14 @@ def _body(element: Element) -> tuple[int, Any]:
             assert_never(element)
 
 
-def _pickled(value: object) -> bytes:
+def pickled(value: object) -> bytes:
+    """Pickle a user's value."""
     # Classes of the job's script live in ``__main__``, which pickle cannot name elsewhere.
     try:
         return pickle.dumps(value, protocol=5)
     except (pickle.PicklingError, AttributeError, TypeError):
-        pickled: bytes = cloudpickle.dumps(value)
-        return pickled
+        by_value: bytes = cloudpickle.dumps(value)
+        return by_value
 
 
 def _element(

@@ -33,7 +33,8 @@ class JobResult:
 class OperatorStatus:
     """One operator now, all its subtasks together.
 
-    Rows are counted since the job started, ``late_rows`` those that came too late for their window.
+    Rows are counted since the job started, ``late_rows`` those that came too late for their window,
+    ``failed_rows`` those that were left out because they failed.
     ``watermark_us`` is the least of its subtasks', None before the first. ``busy``, ``idle`` and
     ``backpressured`` are shares of the last second between 0 and 1, of the subtask that is
     busiest; an operator that shares its subtask with others shares its figures.
@@ -48,6 +49,7 @@ class OperatorStatus:
     idle: float = 0.0
     backpressured: float = 0.0
     late_rows: int = 0
+    failed_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class OperatorFigures:
     rows_in: int
     rows_out: int
     late_rows: int = 0
+    failed_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ def _node(
         where=node.where,
         children=tuple(sorted(chain.index(child) for child in children)),
         outputs=tuple(leaving[node]),
+        on_error=node.on_error,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from raystream.config import MIB, Limits
+from raystream.contracts.rejects import FAIL
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME
 from raystream.graph.logical import LogicalNode, LogicalPlan, origins
@@ -62,7 +63,13 @@ def _logical_line(node: LogicalNode, plan: LogicalPlan) -> list[str]:
 
 
 def _described(node: LogicalNode) -> str:
-    return "" if node.spec is None else node.named_spec.describe()
+    if node.spec is None:
+        return ""
+    return f"{node.named_spec.describe()}{_policy(node)}"
+
+
+def _policy(node: LogicalNode | ChainNode) -> str:
+    return "" if node.on_error == FAIL else f"  on_error={node.on_error}"
 
 
 def _unnamed_state(node: LogicalNode) -> bool:
@@ -98,7 +105,7 @@ def _physical_text(plan: PhysicalPlan) -> list[str]:
 
 
 def _node_line(node: ChainNode) -> list[str]:
-    line = [node.name, f"{node.spec.verb} {node.spec.describe()}".rstrip()]
+    line = [node.name, f"{node.spec.verb} {node.spec.describe()}{_policy(node)}".rstrip()]
     if isinstance(node.spec, SourceSpec) and node.schema is not None:
         line.append(f"reads {', '.join(_visible(node.schema))}")
     return line
@@ -171,7 +178,7 @@ def _mermaid_physical(plan: PhysicalPlan) -> str:
         lines.append(f"  subgraph c{i}[{_quoted(f'{chain.name} p={chain.parallelism}')}]")
         heads[chain.name] = f"c{i}n0"
         for j, node in enumerate(chain.nodes):
-            text = _quoted(node.name, f"{node.spec.verb} {node.spec.describe()}")
+            text = _quoted(node.name, f"{node.spec.verb} {node.spec.describe()}{_policy(node)}")
             lines.append(f"    c{i}n{j}[{text}]")
             lines += [f"    c{i}n{j} --> c{i}n{child}" for child in node.children]
             leaving.update(dict.fromkeys(node.outputs, f"c{i}n{j}"))
@@ -200,10 +207,11 @@ def _logical_json(plan: LogicalPlan) -> dict[str, Any]:
                 "uid": node.uid or node.name,
                 "uid_given": node.uid is not None,
                 "verb": node.verb,
-                "describe": _described(node),
+                "describe": "" if node.spec is None else node.named_spec.describe(),
                 "where": node.where,
                 "parallelism": None if node.spec is None else plan.subtasks(node),
                 "stateful": node.stateful,
+                "on_error": node.on_error,
                 "event_time": node.type.timed,
                 "schema": _schema_json(node.type.schema),
                 "inputs": [
@@ -255,6 +263,7 @@ def _chain_json(chain: Chain) -> dict[str, Any]:
                 "verb": node.spec.verb,
                 "describe": node.spec.describe(),
                 "where": node.where,
+                "on_error": node.on_error,
                 "schema": _schema_json(node.schema),
                 "children": list(node.children),
                 "outputs": list(node.outputs),

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from raystream.contracts.rejects import FAIL
 from raystream.errors import PlanError
 from raystream.flow.exchange import Custom, Exchange, Forward, Rebalance
 from raystream.graph.logical import Input, LogicalNode, LogicalPlan, Prepared, origins
 from raystream.graph.physical import Resources
 from raystream.operators.operator import Spec
 from raystream.operators.side_output import SideOutputSpec
+from raystream.operators.source import SourceSpec
 
 
 @dataclass(eq=False, slots=True)
@@ -35,6 +37,7 @@ class FlatNode:
     resources: Resources
     chaining: bool
     attached: bool = False
+    on_error: str = FAIL
 
 
 @dataclass(eq=False, slots=True)
@@ -64,7 +67,13 @@ class FlatGraph:
         """Put an operator on an edge, at its upstream end; it runs where its input is made."""
         before = edge.upstream
         node = dataclasses.replace(
-            before, name=name, uid=name, spec=spec, schema=schema, attached=True
+            before,
+            name=name,
+            uid=name,
+            spec=spec,
+            schema=schema,
+            attached=True,
+            on_error=FAIL,
         )
         node.where = edge.downstream.where
         self.nodes.insert(self.nodes.index(before) + 1, node)
@@ -120,15 +129,19 @@ def _flat(node: LogicalNode, plan: LogicalPlan) -> FlatNode:
             where=node.where,
             hint="give the job a larger max_parallelism=; it is the number of key groups",
         )
+    spec = node.named_spec
+    if isinstance(spec, SourceSpec) and node.on_error != FAIL:
+        spec = dataclasses.replace(spec, source=spec.source.tolerating())
     return FlatNode(
         name=node.name,
         uid=node.uid or node.name,
-        spec=node.named_spec,
+        spec=spec,
         schema=node.type.wire,
         where=node.where,
         parallelism=parallelism,
         resources=node.resources or Resources(),
         chaining=node.chaining,
+        on_error=node.on_error,
     )
 
 

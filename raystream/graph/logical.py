@@ -14,11 +14,13 @@ from typing import Any, cast
 import pyarrow as pa
 
 from raystream.config import Limits
+from raystream.contracts.rejects import DEAD_LETTER, DEAD_LETTERS, FAIL
 from raystream.errors import PlanError
 from raystream.flow.batch import wire_schema
 from raystream.flow.exchange import Exchange
 from raystream.graph.physical import Resources
 from raystream.operators.operator import Spec
+from raystream.operators.side_output import SideOutputSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class LogicalNode:
 
     ``inputs`` are its ports in order, or the streams of a union. ``single`` operators run as one
     subtask whatever the job says. ``sides`` tells what flows under each tag of its side outputs,
-    None where a user's function chooses the tags as it runs.
+    None where a user's function chooses the tags as it runs. ``on_error`` says what becomes of rows
+    that fail.
     """
 
     verb: str
@@ -81,6 +84,7 @@ class LogicalNode:
     single: bool = False
     bounded: bool = True
     sides: Mapping[str, StreamType] | None = field(default_factory=dict)
+    on_error: str = FAIL
 
     @property
     def named_spec(self) -> Spec:
@@ -207,6 +211,24 @@ def ancestors(targets: Iterable[LogicalNode]) -> set[LogicalNode]:
             found.add(node)
             waiting.extend(one.node for one in node.inputs)
     return found
+
+
+def check_dead_letters(nodes: Iterable[LogicalNode]) -> None:
+    """Refuse to read dead letters where an operator keeps none.
+
+    Asked when the plan is read, because ``on_error`` may stand behind ``dead_letters``.
+    Raises: PlanError.
+    """
+    for node in nodes:
+        spec: Any = node.spec
+        if isinstance(spec, SideOutputSpec) and spec.tag == DEAD_LETTERS:
+            sender = node.inputs[0].node
+            if sender.on_error != DEAD_LETTER:
+                raise PlanError(
+                    f'"{sender.name}" has no dead letters: its on_error is "{sender.on_error}"',
+                    where=node.where,
+                    hint='call on_error("dead_letter") on the stream whose dead_letters are read',
+                )
 
 
 def is_bounded(node: LogicalNode) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from raystream.config import Limits
+from raystream.contracts.rejects import FAIL
 from raystream.flow.exchange import Exchange
 from raystream.flow.ids import SubtaskId
 from raystream.operators.operator import Spec
@@ -28,7 +29,8 @@ class ChainNode:
 
     ``children`` are the indices in the chain of the operators that take its output in the same
     subtask; ``outputs`` the ids of the edges on which it leaves. ``schema`` is what a batch of its
-    output looks like on the wire, event time included; None on an object stream.
+    output looks like on the wire, event time included; None on an object stream. ``on_error`` says
+    what becomes of rows that fail.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ChainNode:
     where: str = ""
     children: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
+    on_error: str = FAIL
 
 
 @dataclass(frozen=True, slots=True)

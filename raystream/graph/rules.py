@@ -8,6 +8,7 @@ from typing import TypeAlias
 import narwhals.stable.v2 as nw
 import pyarrow as pa
 
+from raystream.contracts.rejects import DEAD_LETTER, FAIL
 from raystream.contracts.watermark import Strategy, WatermarkStrategy
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME
@@ -29,12 +30,17 @@ Wanted: TypeAlias = set[str] | None
 
 
 def fuse_columns(graph: FlatGraph) -> None:
-    """Make one operator of columnar steps that follow each other in a chain."""
+    """Make one operator of columnar steps that follow each other in a chain.
+
+    Not of steps that go on without the rows that fail: each has letters of its own, and leaves out
+    a row also where nobody behind it wants the column that failed.
+    """
     for edge in list(graph.edges):
         up, down = edge.upstream, edge.downstream
         if (
             isinstance(up.spec, ColumnsSpec)
             and isinstance(down.spec, ColumnsSpec)
+            and up.on_error == down.on_error == FAIL
             and len(graph.outputs(up)) == 1
             and chains(graph, edge)
         ):
@@ -99,7 +105,8 @@ def push_projection(graph: FlatGraph) -> None:
     reads: dict[FlatNode, Wanted] = {}
     for node in reversed(graph.nodes):
         wanted = _wanted(graph, node, reads)
-        if wanted is not None:
+        # A value that cannot be computed loses its row, whether or not somebody reads it.
+        if wanted is not None and node.on_error == FAIL:
             _narrow(node, wanted)
         reads[node] = _reads(graph, node)
     for node in list(graph.nodes):
@@ -153,6 +160,8 @@ def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
     """Name the columns of its input that a node reads."""
     inputs = graph.inputs(node)
     spec = node.spec
+    if node.on_error == DEAD_LETTER:  # a letter holds the whole row
+        return None
     if not inputs or node.schema is None or inputs[0].upstream.schema is None:
         return None
     if isinstance(spec, AssignTimestampsSpec):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
+from raystream.contracts.rejects import Rejects
 from raystream.contracts.watermark import Strategy
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, with_times
 from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
@@ -48,9 +49,11 @@ class AssignTimestamps(Operator):
         )
         self._watermarks = watermarks_of(spec.watermark, spec.operator, spec.where)
         self._watermark_us = MIN_TIME
+        self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
         """Open the functions that read time, where there are any."""
+        self._errors = ctx.errors
         self._reader.open(ctx)
         self._watermarks.open(ctx)
 
@@ -60,8 +63,8 @@ class AssignTimestamps(Operator):
         self._watermark_us = watermark_us
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
-        times = self._reader.read(batch)
-        marks = self._watermarks.marks(batch, times, self._watermark_us)
+        batch, times = self._reader.read(batch, self._errors)
+        batch, times, marks = self._watermarks.marks(batch, times, self._watermark_us, self._errors)
         for part, watermark_us in cut(self._timed(batch, times), marks):
             yield part
             if watermark_us is not None:

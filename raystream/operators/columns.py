@@ -15,6 +15,7 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
+from raystream.contracts.rejects import Rejects
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME, Batch, Columns
 from raystream.flow.element import Watermark
@@ -31,6 +32,7 @@ from raystream.operators.expressions import (
 )
 from raystream.operators.guard import attempt
 from raystream.operators.operator import Operator
+from raystream.operators.rejecting import compute_batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,10 +164,12 @@ class ColumnsOperator(Operator):
         self._spec = spec
         self._operator = spec.verb
         self._where = ""
+        self._errors = Rejects()
         self._input: pa.Schema | None = None
         self._program: list[tuple[Step, Evaluator, list[str]]] = []
 
     def open(self, ctx: OpenContext) -> None:
+        self._errors = ctx.errors
         self._operator, self._where = ctx.operator, ctx.where
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
@@ -173,13 +177,21 @@ class ColumnsOperator(Operator):
         record = batch.record
         if self._input is None or not record.schema.equals(self._input):
             self._prepare(record.schema)
+        made = compute_batch(batch, self._through, self._errors)
+        parts = [part for part in made if part is not None]
+        if parts:
+            yield Columns(parts[0] if len(parts) == 1 else pa.concat_batches(parts))
+
+    def _through(self, batch: Batch) -> pa.RecordBatch | None:
+        """Take rows through all steps; None where none is left."""
+        assert isinstance(batch, Columns), "columns in, columns out"
+        record = batch.record
         for step, evaluator, needed in self._program:
             # An empty batch never meets an expression: over no rows some behave otherwise.
             if record.num_rows == 0:
-                return
+                return None
             record = self._run(step, evaluator, record, needed)
-        if record.num_rows:
-            yield Columns(_conform(record, self._spec.output))
+        return _conform(record, self._spec.output) if record.num_rows else None
 
     def _prepare(self, schema: pa.Schema) -> None:
         """Find out which columns each step must give, once for a schema."""

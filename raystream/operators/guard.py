@@ -6,19 +6,19 @@ functions do. The row that failed is found afterwards, from how far the iterator
 
 from __future__ import annotations
 
-import os
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from operator import length_hint
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from raystream.contracts.context import OpenContext
-from raystream.contracts.functions import Function, OpenFunction
+from raystream.contracts.functions import Function, OpenFunction, Run
 from raystream.contracts.process import ProcessMaker
+from raystream.contracts.rejects import user_traceback
 from raystream.errors import RaystreamError, UserFunctionError
 from raystream.flow.batch import Int64s
 
@@ -30,7 +30,12 @@ ROW_CHARACTERS_MAX = 300
 NO_ROW: Final = object()
 """Stands for the row where a call had none, or had a whole batch."""
 
-_OURS = f"{Path(__file__).parents[1]}{os.sep}"
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What came of user code that was awaited, where that is an exception."""
+
+    error: BaseException
 
 
 def failed(
@@ -150,12 +155,37 @@ def rows_made(made: Any) -> Iterator[Any]:
     return iter(made)
 
 
+async def attempts(
+    function: Callable[[Any], Awaitable[Any]], row: Any, *, times: int, timeout_s: float | None
+) -> Any | Failed:
+    """Await user code, again where it fails, up to so many times; give what came of the last.
+
+    An attempt that takes longer than ``timeout_s`` is canceled, and has failed.
+    """
+    failure = Failed(AssertionError("at least one attempt"))
+    for _ in range(times):
+        try:
+            # A timer for each attempt, so that what hangs is canceled.
+            return await asyncio.wait_for(function(row), timeout_s)
+        except asyncio.TimeoutError as error:  # noqa: PERF203  each attempt may fail
+            said = str(error) or f"no answer within {timeout_s:g} s" if timeout_s else str(error)
+            failure = Failed(TimeoutError(said).with_traceback(error.__traceback__))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  of a user: the caller decides
+            failure = Failed(error)
+    return failure
+
+
 def open_function(
-    function: Function | ProcessMaker, ctx: OpenContext, *, operator: str, where: str
+    function: Function | ProcessMaker,
+    ctx: OpenContext,
+    *,
+    operator: str,
+    where: str,
+    run: Run | None = None,
 ) -> OpenFunction:
     """Make the function of one subtask and open it."""
     try:
-        return function.open(ctx)
+        return function.open(ctx, run)
     except Exception as error:
         raise failed(error, operator=operator, where=where, doing="open") from error
 
@@ -179,21 +209,3 @@ def short(row: object) -> str:
     half = (ROW_CHARACTERS_MAX - 5) // 2
     # Cutting the middle keeps the closing bracket, and with it the shape of the value.
     return f"{text[:half]} ... {text[-half:]}"
-
-
-def user_traceback(error: BaseException) -> str:
-    """Give the traceback of an exception and of its causes without the frames of raystream."""
-    story = traceback.TracebackException.from_exception(error)
-    _trim(story, set())
-    return "".join(story.format())
-
-
-def _trim(story: traceback.TracebackException, seen: set[int]) -> None:
-    if id(story) in seen:
-        return
-    seen.add(id(story))
-    frames = [frame for frame in story.stack if not frame.filename.startswith(_OURS)]
-    story.stack = traceback.StackSummary.from_list(frames)
-    for cause in (story.__cause__, story.__context__):
-        if cause is not None:
-            _trim(cause, seen)

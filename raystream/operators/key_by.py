@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction
+from raystream.contracts.rejects import Rejects
 from raystream.flow.batch import Batch, Objects
 from raystream.flow.element import Watermark
+from raystream.flow.hashing import hash_objects
 from raystream.operators import guard
 from raystream.operators.operator import Operator
-from raystream.operators.row_functions import rows_of
+from raystream.operators.rejecting import call_rows, compute_batch, picked_times, rows_kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,21 +63,18 @@ class KeyByFunction(Operator):
     def __init__(self, spec: KeyByFunctionSpec) -> None:
         self._spec = spec
         self._opened: OpenFunction | None = None
+        self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
         spec = self._spec
+        self._errors = ctx.errors
         self._opened = guard.open_function(
             spec.function, ctx, operator=spec.operator, where=spec.where
         )
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         assert self._opened is not None, "opened before the first batch"
-        rows = rows_of(batch)
-        keys = guard.call_each(
-            self._opened.call, rows, operator=self._spec.operator, where=self._spec.where
-        )
-        if rows:
-            yield Objects(rows, batch.timestamps, keys)
+        yield from _keyed(self._opened.call, batch, self._spec, self._errors)
 
     def close(self) -> None:
         if self._opened is not None:
@@ -89,11 +88,38 @@ class KeyByFields(Operator):
     def __init__(self, spec: KeyByFieldsSpec) -> None:
         self._spec = spec
         self._read: Any = itemgetter(*spec.columns)
+        self._errors = Rejects()
+
+    def open(self, ctx: OpenContext) -> None:
+        self._errors = ctx.errors
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
-        rows = rows_of(batch)
-        keys = guard.call_each(
-            self._read, rows, operator=self._spec.operator, where=self._spec.where
-        )
-        if rows:
-            yield Objects(rows, batch.timestamps, keys)
+        yield from _keyed(self._read, batch, self._spec, self._errors)
+
+
+def _keyed(
+    read: Callable[[Any], Any],
+    batch: Batch,
+    spec: KeyByFunctionSpec | KeyByFieldsSpec,
+    rejects: Rejects,
+) -> Iterator[Batch]:
+    """Give rows the keys that a function reads; a row whose key is none fails."""
+    operator, where = spec.operator, spec.where
+    rows, batch = rows_kept(batch, rejects)
+    times = batch.timestamps
+    keys, kept = call_rows(read, rows, times, rejects, operator=operator, where=where)
+    if kept is not None:
+        rows, times = [rows[place] for place in kept.tolist()], picked_times(times, kept)
+    if not rows:
+        return
+    keyed = Objects(rows, times, keys)
+    if rejects.tolerant:  # else the exchange, which looks at every key, refuses it
+        yield from compute_batch(keyed, _hashed, rejects)
+    else:
+        yield keyed
+
+
+def _hashed(keyed: Batch) -> Batch:
+    assert isinstance(keyed, Objects), "keys are beside objects"
+    hash_objects(keyed.keys or [])
+    return keyed

@@ -5,7 +5,7 @@ A key here is what a dict tells apart as keys are told apart: NaN is one key, Tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from copy import copy
 from itertools import islice, repeat
 from operator import itemgetter, length_hint
@@ -14,11 +14,13 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from raystream.errors import UserFunctionError
-from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, Objects
+from raystream.contracts.rejects import Rejects
+from raystream.errors import RaystreamError, UserError, UserFunctionError
+from raystream.flow.batch import NO_TIME, Batch, Int64s, Objects
 from raystream.flow.key import canonical_keys
 from raystream.operators.guard import NO_ROW, attempt, failed
-from raystream.operators.pyrows import to_columns, to_rows, to_values
+from raystream.operators.pyrows import to_rows, to_values
+from raystream.operators.rejecting import columns_of, time_of, without
 
 Keys: TypeAlias = Sequence[Hashable]
 Result = TypeVar("Result")
@@ -59,18 +61,34 @@ def rows_with_keys(batch: Batch, columns: tuple[str, ...]) -> tuple[list[Any], S
     return rows, list(zip(*parts, strict=True)), list(zip(repeat(tuple), *ids, strict=False))
 
 
+def listed_times(batch: Batch) -> Iterable[int | None]:
+    """Give the event time of each row; None where there is none."""
+    times = batch.timestamps
+    if times is None:
+        return repeat(None)
+    listed: list[int | None] = times.tolist()
+    if (times == NO_TIME).any():
+        return [None if time == NO_TIME else time for time in listed]
+    return listed
+
+
 def make_batch(
+    values: list[Any],
+    output: pa.Schema | None,
     rows: list[Any],
     timestamps: Int64s | None,
-    output: pa.Schema | None,
+    rejects: Rejects,
+    *,
     operator: str,
     where: str,
-) -> Batch:
-    """Make a batch of rows: columns where there is a wire schema, else objects."""
+) -> Batch | None:
+    """Make a batch of what was made of rows: columns where there is a wire schema, else objects.
+
+    None where no value fits the schema: their rows are given up.
+    """
     if output is None:
-        return Objects(rows, timestamps)
-    batch: Columns = to_columns(rows, output, timestamps, operator=operator, where=where)
-    return batch
+        return Objects(values, timestamps)
+    return columns_of(values, output, rows, timestamps, rejects, operator=operator, where=where)[0]
 
 
 def row_in_hand(rows: Sequence[Any], left: object) -> Any:
@@ -79,25 +97,112 @@ def row_in_hand(rows: Sequence[Any], left: object) -> Any:
     return rows[place] if place >= 0 else NO_ROW
 
 
-def over_rows(
-    loop: Callable[[], Result],
+def each_row(
+    loop: Callable[[], None],
+    rows: Sequence[Any],
+    left: object,
+    times: Int64s | None,
+    rejects: Rejects,
     *,
     operator: str,
     where: str,
-    rows: Sequence[Any] = (),
-    left: object = (),
-) -> Result:
-    """Run a loop that calls user code: its exception tells the row that was taken last.
+) -> list[int]:
+    """Run a loop over rows that calls user code, on behind each row that fails; give their places.
 
-    ``left`` is the iterator over ``rows`` that the loop takes from.
+    ``left`` is the iterator over ``rows`` that the loop takes from, and goes on with.
+    Shapes: rows [n], times [n].
+    Raises: UserFunctionError, where the job is to fail of it.
     """
+    lost: list[int] = []
+    while isinstance(outcome := attempt(loop), Exception):
+        lost.append(reject_in_hand(outcome, rows, left, times, rejects, operator, where))
+    return lost
+
+
+def some_rows(
+    loop: Callable[[], Result],
+    rows: Sequence[Any],
+    left: object,
+    times: Int64s | None,
+    rejects: Rejects,
+    *,
+    operator: str,
+    where: str,
+) -> Result:
+    """Run a loop as ``each_row`` does, until it stops by itself with a result."""
+    while isinstance(outcome := attempt(loop), Exception):
+        reject_in_hand(outcome, rows, left, times, rejects, operator, where)
+    return outcome
+
+
+def is_users(error: Exception) -> bool:
+    """Tell whether an error is of user code: a broken disk is no property of a row."""
+    return isinstance(error, UserError) or not isinstance(error, RaystreamError)
+
+
+def reject_in_hand(  # noqa: PLR0917  as each_row has them
+    error: Exception,
+    rows: Sequence[Any],
+    left: object,
+    times: Int64s | None,
+    rejects: Rejects,
+    operator: str,
+    where: str,
+) -> int:
+    """Give up the row that was taken last from an iterator over ``rows``; give its place."""
+    place = len(rows) - length_hint(left) - 1
+    if place < 0 or not is_users(error):
+        raise failed(error, operator=operator, where=where) from error
+    rejects.reject(
+        failed(error, operator=operator, where=where, row=rows[place]),
+        rows[place],
+        time_of(times, place),
+    )
+    return place
+
+
+def each_result(
+    make: Callable[[Any], Any],
+    states: Sequence[Any],
+    told: Callable[[Any], tuple[Any, int | None]],
+    rejects: Rejects,
+    *,
+    operator: str,
+    where: str,
+) -> tuple[list[Any], Int64s | None]:
+    """Let user code make a row of each state; where it fails, that result is given up.
+
+    ``told`` says what to give up for a state, and its event time.
+    Shapes: states [n] -> rows [m], indices int64 [m] of their states, None where m = n.
+    Raises: UserFunctionError, where the job is to fail of it.
+    """
+    made: list[Any] = []
+    lost: list[int] = []
+    left = iter(states)
+
+    def loop() -> None:
+        # A loop over states: what they hold is the user's.
+        for state in left:
+            made.append(make(state))  # noqa: PERF401  kept where a later one fails
+
+    while isinstance(outcome := attempt(loop), Exception):
+        place = len(states) - length_hint(left) - 1
+        error = failed(outcome, operator=operator, where=where)
+        if not is_users(outcome):
+            raise error from outcome
+        rejects.reject(error, *told(states[place]))
+        lost.append(place)
+    return made, without(len(states), lost)
+
+
+def over_rows(loop: Callable[[], Result], *, operator: str, where: str) -> Result:
+    """Run a loop that calls user code, of no row in particular."""
     outcome = attempt(loop)
     if not isinstance(outcome, Exception):
         return outcome
     if isinstance(outcome, UserFunctionError) and outcome.operator:
         raise outcome
-    row = row_in_hand(rows, left)
-    raise failed(outcome, operator=operator, where=where, row=row) from outcome
+    raise failed(outcome, operator=operator, where=where) from outcome
 
 
 def own_copy(value: Any) -> Any:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction
+from raystream.contracts.rejects import Rejects
 from raystream.errors import PlanError, UserFunctionError
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, with_times
 from raystream.flow.element import Watermark
@@ -18,6 +19,7 @@ from raystream.flow.normal import normal_array, normal_type
 from raystream.operators import guard
 from raystream.operators.operator import Operator
 from raystream.operators.pyrows import to_columns
+from raystream.operators.rejecting import one_by_one
 from raystream.operators.timestamps import microseconds
 
 _DONE = object()
@@ -86,9 +88,11 @@ class MapBatches(Operator):
         self._spec = spec
         self._opened: OpenFunction | None = None
         self._rows_max = 1
+        self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
         spec = self._spec
+        self._errors = ctx.errors
         self._rows_max = ctx.limits.batch_rows_max
         self._opened = guard.open_function(
             spec.function, ctx, operator=spec.operator, where=spec.where
@@ -98,12 +102,19 @@ class MapBatches(Operator):
         count = batch.num_rows
         size = self._spec.batch_size or max(count, 1)
         for start in range(0, count, size):
-            for result in self._call(batch.slice(start, min(size, count - start))):
+            part = batch.slice(start, min(size, count - start))
+            results = self._whole(part) if self._errors.tolerant else self._call(part)
+            for result in results:
                 # What a function makes of one batch may be far more than came in.
                 step = max(self._rows_max, size)
                 for first in range(0, result.num_rows, step):
                     rows = min(step, result.num_rows - first)
                     yield result if rows == result.num_rows else result.slice(first, rows)
+
+    def _whole(self, batch: Batch) -> Iterator[Batch]:
+        """Give what calls that did not fail have given: one with all rows, or one with each."""
+        for results in one_by_one(batch, lambda part: list(self._call(part)), self._errors):
+            yield from results
 
     def close(self) -> None:
         if self._opened is not None:

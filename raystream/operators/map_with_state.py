@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from operator import length_hint
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
 from raystream.contracts.state import ValueState
 from raystream.errors import UserFunctionError
-from raystream.flow.batch import Batch
+from raystream.flow.batch import Batch, Int64s
 from raystream.keyed.cells import maker
 from raystream.keyed.handles import ValueHandle
 from raystream.keyed.key_form import KeyForm
@@ -22,13 +22,14 @@ from raystream.keyed.store import PREFIX, KeyedStore
 from raystream.operators.guard import close_function, open_function, short
 from raystream.operators.keyed_rows import (
     Keys,
+    each_row,
     make_batch,
-    over_rows,
     own_copy,
     row_in_hand,
     rows_and_keys,
 )
 from raystream.operators.operator import Operator
+from raystream.operators.rejecting import picked_times, readable, without
 
 PLAIN: Final = ValueState("state")
 """State of no type that lives until it is forgotten."""
@@ -81,6 +82,7 @@ class MapWithState(Operator):
     def open(self, ctx: OpenContext) -> None:
         spec = self._spec
         self._ctx = ctx
+        self._errors = ctx.errors
         self._step = ctx.limits.batch_rows_max
         plain = spec.state.type is None and spec.state.ttl is None
         if not plain or ctx.limits.state_backend != "memory":
@@ -120,43 +122,68 @@ class MapWithState(Operator):
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
         spec = self._spec
         for start in range(0, batch.num_rows, self._step):
-            part = batch.slice(start, self._step)
+            part = readable(batch.slice(start, self._step), self._errors)
             times = part.timestamps
             rows, keys = rows_and_keys(part, spec.keys)
-            out, some_none = self._map(rows, keys)
-            if some_none:
-                kept = [index for index, value in enumerate(out) if value is not None]
-                out = [out[index] for index in kept]
-                times = None if times is None else times[np.array(kept, np.int64)]
+            out, kept = self._map(rows, keys, times)
+            if kept is not None:
+                out = [out[index] for index in kept.tolist()]
+                rows = [rows[index] for index in kept.tolist()]
+                times = picked_times(times, kept)
             if out:
-                yield make_batch(out, times, spec.output, spec.operator, spec.where)
+                made = make_batch(
+                    out,
+                    spec.output,
+                    rows,
+                    times,
+                    self._errors,
+                    operator=spec.operator,
+                    where=spec.where,
+                )
+                if made is not None:
+                    yield made
 
     def close(self) -> None:
         close_function(self._function, operator=self._spec.operator, where=self._spec.where)
         if self._store is not None:
             self._store.close()
 
-    def _map(self, rows: list[Any], keys: Keys) -> tuple[list[Any], bool]:
-        """Give what goes out for each row, and whether some of it is None."""
+    def _map(
+        self, rows: list[Any], keys: Keys, times: Int64s | None
+    ) -> tuple[list[Any], Int64s | None]:
+        """Give what goes out for each row, and for which rows something does; None: for all."""
         left = iter(rows)
+        pairs = zip(left, keys, strict=True)
         each = self._each if self._store is None else self._each_stored
-        return over_rows(
-            lambda: each(rows, left, keys),
-            operator=self._spec.operator,
-            where=self._spec.where,
-            rows=rows,
-            left=left,
-        )
-
-    def _each(self, rows: list[Any], left: Iterator[Any], keys: Keys) -> tuple[list[Any], bool]:
-        function, make, states = self._function.call, self._make, self._states
-        get, some_none = states.get, False
         out: list[Any] = []
+        silent: list[int] = []
+
+        def loop() -> None:
+            try:
+                each(rows, left, pairs, out, silent)
+            finally:
+                # A row that has failed has its place all the same.
+                out.extend([None] * (len(rows) - length_hint(left) - len(out)))
+
+        operator, where = self._spec.operator, self._spec.where
+        lost = each_row(loop, rows, left, times, self._errors, operator=operator, where=where)
+        return out, without(len(out), [*silent, *lost])
+
+    def _each(
+        self,
+        rows: list[Any],
+        left: Iterator[Any],
+        pairs: Iterator[tuple[Any, Hashable]],
+        out: list[Any],
+        silent: list[int],
+    ) -> None:
+        function, make, states = self._function.call, self._make, self._states
+        get = states.get
         append = out.append
         pair: Any = (None, None)
         try:
             # A loop over rows: each calls the user's function, and sees what the one before left.
-            for row, key in zip(left, keys, strict=True):
+            for row, key in pairs:
                 state = get(key)
                 pair = function(make() if state is None else state, row)
                 state, value = pair
@@ -165,7 +192,7 @@ class MapWithState(Operator):
                 else:
                     states[key] = state
                 if value is None:
-                    some_none = True
+                    silent.append(len(out))
                 elif value is state:
                     value = own_copy(value)  # the state may change later, what went out may not
                 append(value)
@@ -173,16 +200,19 @@ class MapWithState(Operator):
             if isinstance(pair, tuple) and len(pair) == 2:
                 raise
             raise self._no_pair(pair, row_in_hand(rows, left)) from error
-        return out, some_none
 
     def _each_stored(
-        self, rows: list[Any], left: Iterator[Any], keys: Keys
-    ) -> tuple[list[Any], bool]:
-        store, handle, some_none = self._store, self._handle, False
-        out: list[Any] = []
+        self,
+        rows: list[Any],
+        left: Iterator[Any],
+        pairs: Iterator[tuple[Any, Hashable]],
+        out: list[Any],
+        silent: list[int],
+    ) -> None:
+        store, handle = self._store, self._handle
         assert store is not None, "state of a type or with an end is in a store"
         # A loop over rows: each calls the user's function, and sees what the one before left.
-        for row, key in zip(left, keys, strict=True):
+        for row, key in pairs:
             store.select(key, None)
             state = handle.value()
             pair = self._function.call(self._make() if state is None else state, row)
@@ -192,11 +222,10 @@ class MapWithState(Operator):
                 raise self._no_pair(pair, row_in_hand(rows, left)) from error
             handle.update(state)
             if value is None:
-                some_none = True
+                silent.append(len(out))
             elif value is state:
                 value = own_copy(value)
             out.append(value)
-        return out, some_none
 
     def _no_pair(self, given: Any, row: Any) -> UserFunctionError:
         operator = self._spec.operator

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
+from itertools import count, repeat
 from typing import Any
 
 from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.context import OpenContext
-from raystream.flow.batch import Batch, Objects
+from raystream.flow.batch import Batch, Int64s, Objects
 from raystream.flow.element import MAX_TIME
 from raystream.flow.key import canonical_keys
 from raystream.keyed.key_rows import key_rows, read_key_rows
 from raystream.keyed.object_accumulators import object_accumulator
 from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
-from raystream.operators.keyed_rows import Touched, over_rows
+from raystream.operators.keyed_rows import Touched, each_result, each_row
 from raystream.operators.operator import Operator
+from raystream.operators.rejecting import picked_times, without
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,7 @@ class ObjectAggregate(Operator):
         self._arrived = 0
 
     def open(self, ctx: OpenContext) -> None:
+        self._errors = ctx.errors
         self._step = ctx.limits.batch_rows_max
         self._max_parallelism = ctx.max_parallelism
 
@@ -83,11 +85,13 @@ class ObjectAggregate(Operator):
             part = batch.slice(start, self._step)
             assert part.keys is not None, "a keyed object stream carries its keys"
             keys = canonical_keys(part.keys)
-            out = self._add(part, keys, each=self._spec.emit == "row")
-            if self._spec.emit == "row":
-                yield Objects(out, part.timestamps)
-            else:
-                self._touched.note(keys, part.timestamps)
+            out, kept = self._add(part, keys, each=self._spec.emit == "row")
+            times = picked_times(part.timestamps, kept)
+            if self._spec.emit != "row":
+                added = keys if kept is None else [keys[index] for index in kept.tolist()]
+                self._touched.note(added, times)
+            elif out:
+                yield Objects(out, times)
         if self._spec.emit == "batch":
             yield from self._newest()
 
@@ -113,46 +117,55 @@ class ObjectAggregate(Operator):
         kept = key_rows("states", rows, self._max_parallelism)
         return kept, arrival_section(self._arrived)
 
-    def _add(self, part: Objects, ids: Any, *, each: bool) -> list[Any]:
-        """Take rows in; with ``each``, give the values after each."""
-        left = iter(part.values)
+    def _add(self, part: Objects, ids: Any, *, each: bool) -> tuple[list[Any], Int64s | None]:
+        """Take rows in; with ``each``, give the values after each; and which rows did not fail."""
         operator, where = self._spec.operator, self._spec.where
-        loop = partial(self._add_rows, left, part, ids, each=each)
-        return over_rows(loop, operator=operator, where=where, rows=part.values, left=left)
-
-    def _add_rows(self, left: Iterator[Any], part: Objects, ids: Any, *, each: bool) -> list[Any]:
-        get, adds, make = self._states.get, self._adds, self._row
-        keys, arrival = part.keys or (), self._arrived
+        left = iter(part.values)
+        given = part.timestamps
+        times: Any = repeat(None) if given is None else given.tolist()
+        arrivals = count(self._arrived)
         self._arrived += part.num_rows
-        times: Any = repeat(None) if part.timestamps is None else part.timestamps.tolist()
+        every = zip(left, part.keys or (), ids, times, arrivals)  # noqa: B905  some have no end
         out: list[Any] = []
+        loop = partial(self._add_rows, every, out if each else None)
+        lost = each_row(
+            loop, part.values, left, given, self._errors, operator=operator, where=where
+        )
+        return out, without(part.num_rows, lost)
+
+    def _add_rows(self, every: Iterator[Any], out: list[Any] | None) -> None:
+        get, adds, make = self._states.get, self._adds, self._row
         # A loop over rows: they are Python objects.
-        for row, key, key_id, time_us in zip(left, keys, ids, times):  # noqa: B905  repeat() has no end
+        for row, key, key_id, time_us, arrival in every:
             state = get(key_id)
             if state is None:
                 state = self._states[key_id] = (key, [create() for create in self._creates])
             accs = state[1]
-            for place, add in adds:
-                accs[place] = add(accs[place], row, time_us, arrival)
-            arrival += 1
-            if each:
+            # All or none: a row that fails is in no aggregate that it has not changed in place.
+            accs[:] = [add(accs[place], row, time_us, arrival) for place, add in adds]
+            if out is not None:
                 out.append(make(key, accs))
-        return out
 
     def _row(self, key: Any, accs: list[Any]) -> dict[str, Any]:
-        names = self._spec.key_names
-        row = {names[0]: key} if len(names) == 1 else dict(zip(names, key, strict=True))
+        row = self._named(key)
         for name, result, acc in zip(self._names, self._results, accs, strict=True):
             row[name] = result(acc)
         return row
+
+    def _named(self, key: Any) -> dict[str, Any]:
+        names = self._spec.key_names
+        return {names[0]: key} if len(names) == 1 else dict(zip(names, key, strict=True))
 
     def _newest(self) -> Iterator[Batch]:
         operator, where = self._spec.operator, self._spec.where
         while self._touched:
             ids, times = self._touched.take(self._step)
-            yield Objects(
-                over_rows(partial(self._rows, ids), operator=operator, where=where), times
+            rows, kept = each_result(
+                lambda key_id: self._row(*self._states[key_id]),
+                ids,
+                lambda key_id: (self._named(self._states[key_id][0]), None),
+                self._errors,
+                operator=operator,
+                where=where,
             )
-
-    def _rows(self, ids: list[Hashable]) -> list[Any]:
-        return [self._row(*self._states[key_id]) for key_id in ids]
+            yield Objects(rows, picked_times(times, kept))

@@ -19,7 +19,7 @@ from raystream.flow.key import canonical_keys
 from raystream.keyed.key_rows import key_rows, read_key_rows
 from raystream.keyed.ranking import Ranking, Told, object_sort
 from raystream.keyed.snapshot import Snapshot
-from raystream.operators.keyed_rows import over_rows
+from raystream.operators.keyed_rows import each_row
 from raystream.operators.operator import Operator, Output
 
 
@@ -71,10 +71,24 @@ class ObjectTopK(Operator):
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         assert isinstance(batch, Objects), "the stream is one of objects"
         self._timed = batch.timestamps is not None
+        assert batch.keys is not None, "a keyed object stream carries its keys"
         left = iter(batch.values)
-        loop = partial(self._take, batch, left)
-        operator, where = self._spec.operator, self._spec.where
-        news = over_rows(loop, operator=operator, where=where, rows=batch.values, left=left)
+        times: Any = repeat(None) if batch.timestamps is None else batch.timestamps.tolist()
+        every = zip(left, canonical_keys(batch.keys), times)  # noqa: B905  repeat() has no end
+        changed: dict[Hashable, int | None] = {}
+        news: list[tuple[int | None, Told]] = []
+        each_row(
+            partial(self._take, every, changed, news),
+            batch.values,
+            left,
+            batch.timestamps,
+            self._ctx.errors,
+            operator=self._spec.operator,
+            where=self._spec.where,
+        )
+        if self._spec.emit == "batch":
+            for key, latest_us in changed.items():
+                news += [(latest_us, told) for told in self._whole(key)]
         rows_max = self._ctx.limits.batch_rows_max
         for start in range(0, len(news), rows_max):
             yield self._batch(news[start : start + rows_max])
@@ -115,14 +129,15 @@ class ObjectTopK(Operator):
             self._waiting.append(Told(*told))
             self._timed = told[0][0] is not None
 
-    def _take(self, batch: Objects, left: Iterator[Any]) -> list[tuple[int | None, Told]]:
-        assert batch.keys is not None, "a keyed object stream carries its keys"
-        times: Any = repeat(None) if batch.timestamps is None else batch.timestamps.tolist()
+    def _take(
+        self,
+        every: Iterator[Any],
+        changed: dict[Hashable, int | None],
+        news: list[tuple[int | None, Told]],
+    ) -> None:
         each, ranked = self._spec.emit == "row", self._spec.rank is not None
-        changed: dict[Hashable, int | None] = {}
-        news: list[tuple[int | None, Told]] = []
         # A loop over rows: they are Python objects, and each meets what the one before left.
-        for row, key, time_us in zip(left, canonical_keys(batch.keys), times):  # noqa: B905  repeat() has no end
+        for row, key, time_us in every:
             entry = (self._sort(row), self._arrived, (time_us, row, key))
             self._arrived += 1
             change = self._ranking.offer(key, entry)
@@ -135,10 +150,6 @@ class ObjectTopK(Operator):
                 changed[key] = None
             else:
                 changed[key] = max(time_us, changed.get(key) or time_us)
-        if self._spec.emit == "batch":
-            for key, latest_us in changed.items():
-                news += [(latest_us, told) for told in self._whole(key)]
-        return news
 
     def _sort(self, row: Any) -> tuple[Any, ...]:
         return tuple(object_sort(read(row), descending=down) for read, down in self._reads)

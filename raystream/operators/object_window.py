@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import count as counting
 from itertools import repeat
 from typing import Any, TypeAlias
 
@@ -28,7 +29,7 @@ from raystream.keyed.snapshot import (
     watermark_section,
 )
 from raystream.keyed.window_state import admit
-from raystream.operators.keyed_rows import over_rows
+from raystream.operators.keyed_rows import each_result, each_row
 from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import LATE_ROWS
 from raystream.operators.window_times import event_times
@@ -117,8 +118,9 @@ class ObjectWindow(Operator):
     def on_watermark(self, time_us: int) -> Iterator[Batch]:
         self._watermark_us = max(self._watermark_us, time_us)
         while True:
-            rows, times = self._take(self._grid.due(self._watermark_us))
-            if not rows:
+            due = self._grid.due(self._watermark_us)
+            rows, times = self._take(due)
+            if not rows and not self._firing and not (self._order and self._order[0] <= due):
                 return
             yield Objects(rows, times)
 
@@ -146,52 +148,51 @@ class ObjectWindow(Operator):
         open_from = max(self._grid.due(self._watermark_us) + 1, MIN_TIME)
         first = np.maximum(self._cover.first(panes), open_from)
         last = self._cover.last(panes)
-        left = iter(batch.values)
-        over_rows(
-            partial(self._add_rows, left, batch, first.tolist(), last.tolist()),
-            operator=self._spec.operator,
-            where=self._spec.where,
-            rows=batch.values,
-            left=left,
-        )
-
-    def _add_rows(
-        self, left: Iterator[Any], batch: Objects, first: list[int], last: list[int]
-    ) -> None:
-        assert batch.timestamps is not None, "event times were checked"
         # All rows may be gathered together behind a key, too.
         keyed = batch.keys if self._spec.key_names else None
         keys: Any = repeat(None) if keyed is None else keyed
         ids: Any = repeat(None) if keyed is None else canonical_keys(keyed)
-        times = batch.timestamps.tolist()
-        arrival = self._arrived
+        left = iter(batch.values)
+        arrivals = counting(self._arrived)
         self._arrived += batch.num_rows
-        # A loop over rows: they are Python objects.
-        for row, key, key_id, time_us, begin, end in zip(  # noqa: B905  repeat() has no end
-            left, keys, ids, times, first, last
-        ):
-            for window in range(begin, end + 1):
-                accs = self._accumulators(window, key, key_id)
-                for place, add in self._adds:
-                    accs[place] = add(accs[place], row, time_us, arrival)
-            arrival += 1
+        every = zip(  # noqa: B905  some have no end
+            left, keys, ids, times.tolist(), first.tolist(), last.tolist(), arrivals
+        )
+        each_row(
+            partial(self._add_rows, every),
+            batch.values,
+            left,
+            times,
+            self._ctx.errors,
+            operator=self._spec.operator,
+            where=self._spec.where,
+        )
 
-    def _accumulators(self, window: int, key: Any, key_id: Hashable) -> list[Any]:
+    def _add_rows(self, every: Iterator[Any]) -> None:
+        # A loop over rows: they are Python objects.
+        for row, key, key_id, time_us, begin, end, arrival in every:
+            for window in range(begin, end + 1):
+                held = self._windows.get(window, {}).get(key_id)
+                accs = [create() for create in self._creates] if held is None else held[1]
+                # All or none: a row that fails is in no aggregate that it has not changed in place.
+                accs[:] = [add(accs[place], row, time_us, arrival) for place, add in self._adds]
+                if held is None:  # last: of a row that failed there is no window
+                    self._open(window)[key_id] = (key, accs)
+
+    def _open(self, window: int) -> dict[Hashable, Accumulators]:
         keys = self._windows.get(window)
         if keys is None:
             keys = self._windows[window] = {}
             heapq.heappush(self._order, window)
-        state = keys.get(key_id)
-        if state is None:
-            state = keys[key_id] = (key, [create() for create in self._creates])
-        return state[1]
+        return keys
 
     def _take(self, due: int) -> tuple[list[Any], Int64s]:
         """Take the next rows that are due out of state: one batch of them, of many windows."""
         room = self._ctx.limits.row_batch_rows_max
         rows: list[Any] = []
         windows: list[int] = []
-        while len(rows) < room:
+        letters_max = len(self._ctx.errors.letters) + room
+        while len(rows) < room and len(self._ctx.errors.letters) < letters_max:
             if not self._firing:
                 if not self._order or self._order[0] > due:
                     break
@@ -201,23 +202,34 @@ class ObjectWindow(Operator):
             count = min(room - len(rows), len(self._firing))
             some = self._firing[-count:][::-1]
             del self._firing[-count:]
-            rows += over_rows(
-                partial(self._rows, some, self._firing_window),
-                operator=self._spec.operator,
-                where=self._spec.where,
-            )
-            windows += [self._firing_window] * count
+            made = self._rows(some, self._firing_window)
+            rows += made
+            windows += [self._firing_window] * len(made)
         return rows, self._grid.ends(np.array(windows, np.int64)) - 1
 
     def _rows(self, states: list[Accumulators], window: int) -> list[Any]:
         names, index = self._spec.key_names, np.array([window])
-        start = moment(int(self._grid.starts(index)[0]))
-        end = moment(int(self._grid.ends(index)[0]))
-        rows = []
-        for key, accs in states:
+        start = int(self._grid.starts(index)[0])
+        end = int(self._grid.ends(index)[0])
+
+        def named(key: Any, bounds: tuple[Any, Any]) -> dict[str, Any]:
             row = {names[0]: key} if len(names) == 1 else dict(zip(names, key or (), strict=True))
-            row["window_start"], row["window_end"] = start, end
-            for name, result, acc in zip(self._names, self._results, accs, strict=True):
+            row["window_start"], row["window_end"] = bounds
+            return row
+
+        def make(state: Accumulators) -> dict[str, Any]:
+            row = named(state[0], moments)
+            for name, result, acc in zip(self._names, self._results, state[1], strict=True):
                 row[name] = result(acc)
-            rows.append(row)
+            return row
+
+        moments = (moment(start), moment(end))
+        rows, _ = each_result(
+            make,
+            states,
+            lambda state: (named(state[0], (start, end)), end - 1),
+            self._ctx.errors,
+            operator=self._spec.operator,
+            where=self._spec.where,
+        )
         return rows

@@ -3,6 +3,10 @@
 Calls are made until there are enough rows for a batch; a generator of the user that has more to
 give is held and pulled on when the batch has left. So a firing may stop after any batch, and what
 is held is part of the snapshot as the rows that it gives.
+
+Where the operator goes on without rows that fail, all that a call gives is made at once, because
+what a failing call had given is dropped; what it has written in state and timers stays. A timer's
+call that fails is given up as ``{"timer": time, "key": key}``.
 """
 
 from __future__ import annotations
@@ -14,14 +18,14 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice, repeat
 from types import GeneratorType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import OpenFunction
 from raystream.contracts.process import ProcessContext, ProcessMaker, TimerService
-from raystream.flow.batch import NO_TIME, Batch
+from raystream.flow.batch import Batch
 from raystream.flow.element import MIN_TIME
 from raystream.keyed.key_form import KeyForm
 from raystream.keyed.snapshot import Snapshot, restored_watermark, watermark_section
@@ -34,14 +38,18 @@ from raystream.operators.guard import (
     rows_made,
     short,
 )
-from raystream.operators.keyed_rows import over_rows, rows_with_keys
+from raystream.operators.keyed_rows import (
+    is_users,
+    listed_times,
+    over_rows,
+    reject_in_hand,
+    rows_with_keys,
+)
 from raystream.operators.operator import Operator, Output
 from raystream.operators.process_state import ProcessState, no_key
 from raystream.operators.process_timers import KeyTimers, NoTimers
 from raystream.operators.produced import Produced
-from raystream.operators.row_functions import rows_of
-
-Result = TypeVar("Result")
+from raystream.operators.rejecting import readable, rows_kept
 
 _NO_KEY: Final = NoTimers(
     "the rows have no key", "key_by(…) the stream (both, of two that are connected)"
@@ -102,10 +110,11 @@ class ProcessRows(Operator):
     # The life of the operator ----------------------------------------------------------------
 
     def open(self, ctx: OpenContext) -> None:
-        plan = self._plan
+        plan, self._errors = self._plan, ctx.errors
         self._limit = ctx.limits.row_batch_rows_max
         self._produced = Produced(
             plan.output,
+            self._errors,
             timed=plan.timed,
             limit=self._limit,
             operator=plan.operator,
@@ -198,18 +207,27 @@ class ProcessRows(Operator):
         ids: Iterable[Any] = repeat(None)
         keys: Iterable[Any] = repeat(None)
         if port.keys is None:
-            rows = over_rows(partial(rows_of, batch), operator=plan.operator, where=plan.where)
+            rows, batch = rows_kept(batch, self._errors)
         else:
+            batch = readable(batch, self._errors)
             rows, keys, ids = over_rows(
                 partial(rows_with_keys, batch, port.keys), operator=plan.operator, where=plan.where
             )
         left = iter(rows)
-        calls = zip(left, _times_of(batch), ids, keys, strict=False)
+        calls = zip(left, listed_times(batch), ids, keys, strict=False)
         self._enter(number)
         self._timer = None
-        step = partial(self._row_calls, number, calls)
-        while not over_rows(step, operator=plan.operator, where=plan.where, rows=rows, left=left):
-            yield from self._given()
+        each = self._whole_row_calls if self._errors.tolerant else self._row_calls
+        step = partial(each, number, calls)
+        at = (plan.operator, plan.where)
+        done: bool | Exception = False
+        while done is not True:
+            done = attempt(step)
+            if isinstance(done, Exception):
+                self._produced.undo()
+                reject_in_hand(done, rows, left, batch.timestamps, self._errors, *at)
+            elif not done:
+                yield from self._given()
 
     def _row_calls(self, number: int, calls: Iterator[tuple[Any, ...]]) -> bool:
         """Call with rows until there is a batch (False) or no row is left (True)."""
@@ -242,6 +260,25 @@ class ProcessRows(Operator):
                 return False
         return True
 
+    def _whole_row_calls(self, number: int, calls: Iterator[tuple[Any, ...]]) -> bool:
+        """Call with rows as ``_row_calls``, but for all that each gives, or nothing if it fails."""
+        ctx, produced, limit = self._ctx, self._produced, self._limit
+        call, select = self._calls[number], self._state.select
+        if self._plan.ports[number].keys is None:
+            select = no_key
+        # A loop over rows: each calls the user's function, with the state of its own key.
+        for row, time_us, key_id, key in calls:
+            produced.begin(row, time_us)
+            ctx.key = key
+            ctx.timestamp = time_us
+            select(key_id, key)
+            made = call(row, ctx)
+            if made is not None:
+                produced.add(rows_made(made))
+            if produced.full or len(produced.values) >= limit:
+                return False
+        return True
+
     def _fire(self, domain: Domain, upto_us: int) -> Iterator[Output]:
         """Call ``on_timer`` for what is due, by ascending time."""
         timers = self._timers
@@ -264,6 +301,7 @@ class ProcessRows(Operator):
         if self._held is not None and not self._pull(self._held):
             return False
         timers, produced = self._timers, self._produced
+        tolerant = self._errors.tolerant
         assert timers is not None, "without a key nothing is due"
         for _ in range(self._limit):
             self._timer = timer = timers.pop(domain, upto_us)
@@ -271,9 +309,16 @@ class ProcessRows(Operator):
                 return True
             time_us = timer.time_us if domain == "event" else None
             enter = partial(self._enter, None, timer.key_id, timer.key, time_us, domain)
+            if tolerant:
+                produced.begin(_told(timer), time_us)
             enter()
             made = self._on_timer(timer.time_us, self._ctx)
-            if made is not None:
+            if tolerant:
+                if made is not None:
+                    produced.add(rows_made(made))
+                if produced.full or len(produced.values) >= self._limit:
+                    return False
+            elif made is not None:
                 self._held = held = _Held(rows_made(made), time_us, enter)
                 if not self._pull(held):
                     return False
@@ -313,8 +358,11 @@ class ProcessRows(Operator):
             ctx.timers = _ALL_KEYS if state.writable else _NO_KEY
             state.deselect()
 
-    def _guarded(self, step: Callable[[], Result]) -> Result:
-        """Make calls that are for no row: an error tells the timer that was the reason."""
+    def _guarded(self, step: Callable[[], bool]) -> bool:
+        """Make calls that are for no row: an error tells the timer that was the reason.
+
+        False where the timer is given up.
+        """
         outcome = attempt(step)
         if not isinstance(outcome, Exception):
             return outcome
@@ -322,7 +370,12 @@ class ProcessRows(Operator):
         doing = ""
         if timer is not None:
             doing = f"on_timer({timer.time_us}) of key {short(timer.key)}"
-        raise failed(outcome, operator=plan.operator, where=plan.where, doing=doing) from outcome
+        error = failed(outcome, operator=plan.operator, where=plan.where, doing=doing)
+        if timer is None or not is_users(outcome):
+            raise error from outcome
+        self._produced.undo()
+        self._errors.reject(error, _told(timer), self._ctx.timestamp)
+        return False
 
     # What goes out ---------------------------------------------------------------------------
 
@@ -342,12 +395,6 @@ def no_rows(timestamp: int, ctx: ProcessContext) -> None:
     """Stand for the timers of a function that has none."""
 
 
-def _times_of(batch: Batch) -> Iterable[int | None]:
-    """Give the event time of each row; None where there is none."""
-    times = batch.timestamps
-    if times is None:
-        return repeat(None)
-    listed: list[int | None] = times.tolist()
-    if (times == NO_TIME).any():
-        return [None if time == NO_TIME else time for time in listed]
-    return listed
+def _told(timer: Timer) -> dict[str, Any]:
+    """Say what a call of ``on_timer`` was for, in the place of a row."""
+    return {"timer": timer.time_us, "key": timer.key}

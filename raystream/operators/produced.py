@@ -7,17 +7,20 @@ that made it is gone from state by then.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
+from raystream.contracts.rejects import Rejects
 from raystream.flow.batch import NO_TIME, Batch, Int64s, Objects
 from raystream.flow.element import Side
 from raystream.keyed.key_form import pickled
 from raystream.keyed.snapshot import Section, Share, Snapshot, section
 from raystream.operators.keyed_rows import make_batch
 from raystream.operators.operator import Output
+from raystream.operators.rejecting import columns_of
 
 _SECTION: Final = "produced"
 _SCHEMA: Final = pa.schema([("tag", pa.string()), ("time", pa.int64()), ("row", pa.large_binary())])
@@ -29,11 +32,21 @@ class Produced:
     ``values`` are the rows and ``stamps`` their event times, None for none. ``full`` is true while
     side rows ask to leave. ``output`` is the wire schema, None for objects; rows have an event time
     where ``timed``.
+
+    Where calls may fail each is begun, its rows are added together, and undone where it fails.
     """
 
     def __init__(
-        self, output: pa.Schema | None, *, timed: bool, limit: int, operator: str, where: str
+        self,
+        output: pa.Schema | None,
+        rejects: Rejects,
+        *,
+        timed: bool,
+        limit: int,
+        operator: str,
+        where: str,
     ) -> None:
+        self._rejects = rejects
         self.values: list[Any] = []
         self.stamps: list[int | None] = []
         self.full: list[bool] = []
@@ -45,6 +58,9 @@ class Produced:
         self._sides: dict[str, list[tuple[int | None, Any]]] = {}
         self._side_rows = 0
         self._kept: list[tuple[str | None, int | None, Any]] = []
+        self._calls: list[tuple[Any, int | None]] = []
+        self._origins: list[int] = []
+        self._begun: tuple[int, dict[str, int]] = (0, {})
         self.nothing: Batch = self._batch([], [])
 
     def __bool__(self) -> bool:
@@ -57,9 +73,43 @@ class Produced:
         if self._side_rows >= self._limit and not self.full:
             self.full.append(True)
 
+    def begin(self, row: Any, time_us: int | None) -> None:
+        """Note where a call begins that may fail; ``row`` is what the call is for."""
+        if not self.values:
+            self._calls.clear()
+            self._origins.clear()
+        self._begun = (len(self.values), {tag: len(some) for tag, some in self._sides.items()})
+        self._calls.append((row, time_us))
+
+    def add(self, rows: Iterator[Any]) -> None:
+        """Take all rows of the call that was begun last, with its event time."""
+        before, time_us = len(self.values), self._calls[-1][1]
+        self.values.extend(rows)
+        count = len(self.values) - before
+        self.stamps.extend([time_us] * count)
+        self._origins.extend([len(self._calls) - 1] * count)
+
+    def undo(self) -> None:
+        """Drop what the call has given that was begun last, and failed."""
+        before, sides = self._begun
+        for made in (self.values, self.stamps, self._origins):
+            del made[before:]
+        for tag, some in list(self._sides.items()):
+            del some[sides.get(tag, 0) :]
+            if not some:
+                del self._sides[tag]
+        self._side_rows = sum(map(len, self._sides.values()))
+        if self._side_rows < self._limit:
+            self.full.clear()
+
     def take(self) -> Output | None:
         """Give the next batch, and forget its rows; None where no row waits."""
         if self._kept:
+            return self._take_kept()
+        if self._calls:
+            self._leave_misfits()
+        if len(self.values) > self._limit:
+            self.set_aside()
             return self._take_kept()
         if self.values:
             values, stamps = self.values[:], self.stamps[:]
@@ -80,6 +130,8 @@ class Produced:
 
     def set_aside(self) -> None:
         """Let rows wait that cannot leave now; there may be more of them than a batch holds."""
+        if self._calls:
+            self._leave_misfits()
         rows: list[tuple[str | None, int | None, Any]] = [
             (None, *pair) for pair in zip(self.stamps, self.values, strict=True)
         ]
@@ -90,6 +142,27 @@ class Produced:
             filled.clear()
         self._sides.clear()
         self._side_rows = 0
+
+    def _leave_misfits(self) -> None:
+        """Give up the calls of which a row does not fit its column."""
+        calls, origins = self._calls, np.array(self._origins, np.int64)
+        self._calls, self._origins = [], []
+        if self._output is None or not self.values:
+            return
+        rows, times = zip(*calls, strict=True)
+        _, kept = columns_of(
+            self.values,
+            self._output,
+            list(rows),
+            _array(list(times)) if self._timed else None,
+            self._rejects,
+            operator=self._operator,
+            where=self._where,
+            origins=origins,
+        )
+        if kept is not None:
+            for made in (self.values, self.stamps):
+                made[:] = [made[place] for place in kept.tolist()]
 
     def _take_kept(self) -> Output:
         kept, tag, count = self._kept, self._kept[-1][0], 1
@@ -108,9 +181,17 @@ class Produced:
     def _batch(self, values: list[Any], times: Any) -> Batch:
         if self._timed:
             times = np.asarray(times, np.int64)
-        return make_batch(
-            values, times if self._timed else None, self._output, self._operator, self._where
+        made = make_batch(
+            values,
+            self._output,
+            values,
+            times if self._timed else None,
+            Rejects(),
+            operator=self._operator,
+            where=self._where,
         )
+        assert made is not None, "nothing is given up"
+        return made
 
     # What is kept ----------------------------------------------------------------------------
 

@@ -19,12 +19,13 @@ from raystream.operators.guard import close_function, open_function
 from raystream.operators.keyed_rows import (
     Keys,
     Touched,
+    each_row,
     make_batch,
-    over_rows,
     own_copy,
     rows_and_keys,
 )
 from raystream.operators.operator import Operator
+from raystream.operators.rejecting import picked_times, readable, without
 
 _NONE_YET: Any = object()
 
@@ -69,6 +70,7 @@ class Reduce(Operator):
 
     def open(self, ctx: OpenContext) -> None:
         spec = self._spec
+        self._errors = ctx.errors
         self._max_parallelism = ctx.max_parallelism
         self._step = ctx.limits.batch_rows_max
         self._function = open_function(spec.function, ctx, operator=spec.operator, where=spec.where)
@@ -86,13 +88,15 @@ class Reduce(Operator):
         if self._form is None and isinstance(batch, Columns):
             self._form = KeyForm.columns([batch.record.field(key) for key in self._spec.keys or ()])
         for start in range(0, batch.num_rows, self._step):
-            part = batch.slice(start, self._step)
+            part = readable(batch.slice(start, self._step), self._errors)
             rows, keys = rows_and_keys(part, self._spec.keys)
             if self._spec.emit == "row":
-                yield self._batch(self._after_each(rows, keys), part.timestamps)
+                yield from self._after_each(rows, keys, part.timestamps)
             else:
-                self._fold(rows, keys)
-                self._touched.note(keys, part.timestamps)
+                kept = self._fold(rows, keys, part.timestamps)
+                if kept is not None:
+                    keys = [keys[index] for index in kept.tolist()]
+                self._touched.note(keys, picked_times(part.timestamps, kept))
         if self._spec.emit == "batch":
             yield from self._newest()
 
@@ -119,47 +123,61 @@ class Reduce(Operator):
     def close(self) -> None:
         close_function(self._function, operator=self._spec.operator, where=self._spec.where)
 
-    def _after_each(self, rows: list[Any], keys: Keys) -> list[Any]:
+    def _after_each(self, rows: list[Any], keys: Keys, times: Int64s | None) -> Iterator[Batch]:
         function, states = self._function.call, self._states
         get = states.get
         out: list[Any] = []
         append = out.append
         left = iter(rows)
+        pairs = zip(left, keys, strict=True)
 
         def loop() -> None:
             # A loop over rows: each calls the user's function with what the one before made.
-            for row, key in zip(left, keys, strict=True):
+            for row, key in pairs:
                 before = get(key, _NONE_YET)
                 after = row if before is _NONE_YET else function(before, row)
                 states[key] = after
                 # The function may change what it is given next time: that must not have gone out.
                 append(after.copy() if type(after) is dict else own_copy(after))
 
-        self._run(loop, rows, left)
-        return out
+        kept = self._run(loop, rows, left, times)
+        if kept is not None:
+            rows = [rows[index] for index in kept.tolist()]
+        if out:
+            yield from self._batch(out, rows, picked_times(times, kept))
 
-    def _fold(self, rows: list[Any], keys: Keys) -> None:
+    def _fold(self, rows: list[Any], keys: Keys, times: Int64s | None) -> Int64s | None:
         function, states = self._function.call, self._states
         get = states.get
         left = iter(rows)
+        pairs = zip(left, keys, strict=True)
 
         def loop() -> None:
             # A loop over rows: each calls the user's function with what the one before made.
-            for row, key in zip(left, keys, strict=True):
+            for row, key in pairs:
                 before = get(key, _NONE_YET)
                 states[key] = row if before is _NONE_YET else function(before, row)
 
-        self._run(loop, rows, left)
+        return self._run(loop, rows, left, times)
 
-    def _run(self, loop: Callable[[], None], rows: list[Any], left: Iterator[Any]) -> None:
+    def _run(
+        self, loop: Callable[[], None], rows: list[Any], left: object, times: Int64s | None
+    ) -> Int64s | None:
+        """Run a loop over rows; give those that did not fail, None: all."""
         operator, where = self._spec.operator, self._spec.where
-        over_rows(loop, operator=operator, where=where, rows=rows, left=left)
+        lost = each_row(loop, rows, left, times, self._errors, operator=operator, where=where)
+        return without(len(rows), lost)
 
     def _newest(self) -> Iterator[Batch]:
         while self._touched:
             keys, times = self._touched.take(self._step)
-            yield self._batch([own_copy(self._states[key]) for key in keys], times)
+            values = [own_copy(self._states[key]) for key in keys]
+            yield from self._batch(values, values, times)
 
-    def _batch(self, rows: list[Any], timestamps: Int64s | None) -> Batch:
-        spec = self._spec
-        return make_batch(rows, timestamps, spec.output, spec.operator, spec.where)
+    def _batch(self, values: list[Any], rows: list[Any], times: Int64s | None) -> Iterator[Batch]:
+        spec, errors = self._spec, self._errors
+        made = make_batch(
+            values, spec.output, rows, times, errors, operator=spec.operator, where=spec.where
+        )
+        if made is not None:
+            yield made

@@ -12,11 +12,13 @@ import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction
-from raystream.flow.batch import Batch, Columns, Int64s, Objects
+from raystream.contracts.rejects import Rejects
+from raystream.flow.batch import Batch, Int64s, Objects
 from raystream.flow.element import Watermark
 from raystream.operators import guard
 from raystream.operators.operator import Operator
-from raystream.operators.pyrows import to_columns, to_rows
+from raystream.operators.pyrows import to_columns
+from raystream.operators.rejecting import call_rows, columns_of, expand_rows, picked, rows_kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,11 +80,6 @@ class FilterFunctionSpec:
         return FilterFunction(self)
 
 
-def rows_of(batch: Batch) -> list[Any]:
-    """Give a batch's rows as row functions see them: dicts on a columnar stream."""
-    return to_rows(batch.record) if isinstance(batch, Columns) else batch.values
-
-
 class _RowFunction(Operator):
     """Holds the opened function of a subtask."""
 
@@ -92,8 +89,10 @@ class _RowFunction(Operator):
         self._where = spec.where
         self._opened: OpenFunction | None = None
         self._call: Any = None
+        self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
+        self._errors = ctx.errors
         self._opened = guard.open_function(
             self._function, ctx, operator=self._operator, where=self._where
         )
@@ -104,10 +103,10 @@ class _RowFunction(Operator):
             guard.close_function(self._opened, operator=self._operator, where=self._where)
             self._opened = None
 
-    def _each(self, batch: Batch) -> list[Any]:
-        return guard.call_each(
-            self._call, rows_of(batch), operator=self._operator, where=self._where
-        )
+    def _each(self, rows: list[Any], times: Int64s | None) -> tuple[list[Any], Int64s | None]:
+        """Call the function with each row; rows that fail are given up."""
+        operator, where = self._operator, self._where
+        return call_rows(self._call, rows, times, self._errors, operator=operator, where=where)
 
 
 class Map(_RowFunction):
@@ -118,16 +117,22 @@ class Map(_RowFunction):
         self._output = spec.output
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
-        values = self._each(batch)
-        times = batch.timestamps
+        rows, batch = rows_kept(batch, self._errors)
+        values, kept = self._each(rows, batch.timestamps)
         if not values:
             return
+        if kept is not None:
+            rows, batch = [rows[place] for place in kept.tolist()], batch.take(kept)
+        times = batch.timestamps
         if self._output is None:
             yield Objects(values, times)
-        else:
-            yield to_columns(
-                values, self._output, times, operator=self._operator, where=self._where
-            )
+            return
+        operator, where = self._operator, self._where
+        made, _ = columns_of(
+            values, self._output, rows, times, self._errors, operator=operator, where=where
+        )
+        if made is not None:
+            yield made
 
 
 class FlatMap(_RowFunction):
@@ -143,15 +148,39 @@ class FlatMap(_RowFunction):
         self._rows_max = ctx.limits.row_batch_rows_max
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
-        times = batch.timestamps
+        rows, batch = rows_kept(batch, self._errors)
+        times, limit = batch.timestamps, self._rows_max
+        operator, where = self._operator, self._where
+        if self._errors.tolerant:
+            for values, origins in expand_rows(
+                self._call, rows, times, limit, self._errors, operator=operator, where=where
+            ):
+                yield from self._kept(values, origins, rows, times)
+            return
         for values, origins in guard.expand(
-            self._call,
-            rows_of(batch),
-            self._rows_max,
-            operator=self._operator,
-            where=self._where,
+            self._call, rows, limit, operator=operator, where=where
         ):
             yield self._batch(values, None if times is None else times[origins])
+
+    def _kept(
+        self, values: list[Any], origins: Int64s, rows: list[Any], times: Int64s | None
+    ) -> Iterator[Batch]:
+        """Give the results of whole calls; of those of which one does not fit its column, none."""
+        made: Batch | None = Objects(values, None if times is None else times[origins])
+        if self._output is not None:
+            made, _ = columns_of(
+                values,
+                self._output,
+                rows,
+                times,
+                self._errors,
+                operator=self._operator,
+                where=self._where,
+                origins=origins,
+            )
+        if made is not None:
+            for start in range(0, made.num_rows, self._rows_max):
+                yield made.slice(start, self._rows_max)
 
     def _batch(self, values: list[Any], times: Int64s | None) -> Batch:
         if self._output is None:
@@ -163,9 +192,21 @@ class FilterFunction(_RowFunction):
     """Keeps rows by the truth of the function's result."""
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
-        results = self._each(batch)
+        rows, batch = rows_kept(batch, self._errors)
+        results, called = self._each(rows, batch.timestamps)
+        if called is not None:
+            rows, batch = [rows[place] for place in called.tolist()], batch.take(called)
         # The truth of a value is user code too: an array of several has none.
-        kept = guard.call_each(truth, results, operator=self._operator, where=self._where)
+        kept, judged = call_rows(
+            truth,
+            results,
+            batch.timestamps,
+            self._errors,
+            operator=self._operator,
+            where=self._where,
+            of=rows,
+        )
+        batch = picked(batch, judged)
         if all(kept):
             if kept:
                 yield batch

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from raystream.contracts.context import OpenContext
+from raystream.contracts.rejects import DEAD_LETTERS, Rejects
 from raystream.flow.batch import Batch, Columns, Objects
 from raystream.operators.operator import Operator, Output
-from raystream.operators.pyrows import to_columns
+from raystream.operators.rejecting import columns_of
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,10 @@ class SideOutputSpec:
 
     @property
     def verb(self) -> str:
-        return "side_output"
+        return "dead_letters" if self.tag == DEAD_LETTERS else "side_output"
 
     def describe(self) -> str:
-        return self.tag
+        return "" if self.tag == DEAD_LETTERS else self.tag
 
     def build(self) -> SideOutput:
         return SideOutput(self)
@@ -40,12 +42,21 @@ class SideOutput(Operator):
 
     def __init__(self, spec: SideOutputSpec) -> None:
         self._spec = spec
+        self._errors = Rejects()
+
+    def open(self, ctx: OpenContext) -> None:
+        self._errors = ctx.errors
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         spec = self._spec
         if isinstance(batch, Objects) and spec.output is not None:
             operator, where, times = spec.operator, spec.where, batch.timestamps
-            yield to_columns(batch.values, spec.output, times, operator=operator, where=where)
+            rows, errors = batch.values, self._errors
+            made, _ = columns_of(
+                rows, spec.output, rows, times, errors, operator=operator, where=where
+            )
+            if made is not None:
+                yield made
         elif isinstance(batch, Columns) and spec.output is None:
             yield Objects(batch.visible.to_pylist(), batch.timestamps)
         else:

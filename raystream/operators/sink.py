@@ -8,12 +8,14 @@ from typing import Any
 
 from raystream.contracts.batch import Batch as Rows
 from raystream.contracts.context import OpenContext
+from raystream.contracts.rejects import Rejects
 from raystream.contracts.sink import Sink, Writer, commits
 from raystream.errors import RaystreamError, SinkError
 from raystream.flow.batch import Batch, Columns
 from raystream.flow.changes import op_names
 from raystream.flow.element import Watermark
 from raystream.operators.operator import Operator
+from raystream.operators.rejecting import one_by_one
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,24 @@ class SinkOperator(Operator):
     def __init__(self, spec: SinkSpec) -> None:
         self._spec = spec
         self._writer: Writer | None = None
+        self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
+        self._errors = ctx.errors
         with _translated(self._spec):
             self._writer = self._spec.sink.open(ctx)
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
+        one_by_one(batch, self._write, self._errors)
+        return iter(())
+
+    def _write(self, batch: Batch) -> None:
         assert self._writer is not None, "a sink is opened before it is written"
         rows = batch.visible if isinstance(batch, Columns) else batch.values
         codes = batch.ops if isinstance(batch, Columns) else None
         ops = None if codes is None else op_names(codes)
         with _translated(self._spec):
             self._writer.write(Rows(rows, batch.timestamps, ops))
-        return iter(())
 
     def output_watermark(self, time_us: int) -> int | None:
         return None

@@ -11,14 +11,16 @@ import pyarrow as pa
 
 from raystream.contracts.batch import Batch as Rows
 from raystream.contracts.context import OpenContext
+from raystream.contracts.rejects import Rejects
 from raystream.contracts.source import Source, Split
 from raystream.contracts.watermark import Alignment, Strategy
 from raystream.errors import SourceError, UserFunctionError
-from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, with_times
+from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, concat, with_times
 from raystream.flow.element import MIN_TIME, Watermark
 from raystream.flow.normal import normal_record
 from raystream.operators.operator import Operator
 from raystream.operators.pyrows import to_columns
+from raystream.operators.rejecting import by_halves, row_of, time_of, without
 from raystream.operators.timestamps import TimestampReader, lower_bound
 from raystream.operators.watermarks import cut, watermarks_of
 
@@ -60,9 +62,11 @@ class SourceOperator(Operator):
         if schema is not None and spec.timed:
             schema = schema.remove(schema.get_field_index(EVENT_TIME))
         self._visible = schema
+        self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
         """Open the functions that read time; readers are opened by the shell."""
+        self._errors = ctx.errors
         if self._times is not None and self._watermarks is not None:
             self._times.open(ctx)
             self._watermarks.open(ctx)
@@ -110,9 +114,11 @@ class SourceOperator(Operator):
         rows: Any = polled
         if isinstance(polled, Rows):
             rows, given = polled.rows, polled.timestamps
-        batch = self._batch(rows)
+            for raw, error in polled.unreadable:
+                self._errors.reject(error, raw)
+        batch, given = self._fitting(rows, given)
         if self._times is not None and batch.num_rows:
-            given = self._times.read(batch)
+            batch, given = self._times.read(batch, self._errors)
         if not self._spec.timed:
             if given is not None:
                 raise self._refused(
@@ -120,15 +126,15 @@ class SourceOperator(Operator):
                     hint=f"set timed = True on {type(self._spec.source).__name__}",
                 )
             return iter([(batch, None)])
-        times = self._checked(given, batch.num_rows)
+        times, marks = self._checked(given, batch.num_rows), None
+        if self._watermarks is not None:
+            batch, times, marks = self._watermarks.marks(batch, times, after_us, self._errors)
         timed: Batch = (
             with_times(batch.record, times)
             if isinstance(batch, Columns)
             else Objects(batch.values, times)
         )
-        if self._watermarks is None:
-            return iter([(timed, None)])
-        return cut(timed, self._watermarks.marks(batch, times, after_us))
+        return iter([(timed, None)]) if marks is None else cut(timed, marks)
 
     def _checked(self, given: Int64s | None, count: int) -> Int64s:
         if given is None:
@@ -146,7 +152,8 @@ class SourceOperator(Operator):
             )
         return given
 
-    def _batch(self, rows: Any) -> Batch:
+    def _fitting(self, rows: Any, given: Int64s | None) -> tuple[Batch, Int64s | None]:
+        """Make a batch of rows; those that do not fit the schema are given up."""
         if isinstance(rows, pa.Table):
             rows = _one_record(rows)
         if not isinstance(rows, (list, pa.RecordBatch)):
@@ -154,6 +161,30 @@ class SourceOperator(Operator):
                 f"gave {rows!r:.80}, a {type(rows).__name__}, where rows are expected",
                 hint="poll() gives a list of rows, a pa.RecordBatch, a rs.Batch, None or rs.END",
             )
+        errors = self._errors
+        if not errors.tolerant or not len(rows) or self._lacks(rows):
+            return self._batch(rows), given
+        parts, failures = by_halves(
+            len(rows), lambda start, count: self._batch(_slice(rows, start, count))
+        )
+        lost = [place for place, _ in failures]
+        for place, error in failures:
+            raw = rows[place] if isinstance(rows, list) else row_of(Columns(rows.slice(place, 1)))
+            # Other than one a row, as it may be: then it is refused further down.
+            timed = given is not None and len(given) == len(rows)
+            errors.reject(error, raw, time_of(given, place) if timed else None)
+        kept = without(len(rows), lost)
+        if given is not None and kept is not None and len(given) == len(rows):
+            given = given[kept]
+        return concat(parts) if parts else self._batch(_slice(rows, 0, 0)), given
+
+    def _lacks(self, rows: list[Any] | pa.RecordBatch) -> bool:
+        """Tell whether columns are missing, which is no fault of a row."""
+        if self._visible is None or isinstance(rows, list):
+            return False
+        return not set(self._visible.names) <= set(rows.schema.names)
+
+    def _batch(self, rows: list[Any] | pa.RecordBatch) -> Batch:
         if self._visible is None:
             return Objects(rows if isinstance(rows, list) else rows.to_pylist())
         if isinstance(rows, list):
@@ -188,6 +219,10 @@ class SourceOperator(Operator):
                 f"they have {', '.join(record.schema.names)}"
             )
         return normal_record(record.select(schema.names), schema)
+
+
+def _slice(rows: Any, start: int, count: int) -> Any:
+    return rows[start : start + count] if isinstance(rows, list) else rows.slice(start, count)
 
 
 def _one_record(table: pa.Table) -> pa.RecordBatch:

@@ -14,13 +14,22 @@ import pyarrow.compute as pc
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction
+from raystream.contracts.rejects import Rejects
 from raystream.contracts.watermark import UNITS_PER_US, Strategy
 from raystream.errors import ConfigError, RaystreamError, SourceError
 from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME
 from raystream.flow.time import micros
 from raystream.operators import guard
-from raystream.operators.pyrows import to_rows
+from raystream.operators.guard import attempt
+from raystream.operators.rejecting import (
+    by_halves,
+    call_rows,
+    picked,
+    reject_row,
+    rows_kept,
+    without,
+)
 
 
 def microseconds(array: pa.Array, unit: str) -> pa.Array:
@@ -76,6 +85,10 @@ def is_time_type(kind: pa.DataType) -> bool:
     return bool(types.is_timestamp(kind) or types.is_date(kind) or types.is_integer(kind))
 
 
+class _NotOneEachError(SourceError):
+    """An expression that gives one value for many rows, which is no fault of a row."""
+
+
 class TimestampReader:
     """Reads the event times of batches as a strategy says."""
 
@@ -99,23 +112,44 @@ class TimestampReader:
             function, self._function = self._function, None
             guard.close_function(function, operator=self._operator, where=self._where)
 
-    def read(self, batch: Batch) -> Int64s:
-        """Give one event time a row.
+    def read(self, batch: Batch, rejects: Rejects) -> tuple[Batch, Int64s]:
+        """Give one event time a row; rows without one are given up.
 
-        Shapes: batch [n] -> int64 [n].
-        Raises: SourceError where a row has none; UserFunctionError where a function gives none.
+        Shapes: batch [n] -> batch [m], int64 [m].
+        Raises: SourceError where a row has none, UserFunctionError where a function gives none, if
+        the job is to fail of it.
         """
+        columnar = isinstance(batch, Columns) and isinstance(
+            self._strategy.timestamp, str | nw.Expr
+        )
+        rows: list[Any] = []
+        values: list[Any] = []
+        if not columnar:
+            batch, rows, values = self._by_function(batch, rejects)
+
+        def times_of(start: int, count: int) -> Int64s:
+            if columnar:
+                return self._of_columns(batch.slice(start, count))
+            stop = start + count
+            return self._of_values(values[start:stop], rows[start:stop])
+
+        whole = attempt(lambda: times_of(0, batch.num_rows))
+        if not isinstance(whole, Exception):
+            return batch, whole
+        if not rejects.tolerant or isinstance(whole, _NotOneEachError):
+            raise whole
+        parts, failures = by_halves(batch.num_rows, times_of)
+        for place, error in failures:
+            reject_row(rejects, error, batch, place)
+        kept = without(batch.num_rows, [place for place, _ in failures])
+        return picked(batch, kept), np.concatenate([np.empty(0, np.int64), *parts])
+
+    def _of_columns(self, batch: Batch) -> Int64s:
+        assert isinstance(batch, Columns), "an expression reads columns, not objects"
         timestamp = self._strategy.timestamp
-        if isinstance(timestamp, str):
-            if isinstance(batch, Columns):
-                return self._whole(batch.record.column(timestamp))
-            return self._each(itemgetter(timestamp), batch.values)
         if isinstance(timestamp, nw.Expr):
-            assert isinstance(batch, Columns), "an expression reads columns, not objects"
             return self._computed(timestamp, batch)
-        assert self._function is not None, "an operator is opened before its rows come"
-        rows = to_rows(batch.visible) if isinstance(batch, Columns) else batch.values
-        return self._each(self._function.call, rows)
+        return self._whole(batch.record.column(timestamp))
 
     def _computed(self, expression: nw.Expr, batch: Columns) -> Int64s:
         frame = nw.from_native(pa.Table.from_batches([batch.record]))
@@ -125,7 +159,9 @@ class TimestampReader:
             raise self._refused(f"cannot be computed: {error}") from error
         if len(times) != batch.num_rows:
             # A literal and an aggregate give one value however many rows there are.
-            raise self._refused(f"has {len(times)} values for {batch.num_rows} rows")
+            raise self._refused(
+                f"has {len(times)} values for {batch.num_rows} rows", _NotOneEachError
+            )
         return self._whole(times)
 
     def _whole(self, array: pa.Array) -> Int64s:
@@ -140,9 +176,24 @@ class TimestampReader:
             raise self._refused("is the least integer, which stands for no time at all")
         return result
 
-    def _each(self, read: Callable[[Any], Any], rows: list[Any]) -> Int64s:
+    def _by_function(self, batch: Batch, rejects: Rejects) -> tuple[Batch, list[Any], list[Any]]:
+        """Give what the function said of each row, and the rows that it said something of."""
+        timestamp = self._strategy.timestamp
+        if isinstance(timestamp, str):
+            read: Callable[[Any], Any] = itemgetter(timestamp)
+        else:
+            assert self._function is not None, "an operator is opened before its rows come"
+            read = self._function.call
+        rows, batch = rows_kept(batch, rejects)
         # A row's time comes from the user's function: there is no column to compute it from.
-        values = guard.call_each(read, rows, operator=self._operator, where=self._where)
+        values, kept = call_rows(
+            read, rows, batch.timestamps, rejects, operator=self._operator, where=self._where
+        )
+        if kept is not None:
+            rows = [rows[place] for place in kept.tolist()]
+        return picked(batch, kept), rows, values
+
+    def _of_values(self, values: list[Any], rows: list[Any]) -> Int64s:
         times = np.empty(len(values), dtype=np.int64)
         for number, value in enumerate(values):
             if value is None:
@@ -164,10 +215,10 @@ class TimestampReader:
             hint="filter such rows out and use assign_timestamps() behind the filter",
         )
 
-    def _refused(self, problem: str) -> SourceError:
+    def _refused(self, problem: str, kind: type[SourceError] = SourceError) -> SourceError:
         timestamp = self._strategy.timestamp
         named = f'column "{timestamp}"' if isinstance(timestamp, str) else "its expression"
-        return SourceError(
+        return kind(
             f'the event time of "{self._operator}", {named}, {problem}',
             where=self._where,
             hint=f"integers are read in {self._strategy.unit}: see unit= of the strategy",

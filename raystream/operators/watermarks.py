@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from typing_extensions import assert_never
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction
+from raystream.contracts.rejects import Rejects
 from raystream.contracts.watermark import Punctuated, Strategy, WatermarkStrategy
-from raystream.errors import ConfigError
-from raystream.flow.batch import Batch, Columns, Int64s
+from raystream.flow.batch import Batch, Columns, Int64s, Objects, with_times
 from raystream.flow.element import MAX_TIME
 from raystream.operators import guard
-from raystream.operators.pyrows import to_rows
+from raystream.operators.rejecting import call_rows, picked, rows_kept
 from raystream.operators.timestamps import instant
 
-Mark = tuple[int, int]
+Mark: TypeAlias = tuple[int, int]
 """A watermark in microseconds behind the first so many rows of a batch."""
+
+Marked: TypeAlias = tuple[Batch, Int64s, list[Mark]]
+"""A batch, its event times, and the watermarks in it."""
 
 
 class Watermarks(Protocol):
@@ -28,8 +31,12 @@ class Watermarks(Protocol):
     def open(self, ctx: OpenContext) -> None:
         """Get ready."""
 
-    def marks(self, batch: Batch, times: Int64s, after_us: int) -> list[Mark]:
-        """Give the watermarks that rise above ``after_us``, in order, each above the one before."""
+    def marks(self, batch: Batch, times: Int64s, after_us: int, rejects: Rejects) -> Marked:
+        """Give the watermarks that rise above ``after_us``, in order, each above the one before.
+
+        They stand in the batch of the rows that have not failed, which comes with its times.
+        Shapes: batch and times [n] -> batch and times [m], marks [k].
+        """
         ...
 
     def close(self) -> None:
@@ -48,12 +55,16 @@ def watermarks_of(strategy: Strategy, operator: str, where: str) -> Watermarks:
 
 
 def cut(batch: Batch, marks: list[Mark]) -> Iterator[tuple[Batch, int | None]]:
-    """Cut a batch behind the rows that watermarks stand behind; the rest comes without one."""
+    """Cut a batch behind the rows that watermarks stand behind; the rest comes without one.
+
+    A batch without rows comes as it is: its rows may all have failed, and whoever takes it looks
+    for their letters.
+    """
     start = 0
     for stop, watermark_us in marks:
         yield _part(batch, start, stop), watermark_us
         start = stop
-    if start < batch.num_rows:
+    if start < batch.num_rows or not batch.num_rows:
         yield _part(batch, start, batch.num_rows), None
 
 
@@ -71,9 +82,9 @@ class _Trailing:
     def open(self, ctx: OpenContext) -> None:
         """Nothing to get ready."""
 
-    def marks(self, batch: Batch, times: Int64s, after_us: int) -> list[Mark]:
+    def marks(self, batch: Batch, times: Int64s, after_us: int, rejects: Rejects) -> Marked:
         allowed_us = int(times.max()) - self._delay_us - 1 if len(times) else after_us
-        return [(len(times), allowed_us)] if allowed_us > after_us else []
+        return batch, times, [(len(times), allowed_us)] if allowed_us > after_us else []
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -94,36 +105,45 @@ class _Marked:
             function, ctx, operator=self._operator, where=self._where
         )
 
-    def marks(self, batch: Batch, times: Int64s, after_us: int) -> list[Mark]:
+    def marks(self, batch: Batch, times: Int64s, after_us: int, rejects: Rejects) -> Marked:
         assert self._function is not None, "an operator is opened before its rows come"
-        rows = to_rows(batch.visible) if isinstance(batch, Columns) else batch.values
+        function = self._function.call
+        rows, batch, times = self._rows(batch, times, rejects)
         # What a row says of time comes from the user's function: there is no column to compute.
-        said = guard.call_each(
-            self._function.call, rows, operator=self._operator, where=self._where
+        said, kept = call_rows(
+            lambda row: self._point(function(row)),
+            rows,
+            times,
+            rejects,
+            operator=self._operator,
+            where=self._where,
         )
         found: list[Mark] = []
-        for index, value in enumerate(said):
-            if value is None:
-                continue
-            time_us = self._point(value, rows[index])
-            if time_us > after_us:
-                found.append((index + 1, time_us))
+        for number, time_us in enumerate(said, 1):
+            if time_us is not None and time_us > after_us:
+                found.append((number, time_us))
                 after_us = time_us
-        return found
+        return picked(batch, kept), times if kept is None else times[kept], found
 
     def close(self) -> None:
         if self._function is not None:
             function, self._function = self._function, None
             guard.close_function(function, operator=self._operator, where=self._where)
 
-    def _point(self, value: object, row: object) -> int:
+    def _rows(
+        self, batch: Batch, times: Int64s, rejects: Rejects
+    ) -> tuple[list[Any], Batch, Int64s]:
+        if isinstance(batch, Objects):
+            return batch.values, batch, times
+        rows, timed = rows_kept(with_times(batch.visible, times), rejects)
+        assert isinstance(timed, Columns)
+        assert timed.timestamps is not None, "made with times"
+        return rows, Columns(timed.visible), timed.timestamps
+
+    def _point(self, value: object) -> int | None:
+        if value is None:
+            return None
         # Rows are read by floor: of a watermark in nanoseconds counts what it says of whole
         # microseconds. MAX is what the end of the input says, and nobody else.
         ahead = 1 if self._strategy.unit == "ns" and not isinstance(value, date) else 0
-        try:
-            time_us = instant(value, self._strategy.unit, plus=ahead) - ahead
-        except ConfigError as error:
-            raise guard.failed(
-                error, operator=self._operator, where=self._where, row=row
-            ) from error
-        return min(time_us, MAX_TIME - 1)
+        return min(instant(value, self._strategy.unit, plus=ahead) - ahead, MAX_TIME - 1)

@@ -71,10 +71,13 @@ class Folded:
             self._store.enter(home)
             if (cell := self._cell.value()) is not None:
                 cells.append(cell)
-                self._cell.clear()
+        # Before anything is cleared: users' functions may fail.
+        acc = reduce(self._rule.merge, [cell[0] for cell in cells]) if cells else None
+        for home in homes:
+            self._store.enter(home)
+            self._cell.clear()
         self._store.enter(into)
         if cells:
-            acc = reduce(self._rule.merge, [cell[0] for cell in cells])
             self._cell.update([acc, _latest([cell[1] for cell in cells])])
 
     def clear(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,8 @@ from raystream.keyed.snapshot import (
 )
 from raystream.keyed.store import KeyedStore
 from raystream.keyed.timers import Domain, Timer, Timers
-from raystream.operators.guard import open_function, short
+from raystream.operators.guard import attempt, failed, open_function, short
+from raystream.operators.keyed_rows import is_users
 from raystream.operators.window_assign import ALL_OF_TIME, Bounds, assigner, bounded
 from raystream.operators.window_contents import contents
 from raystream.operators.window_firing import Firing
@@ -47,10 +49,15 @@ class Gathering:
     """The windows of one subtask: state, timers and trigger. What fires is put into ``firing``.
 
     A window is its bounds; what it holds stands under its home, which differs for sessions alone.
+    What fails for a row is the caller's to give up. A firing that fails is given up here, as a dict
+    of key and bounds: it gives nothing, and its window is purged and forgotten as if it had.
     """
 
     def __init__(self, spec: WindowRowsSpec, ctx: OpenContext, firing: Firing) -> None:
         self._firing, self._clock = firing, ctx.clock
+        self._errors, self._layout = ctx.errors, spec.layout
+        self._letters_max = ctx.limits.row_batch_rows_max
+        self._operator, self._where = spec.operator, spec.where
         self._lateness_us = spec.lateness_us
         self._by_event = needs_event_time(spec.window)
         self._timed = is_timed(spec.window)
@@ -116,24 +123,28 @@ class Gathering:
         if joined.session[1] <= self._gone_to:
             return False
         if not joined.unchanged:
+            # What users wrote may fail: until their rows are merged nothing else is written, and
+            # what is written then has its end.
+            if len(joined.merged) > 1:
+                self._contents.merge([home for _, home in joined.merged], joined.home)
             self._sessions.write(joined)
+            self._forget_later(key_id, key, joined.session)
             if joined.merged:
                 self._merge(key_id, key, joined)
         self._add(key_id, key, held, joined.session, joined.home, new=not joined.unchanged)
         return True
 
     def _merge(self, key_id: Any, key: Any, joined: Joined) -> None:
-        """Move all that belonged to merged sessions to the one that they have become."""
+        """Move timers and the trigger's state to the session that others have become."""
         merged = tuple(bounds for bounds, _ in joined.merged)
+        for bounds in merged:
+            if (timer := self._cleanup(bounds)) is not None:
+                self._timers.delete(*timer, key_id, bounds)
         if not self._plain:
             self._ctx.at(key_id, key, joined.session, merged)
             self._trigger.on_merge(Span(*joined.session), self._ctx)
         for bounds in merged:
             self._clear(key_id, key, bounds)
-            if (timer := self._cleanup(bounds)) is not None:
-                self._timers.delete(*timer, key_id, bounds)
-        if len(merged) > 1:
-            self._contents.merge([home for _, home in joined.merged], joined.home)
 
     def _add(
         self,
@@ -146,21 +157,29 @@ class Gathering:
         new: bool = False,
     ) -> None:
         self._store.enter(home)
-        new |= self._contents.add(held)
+        if self._contents.add(held) or new:
+            new = True
+            # First: what fails further on must not keep a window for ever.
+            self._forget_later(key_id, key, bounds)
         if self._plain:
             if bounds[1] - 1 <= self._ctx.watermark:
-                self._act(TriggerResult.FIRE, key, bounds, home)
+                self._answer(TriggerResult.FIRE, key, bounds, home)
             elif new or self._lateness_us:
                 # A window that fired is to fire again where a restored watermark is behind it.
                 self._timers.register("event", bounds[1] - 1, key_id, key, bounds)
-            else:
-                return  # the window has its timers
-        else:
-            self._ctx.at(key_id, key, bounds)
-            row, time_us, _ = held
-            result = self._trigger.on_row(self._seen(row), time_us, Span(*bounds), self._ctx)
-            self._act(checked(result, self._trigger, "on_row"), key, bounds, home)
-        if new and (timer := self._cleanup(bounds)) is not None:
+            return
+        self._ctx.at(key_id, key, bounds)
+        row, time_us, _ = held
+        result = self._trigger.on_row(self._seen(row), time_us, Span(*bounds), self._ctx)
+        self._answer(checked(result, self._trigger, "on_row"), key, bounds, home)
+
+    def _answer(self, result: TriggerResult, key: Any, bounds: Bounds, home: Bounds) -> None:
+        """Do what the trigger says of a row: what fails then is the window, not the row."""
+        if result is not TriggerResult.CONTINUE:
+            self._guarded(partial(self._act, result, key, bounds, home), key, bounds)
+
+    def _forget_later(self, key_id: Any, key: Any, bounds: Bounds) -> None:
+        if (timer := self._cleanup(bounds)) is not None:
             self._timers.register(*timer, key_id, key, bounds)
 
     # Time
@@ -180,18 +199,25 @@ class Gathering:
         """Tell the next processing time at which something happens."""
         return self._timers.due_us("processing")
 
-    def fire_event_time(self) -> None:
-        """Let event timers fire until a batch is full or no more are due."""
-        self._fire("event", self._ctx.watermark)
+    def fire_event_time(self) -> bool:
+        """Let event timers fire until a batch is full, many have failed, or no more are due.
 
-    def fire_processing_time(self, now_us: int) -> None:
-        """Let processing timers fire until a batch is full or no more are due."""
-        self._fire("processing", now_us)
+        False if there is nothing that whoever runs the operator should take before the next call.
+        """
+        return self._fire("event", self._ctx.watermark)
 
-    def _fire(self, domain: Domain, upto_us: int) -> None:
+    def fire_processing_time(self, now_us: int) -> bool:
+        """Let processing timers fire as ``fire_event_time`` does event timers."""
+        return self._fire("processing", now_us)
+
+    def _fire(self, domain: Domain, upto_us: int) -> bool:
         self._firing.fill()
-        while not self._firing.full and (timer := self._timers.pop(domain, upto_us)) is not None:
+        letters_max = len(self._errors.letters) + self._letters_max
+        while not self._firing.full and len(self._errors.letters) < letters_max:
+            if (timer := self._timers.pop(domain, upto_us)) is None:
+                return bool(self._firing)
             self._on_timer(domain, timer)
+        return True
 
     def _on_timer(self, domain: Domain, timer: Timer) -> None:
         bounds, key_id, key = timer.namespace, timer.key_id, timer.key
@@ -200,22 +226,36 @@ class Gathering:
         home = bounds if self._sessions is None else self._sessions.home(bounds)
         if home is None:  # a timer of the user's trigger, of a session that is part of another
             return
-        span, ctx, trigger = Span(*bounds), self._ctx, self._trigger
-        ctx.at(key_id, key, bounds)
-        if domain == "event":
-            result: Any = trigger.on_event_time(timer.time_us, span, ctx)
-            checked(result, trigger, "on_event_time")
-        else:
-            result = checked(
-                trigger.on_processing_time(timer.time_us, span, ctx), trigger, "on_processing_time"
-            )
-        self._act(result, key, bounds, home, timer.time_us if domain == "event" else None)
+        self._ctx.at(key_id, key, bounds)
+        self._guarded(partial(self._ask, domain, timer, bounds, home), key, bounds)
         if (domain, timer.time_us) == self._cleanup(bounds):
             self._store.enter(home)
             self._contents.clear()
-            self._clear(key_id, key, bounds)
             if self._sessions is not None:
                 self._sessions.drop(bounds)
+            self._guarded(partial(self._clear, key_id, key, bounds), key, bounds)
+
+    def _ask(self, domain: Domain, timer: Timer, bounds: Bounds, home: Bounds) -> None:
+        """Ask the trigger about a timer, and do what it says."""
+        trigger, at_us = self._trigger, timer.time_us
+        if domain == "event":
+            result: Any = trigger.on_event_time(at_us, Span(*bounds), self._ctx)
+            checked(result, trigger, "on_event_time")
+        else:
+            result = trigger.on_processing_time(at_us, Span(*bounds), self._ctx)
+            checked(result, trigger, "on_processing_time")
+        self._act(result, timer.key, bounds, home, at_us if domain == "event" else None)
+
+    def _guarded(self, call: Callable[[], Any], key: Any, bounds: Bounds) -> None:
+        """Let a window do something; give it up where that fails and the job is not to fail."""
+        if not self._errors.tolerant:
+            call()
+        elif isinstance(outcome := attempt(call), Exception):
+            error = failed(outcome, operator=self._operator, where=self._where, doing="a window")
+            if not is_users(outcome):
+                raise error from outcome
+            row = self._layout.named(key, Span(*bounds))
+            self._errors.reject(error, row, bounds[1] - 1 if self._timed else None)
 
     # Windows
 
@@ -247,12 +287,16 @@ class Gathering:
         if result is TriggerResult.CONTINUE:
             return
         self._store.enter(home)
-        if result.fires and (made := self._contents.result(key, Span(*bounds))) is not None:
-            rows, latest_us = made
-            time_us = bounds[1] - 1 if self._timed else _later(latest_us, timer_us)
-            self._firing.put(rows, time_us)
-        if result.purges:
-            self._contents.clear()
+        try:
+            if result.fires and (made := self._contents.result(key, Span(*bounds))) is not None:
+                rows, latest_us = made
+                if self._errors.tolerant and type(rows) is not tuple:
+                    rows = list(rows)  # whole, or not at all
+                time_us = bounds[1] - 1 if self._timed else _later(latest_us, timer_us)
+                self._firing.put(rows, time_us)
+        finally:
+            if result.purges:
+                self._contents.clear()
 
     # Snapshots
 

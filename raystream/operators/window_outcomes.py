@@ -74,6 +74,14 @@ class Layout:
             return row
         return {name: row[name] for name in self.visible}
 
+    def named(self, key: Any, span: Span) -> dict[str, Any]:
+        """Name a key and a window, in microseconds: what a firing that fails is given up as."""
+        names = self.key_names
+        row = {names[0]: key} if len(names) == 1 else dict(zip(names, key or (), strict=True))
+        if self.bounded:
+            row["window_start"], row["window_end"] = span.start, span.end
+        return row
+
 
 # Aggregates --------------------------------------------------------------------------------------
 
@@ -116,21 +124,18 @@ class _Aggregates:
 
     def add(self, acc: Any, held: Held) -> Any:
         row, time_us, arrival = held
-        for place, add in self._adds:
-            acc[place] = add(acc[place], row, time_us, arrival)
-        return acc
+        # All or none: a row that fails is in no aggregate that it has not changed in place.
+        return [add(acc[place], row, time_us, arrival) for place, add in self._adds]
 
     def merge(self, a: Any, b: Any) -> Any:
         return [merge(x, y) for merge, x, y in zip(self._merges, a, b, strict=True)]
 
     def result(self, key: Any, span: Span, acc: Any) -> Iterable[Any]:
-        layout, names = self._layout, self._layout.key_names
-        row = {names[0]: key} if len(names) == 1 else dict(zip(names, key or (), strict=True))
-        if layout.bounded:
+        layout = self._layout
+        row = layout.named(key, span)
+        if layout.bounded and not layout.columnar:
             # Columns hold every microsecond of int64, datetimes the years 1 to 9999.
-            bounds = (span.start, span.end)
-            start, end = bounds if layout.columnar else map(moment, bounds)
-            row["window_start"], row["window_end"] = start, end
+            row["window_start"], row["window_end"] = moment(span.start), moment(span.end)
         for (name, result), one in zip(self._results, acc, strict=True):
             row[name] = result(one)
         return (row,)

@@ -26,14 +26,15 @@ from raystream.flow.batch import Batch, Columns, Objects
 from raystream.flow.element import Side
 from raystream.keyed.key_form import KeyForm
 from raystream.keyed.snapshot import Snapshot
-from raystream.operators.keyed_rows import make_batch, over_rows
+from raystream.operators.keyed_rows import make_batch, over_rows, some_rows
 from raystream.operators.operator import Operator, Output
+from raystream.operators.rejecting import readable
 from raystream.operators.window_aggregate import LATE_ROWS
 from raystream.operators.window_firing import Firing
 from raystream.operators.window_gathering import Gathering
 from raystream.operators.window_outcomes import Layout, Outcome
 from raystream.operators.window_rows_read import read_rows
-from raystream.operators.window_times import event_times
+from raystream.operators.window_times import event_times, with_event_times
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +117,9 @@ class WindowRows(Operator):
         self._firing = Firing(ctx.limits.row_batch_rows_max)
         self._gathering = Gathering(self._spec, ctx, self._firing)
         self._close = self._gathering.close
+        nothing = self._batch([], np.empty(0, np.int64))
+        assert nothing is not None, "no row does not fit"
+        self._nothing = nothing
 
     def restore(self, snapshot: Snapshot) -> None:
         self._firing.restore(snapshot)
@@ -127,21 +131,27 @@ class WindowRows(Operator):
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         yield from self._waiting()
+        batch = self._usable(batch)
         if not batch.num_rows:
             return
         times = event_times(batch, self._ctx) if self._needs_time else batch.timestamps
         incoming = read_rows(batch, self._spec.key_names, times)
+        seen: list[Any] = incoming.rows
+        if self._spec.hidden and self._ctx.errors.tolerant:
+            seen = list(map(self._spec.layout.seen, seen))
         late: list[int] = []
         left = iter(incoming.rows)
         take = partial(self._gathering.take, incoming.walk(left), late)
         more = True
         while more:
-            more = over_rows(
+            more = some_rows(
                 take,
+                seen,
+                left,
+                times,
+                self._ctx.errors,
                 operator=self._spec.operator,
                 where=self._spec.where,
-                rows=incoming.rows,
-                left=left,
             )
             yield from self._waiting()
         if late:
@@ -169,29 +179,40 @@ class WindowRows(Operator):
     def _needs_time(self) -> bool:
         return needs_event_time(self._spec.window)
 
-    def _fired(self, fire: Callable[[], None]) -> Iterator[Batch]:
+    def _fired(self, fire: Callable[[], bool]) -> Iterator[Batch]:
         """Fire what is due, and stop whenever a batch is full; closed, it is called again."""
         yield from self._waiting()
-        while True:
-            self._guarded(fire)
-            if not self._firing:
-                return
-            yield from self._waiting()
+        while self._guarded(fire):
+            if self._firing:
+                yield from self._waiting()
+            else:
+                yield self._nothing  # a place to pause: many windows have failed
 
     def _waiting(self) -> Iterator[Batch]:
         while self._firing:
             self._guarded(self._firing.fill)
             rows, times = self._firing.take()
-            if rows:
-                yield self._batch(rows, times)
+            if rows and (made := self._batch(rows, times)) is not None:
+                yield made
 
-    def _batch(self, rows: list[Any], times: Any) -> Batch:
-        spec = self._spec
+    def _batch(self, rows: list[Any], times: Any) -> Batch | None:
+        """Make a batch of results; one that does not fit the columns is given up, as it is."""
+        spec, errors = self._spec, self._ctx.errors
         timestamps = times if spec.timed else None
-        return make_batch(rows, timestamps, spec.output, spec.operator, spec.where)
+        return make_batch(
+            rows, spec.output, rows, timestamps, errors, operator=spec.operator, where=spec.where
+        )
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
         return over_rows(call, operator=self._spec.operator, where=self._spec.where)
+
+    def _usable(self, batch: Batch) -> Batch:
+        """Give up rows that Python cannot hold, or that need an event time and have none."""
+        errors = self._ctx.errors
+        if not errors.tolerant or not batch.num_rows:
+            return batch
+        batch = readable(batch, errors)
+        return with_event_times(batch, self._ctx) if self._needs_time else batch
 
     def _plain(self, batch: Batch, rows: list[int]) -> Batch:
         """Give late rows as they came to the window: without keys and columns of ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,8 @@ from raystream.contracts.window_lengths import TimeKind
 from raystream.errors import UserError
 from raystream.flow.batch import EVENT_TIME_FIELD, NO_TIME, Batch, Columns, Int64s
 from raystream.keyed.measures_parts import ARRIVAL
+from raystream.operators.guard import attempt
+from raystream.operators.rejecting import reject_row
 
 
 class WindowTimes:
@@ -73,6 +76,18 @@ def event_times(batch: Batch, ctx: OpenContext) -> Int64s:
             where=ctx.where or None,
         )
     return times
+
+
+def with_event_times(batch: Batch, ctx: OpenContext) -> Batch:
+    """Give up the rows that have no event time, where the others have one."""
+    times = batch.timestamps
+    if times is None or not (bare := times == NO_TIME).any():
+        return batch
+    for place in np.flatnonzero(bare).tolist():
+        error = attempt(partial(event_times, batch.slice(place, 1), ctx))
+        assert isinstance(error, UserError), "it has no event time"
+        reject_row(ctx.errors, error, batch, place)
+    return batch.take(np.flatnonzero(~bare))
 
 
 def without(batch: Columns, hidden: Sequence[str]) -> Columns:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
+from raystream.contracts.rejects import Rejects
 from raystream.flow.batch import Batch, Objects
 from raystream.flow.element import Watermark
 from raystream.operators.operator import Operator
-from raystream.operators.pyrows import to_columns
+from raystream.operators.rejecting import columns_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,24 @@ class WithSchema(Operator):
         self._output = spec.output
         self._operator = spec.verb
         self._where = spec.where
+        self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
+        self._errors = ctx.errors
         self._operator, self._where = ctx.operator, self._where or ctx.where
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         assert isinstance(batch, Objects), "dicts in, columns out"
-        if batch.values:
-            yield to_columns(
-                batch.values,
-                self._output,
-                batch.timestamps,
-                operator=self._operator,
-                where=self._where,
-            )
+        if not batch.values:
+            return
+        made, _ = columns_of(
+            batch.values,
+            self._output,
+            batch.values,
+            batch.timestamps,
+            self._errors,
+            operator=self._operator,
+            where=self._where,
+        )
+        if made is not None:
+            yield made

@@ -144,6 +144,7 @@ def plain_line(status: JobStatus, rates: dict[str, tuple[float, float]], now_us:
         words.append(f"busy={busiest.busy:.2f}")
         words.append(f"backpressured={held:.2f}")
         words.append(f"late={sum(operator.late_rows for operator in status.operators)}")
+        words.append(f"failed={sum(operator.failed_rows for operator in status.operators)}")
     return " ".join(words)
 
 
@@ -197,7 +198,17 @@ def status_table(status: JobStatus, rates: dict[str, tuple[float, float]], now_u
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     # On a narrow terminal names are cut, figures never.
     table.add_column("operator", min_width=8)
-    for heading in ("p", "in/s", "out/s", "watermark", "busy", "idle", "backpressured", "late"):
+    for heading in (
+        "p",
+        "in/s",
+        "out/s",
+        "watermark",
+        "busy",
+        "idle",
+        "backpressured",
+        "late",
+        "failed",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for operator in status.operators:
         rows_in, rows_out = rates[operator.name]
@@ -211,6 +222,7 @@ def status_table(status: JobStatus, rates: dict[str, tuple[float, float]], now_u
             f"{operator.idle:.0%}",
             Text(f"{operator.backpressured:.0%}", "red" if operator.backpressured > 0.5 else ""),
             Text(show_count(operator.late_rows), "yellow" if operator.late_rows else ""),
+            Text(show_count(operator.failed_rows), "red" if operator.failed_rows else ""),
         )
     return table
 

@@ -9,11 +9,12 @@ from typing import Any
 from raystream.clock import Clock
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
+from raystream.contracts.metrics import Metrics
+from raystream.contracts.rejects import Rejects, user_traceback
 from raystream.contracts.source import END, Reader, Source, Split
 from raystream.errors import PlanError, RaystreamError, SourceError, job_failed
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import Chain, ChainNode, PhysicalPlan
-from raystream.operators.guard import user_traceback
 from raystream.operators.sink import SinkSpec, abort
 from raystream.operators.source import SourceSpec
 from raystream.subtask.events import Poll, Polled
@@ -117,12 +118,15 @@ def contexts(
     """Make what opens each operator of a subtask."""
 
     def context(node: ChainNode) -> OpenContext:
+        metrics = Metrics()
         return OpenContext(
             operator=node.name,
             where=node.where,
             subtask_index=subtask.index,
             parallelism=subtask.parallelism,
             max_parallelism=plan.max_parallelism,
+            metrics=metrics,
+            errors=Rejects(node.on_error, node.name, metrics.counter("failed_rows")),
             clock=clock,
             limits=plan.limits,
             deliver=lambda batch: deliver(node, batch),

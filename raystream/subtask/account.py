@@ -30,7 +30,13 @@ class Account:
     ) -> SubtaskFigures:
         """Tell what has been done so far."""
         operators = tuple(
-            OperatorFigures(node.name, rows_in, rows_out, ctx.metrics.counter("late_rows").value)
+            OperatorFigures(
+                node.name,
+                rows_in,
+                rows_out,
+                ctx.metrics.counter("late_rows").value,
+                ctx.metrics.counter("failed_rows").value,
+            )
             for node, ctx, rows_in, rows_out in zip(
                 chain.nodes, chain.contexts, chain.rows_in, chain.rows_out, strict=True
             )

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from raystream.contracts.context import OpenContext
+from raystream.contracts.rejects import DEAD_LETTERS
 from raystream.errors import ProtocolError
-from raystream.flow.batch import Batch
+from raystream.flow.batch import Batch, Objects
 from raystream.flow.element import MAX_TIME, MIN_TIME, Side, Watermark
 from raystream.graph.physical import Chain, ChainNode
 from raystream.keyed.snapshot import Snapshot
@@ -96,7 +97,7 @@ class RunningChain:
     def read(self, batch: Batch) -> Iterator[Emitted]:
         """Let the rows that the source read leave its head."""
         self.rows_in[0] += batch.num_rows
-        return self._out(0, batch)
+        return self._pull(0, iter([batch]))
 
     def batch(self, port: int, batch: Batch) -> Iterator[Emitted]:
         """Give rows to the head."""
@@ -123,8 +124,7 @@ class RunningChain:
         for index in self._timed:
             due_us = self.operators[index].timer_due_us()
             if due_us is not None and due_us <= now_us:
-                for out in self.operators[index].on_timer(now_us):
-                    yield from self._out(index, out)
+                yield from self._pull(index, self.operators[index].on_timer(now_us))
 
     def end(self) -> Iterator[Emitted]:
         """End the input: each operator sees MAX, gives its rest, and then the next one ends."""
@@ -134,13 +134,11 @@ class RunningChain:
         if not batch.num_rows:
             return
         self.rows_in[index] += batch.num_rows
-        for out in self.operators[index].on_batch(port, batch):
-            yield from self._out(index, out)
+        yield from self._pull(index, self.operators[index].on_batch(port, batch))
 
     def _watermark(self, index: int, time_us: int) -> Iterator[Emitted]:
         operator = self.operators[index]
-        for out in operator.on_watermark(time_us):
-            yield from self._out(index, out)
+        yield from self._pull(index, operator.on_watermark(time_us))
         forwarded = operator.output_watermark(time_us)
         if forwarded is not None:
             yield from self._out(index, Watermark(forwarded))
@@ -148,12 +146,24 @@ class RunningChain:
     def _end(self, index: int) -> Iterator[Emitted]:
         operator = self.operators[index]
         if not (index == 0 and self.source is not None):
-            for out in operator.on_watermark(MAX_TIME):
-                yield from self._out(index, out)
-            for out in operator.on_end():
-                yield from self._out(index, out)
+            yield from self._pull(index, operator.on_watermark(MAX_TIME))
+            yield from self._pull(index, operator.on_end())
         for child in self.nodes[index].children:
             yield from self._end(child)
+
+    def _pull(self, index: int, outs: Iterator[Output]) -> Iterator[Emitted]:
+        """Let out what an operator gives, and the rows that it has given up, as they come."""
+        errors = self.contexts[index].errors
+        for out in outs:
+            if errors.letters:
+                yield from self._dead(index)
+            yield from self._out(index, out)
+        if errors.letters:
+            yield from self._dead(index)
+
+    def _dead(self, index: int) -> Iterator[Emitted]:
+        letters = self.contexts[index].errors.take()
+        yield from self._out(index, Side(DEAD_LETTERS, Objects(list(letters))))
 
     def _out(self, index: int, element: Output) -> Iterator[Emitted]:
         node = self.nodes[index]
@@ -169,8 +179,8 @@ class RunningChain:
             for child in node.children:
                 yield from self._watermark(child, element.time_us)
             return
-        if not element.num_rows:
-            yield (), element  # a place to pause: the operator works, and has nothing to give yet
+        if not element.num_rows:  # an operator that waits for something: a place to pause
+            yield (), element
             return
         self._check(node, element)
         self.rows_out[index] += element.num_rows

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cases_async
 import cases_ends
+import cases_failing
 import cases_grids
 import cases_keyed
 import cases_per_key
@@ -13,6 +15,7 @@ import cases_window_rows
 import cases_windows
 
 CASES = {
+    **cases_async.CASES,
     **cases_ends.CASES,
     **cases_keyed.CASES,
     **cases_per_key.CASES,
@@ -24,5 +27,5 @@ CASES = {
 }
 """By module of ``raystream.operators``."""
 
-for module, more in cases_grids.CASES.items():
+for module, more in [*cases_grids.CASES.items(), *cases_failing.CASES.items()]:
     CASES[module] = [*CASES[module], *more]

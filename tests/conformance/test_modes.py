@@ -64,6 +64,14 @@ def test_a_firing_that_is_stopped_after_each_batch_goes_on_where_it_was(case: Ca
     Run(case, starved=True, views=True).play(at_random(case.story, random.Random(7)))
 
 
+@every_case
+def test_nothing_changes_where_rows_may_fail_and_none_does(case: Case):
+    on_error = case.on_error if case.on_error != "fail" else "dead_letter"
+    run = Run(case, starved=True, on_error=on_error)
+    run.play(at_random(case.story, random.Random(9)))
+    assert bool(run.letters) is (case.on_error == "dead_letter" and bool(case.story))
+
+
 @kept_case
 @pytest.mark.parametrize("every", [1, 2])
 def test_an_operator_that_takes_up_what_another_kept_goes_on_as_that_one_would(case, every):

@@ -70,7 +70,8 @@ class Case:
     Watermarks go on as they came, where the operator ``forwards`` them.
     ``shown`` turns a batch that comes out into rows. ``sides`` gives, by tag, what must be out on
     side outputs at the end; ``right`` is the wire schema of the second port, ``right_key_of`` keys
-    its objects. ``keeps`` False: the operator has no snapshot (yet).
+    its objects. ``keeps`` False: the operator has no snapshot (yet). ``on_error`` is what
+    becomes of rows that fail.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Case:
     right: pa.Schema | None = None
     right_key_of: Callable[[Any], Any] | None = None
     keeps: bool = True
+    on_error: str = "fail"
     shown: Callable[[Batch], list[Row]] = field(default=lambda batch: plain_rows(batch))  # noqa: PLW0108  defined below
 
     @property

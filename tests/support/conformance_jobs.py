@@ -99,7 +99,8 @@ def job(case: Case, sink: KeepingSink, parallelism: int) -> PhysicalPlan:
         ChainNode("numbers", "numbers", numbers, None, children=(1,)),
         ChainNode("told", "told", Telling(case), case.input, outputs=(0,)),
     )
-    it = ChainNode("it", "it", spec, case.output, outputs=() if writes else (1,))
+    outputs = () if writes else (1,)
+    it = ChainNode("it", "it", spec, case.output, outputs=outputs, on_error=case.on_error)
     written_to = ChainNode("out", "out", SinkSpec(sink, "out", ""), case.output)
     chains = [
         Chain("told", told, 1),

@@ -25,6 +25,7 @@ from conformance import (
 
 from raystream.clock import ManualClock
 from raystream.contracts.context import OpenContext
+from raystream.contracts.rejects import Rejects
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Objects
 from raystream.flow.element import MAX_TIME, MIN_TIME, Side, Watermark
 from raystream.keyed.snapshot import Snapshot, share
@@ -44,11 +45,16 @@ class Run:
         views: bool = False,
         reborn: bool = False,
         clock: ManualClock | None = None,
+        on_error: str | None = None,
     ) -> None:
         self.case = case
         self.spec = case.spec()
         self.clock = clock or ManualClock(0)
-        self.context = OpenContext("it", "case.py:1", clock=self.clock, limits=TIGHT)
+        self.errors = Rejects(on_error or case.on_error, "it")
+        self.context = OpenContext(
+            "it", "case.py:1", clock=self.clock, limits=TIGHT, errors=self.errors
+        )
+        self.letters = 0
         self.operator = self.spec.build()
         self.operator.open(self.context)
         self.rows: list[Row] = []
@@ -136,6 +142,7 @@ class Run:
             self.take(out, 0)
 
     def take(self, out: Output, rows_in: int) -> None:
+        self.letters += len(self.errors.take())
         if isinstance(out, Side):
             self.sides.setdefault(out.tag, []).extend(plain_rows(out.batch))
             return

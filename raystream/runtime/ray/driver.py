@@ -193,7 +193,12 @@ class RayJobHandle:
     def metrics(self) -> dict[str, Any]:
         """Give the job's figures as plain values, by operator."""
         return {
-            o.name: {"rows_in": o.rows_in, "rows_out": o.rows_out, "late_rows": o.late_rows}
+            o.name: {
+                "rows_in": o.rows_in,
+                "rows_out": o.rows_out,
+                "late_rows": o.late_rows,
+                "failed_rows": o.failed_rows,
+            }
             for o in self.figures().operators
         }
 

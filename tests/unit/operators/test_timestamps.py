@@ -13,6 +13,7 @@ import pytest
 
 import raystream as rs
 from raystream.contracts.context import OpenContext
+from raystream.contracts.rejects import Rejects
 from raystream.contracts.watermark import Punctuated, WatermarkStrategy
 from raystream.errors import ConfigError, SourceError, UserFunctionError
 from raystream.flow.batch import NO_TIME, Columns, Objects
@@ -30,7 +31,7 @@ def read(rows: pa.Array | list[Any], timestamp: Any = "t", unit: str = "us") -> 
     reader = TimestampReader(WatermarkStrategy(timestamp, unit=unit), "it", "job.py:3")
     reader.open(OpenContext(operator="it"))
     batch = Objects(rows) if isinstance(rows, list) else Columns(pa.record_batch({"t": rows}))
-    times = reader.read(batch)
+    _, times = reader.read(batch, Rejects())
     assert times.dtype == np.int64
     return times.tolist()
 

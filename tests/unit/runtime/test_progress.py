@@ -44,7 +44,7 @@ def test_a_stream_that_is_no_terminal_gets_a_line_every_ten_seconds():
     assert first == (
         "job=hot_items state=running uptime_s=10 source_bids.in_per_s=0 source_bids.out_per_s=1000 "
         "window#1.in_per_s=1000 window#1.out_per_s=100 watermark=-3.5_s busiest=window#1 busy=0.75 "
-        "backpressured=0.25 late=7"
+        "backpressured=0.25 late=7 failed=0"
     )
     assert second.startswith("job=hot_items state=running uptime_s=20 ")
 
