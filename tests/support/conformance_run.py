@@ -193,7 +193,8 @@ class Run:
             outs = getattr(self.operator, method)(time_us)  # another operator once it is reborn
             for out in outs:
                 self.take(out, 0)
-                if self._starved:
+                # Nothing has left at a mere place to pause: who is stopped there begins anew.
+                if self._starved and getattr(out, "num_rows", 1):
                     break
             else:
                 return
