@@ -13,7 +13,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.rejects import DEAD_LETTERS
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Batch, Objects
-from raystream.flow.element import MAX_TIME, MIN_TIME, Side, Watermark
+from raystream.flow.element import MAX_TIME, MIN_TIME, Side, Status, Watermark
 from raystream.graph.physical import Chain, ChainNode
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.operator import Operator, Output
@@ -21,7 +21,7 @@ from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.sink import SinkOperator
 from raystream.operators.source import SourceOperator
 
-Emitted = tuple[tuple[int, ...], Batch | Watermark]
+Emitted = tuple[tuple[int, ...], Batch | Watermark | Status]
 """Edges on which an element leaves; none is a place to pause."""
 
 
@@ -105,6 +105,10 @@ class RunningChain:
             return self._out(0, Watermark(time_us))
         return self._watermark(0, time_us)
 
+    def status(self, status: Status) -> Iterator[Emitted]:
+        """Tell the head that the input is idle, or active again; it leaves behind the rows."""
+        return self._out(0, status) if self.source is not None else self._status(0, status)
+
     def timer_due_us(self) -> int | None:
         """Tell the processing time at which some operator has something to do; None: never."""
         dues = [self.operators[index].timer_due_us() for index in self._timed]
@@ -133,6 +137,9 @@ class RunningChain:
         forwarded = operator.output_watermark(time_us)
         if forwarded is not None:
             yield from self._out(index, Watermark(forwarded))
+
+    def _status(self, index: int, status: Status) -> Iterator[Emitted]:
+        yield from self._pull(index, self.operators[index].on_status(status))
 
     def _end(self, index: int) -> Iterator[Emitted]:
         operator = self.operators[index]
@@ -169,6 +176,11 @@ class RunningChain:
             yield node.outputs, element
             for child in node.children:
                 yield from self._watermark(child, element.time_us)
+            return
+        if isinstance(element, Status):
+            yield node.outputs, element
+            for child in node.children:
+                yield from self._status(child, element)
             return
         if not element.num_rows:  # an operator that waits for something: a place to pause
             yield (), element

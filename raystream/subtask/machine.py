@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from typing_extensions import assert_never
@@ -48,7 +48,7 @@ from raystream.subtask.events import (
 )
 from raystream.subtask.gate import Gate
 from raystream.subtask.inbox import Inbox, Incoming
-from raystream.subtask.output import output_edges
+from raystream.subtask.output import Outgoing, output_edges
 from raystream.subtask.splits import Splits
 from raystream.subtask.wiring import inputs_of
 
@@ -106,6 +106,7 @@ class SubtaskMachine:
         source = self._chain.source
         self._splits = None if source is None else Splits(source, clock, plan.limits)
         self._polled: list[Polled] = []  # bounded by the polls under way
+        self._statuses: list[Status] = []  # bounded by the splits that come
         self._task: Iterator[None] | None = None
         self._timers_ran = False
         self._effects: list[Effect] = []
@@ -208,7 +209,7 @@ class SubtaskMachine:
 
     @property
     def _has_input(self) -> bool:
-        return bool(self._polled) or len(self._inbox) > 0
+        return bool(self._polled or self._statuses) or len(self._inbox) > 0
 
     @property
     def _has_work(self) -> bool:
@@ -237,6 +238,8 @@ class SubtaskMachine:
             self._timers_ran = True
             return self._emit(self._chain.timers(self._clock.now_us()))
         self._timers_ran = False
+        if self._statuses:
+            return self._times(iter([self._statuses.pop(0)]))
         if self._polled:
             return self._read(self._polled.pop(0))
         if len(self._inbox):
@@ -285,23 +288,25 @@ class SubtaskMachine:
             if isinstance(change, Watermark):
                 yield from self._emit(self._chain.watermark(change.time_us))
             else:
-                self._urgent(change)
-                yield
+                yield from self._emit(self._chain.status(change))
 
     def _emit(self, emitted: Iterator[Emitted]) -> Iterator[None]:
         for edges, element in emitted:
             for edge in edges:
-                if isinstance(element, Watermark):
-                    self._edges[edge].watermark(element.time_us)
-                else:
-                    self._edges[edge].put(element)
+                match element:
+                    case Watermark(time_us):
+                        self._edges[edge].watermark(time_us)
+                    case Status():
+                        self._urgent(element, self._edges[edge].channels)
+                    case _:
+                        self._edges[edge].put(element)
             if edges:
                 self._send(flush=False)
             yield
 
     def _end(self) -> Iterator[None]:
         yield from self._emit(self._chain.end())
-        self._urgent(EndOfInput())
+        self._urgent(EndOfInput(), self._outgoing.values())
         prepared = {
             node.name: operator.prepare_commit(FINAL_CHECKPOINT)
             for node, operator in self._chain.sinks()
@@ -315,8 +320,8 @@ class SubtaskMachine:
         for channel in self._outgoing.values():
             self._effects += channel.sends(flush=flush)
 
-    def _urgent(self, element: Status | EndOfInput) -> None:
-        for channel in self._outgoing.values():
+    def _urgent(self, element: Status | EndOfInput, channels: Iterable[Outgoing]) -> None:
+        for channel in channels:
             self._effects += channel.urgent(element)
 
     def _flush(self, now_us: int) -> None:
@@ -354,8 +359,8 @@ class SubtaskMachine:
 
     def _learn(self, event: Start | SplitsFound | AlignTo) -> None:
         if self._splits is not None:
-            for status in self._splits.learn(event):
-                self._urgent(status)
+            # Told in turn: an operator may be in the middle of giving rows.
+            self._statuses += self._splits.learn(event)
             self._ask()
 
     def _ask(self) -> None:
