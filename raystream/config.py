@@ -62,8 +62,8 @@ class Limits:
     heartbeat_us: int = 1_000_000
     """How often a subtask reports its figures."""
 
-    firing_rows_max: int = 262_144
-    """Partial rows that one step of a window firing takes out of state."""
+    firing_rows_max: int = 131_072
+    """Partial rows that one step of a window firing takes out of state: a tenth of a second."""
 
     pane_copies_max: int = 64
     """A sliding window of more panes than this expands rows instead of sharing panes."""

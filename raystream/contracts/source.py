@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 from raystream.contracts.batch import Batch
+from raystream.flow.element import Status, Watermark
 
 
 class End(enum.Enum):
@@ -25,8 +26,16 @@ class End(enum.Enum):
 END: Final = End.END
 """What ``Reader.poll`` returns when its split has no more rows, ever."""
 
-Polled: TypeAlias = Batch | pa.RecordBatch | list[Any] | End | None
-"""Rows; None when there is nothing now; END."""
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Nothing now, nor before a moment of the monotonic clock: until then nobody need ask."""
+
+    not_before_us: int
+
+
+Polled: TypeAlias = Batch | pa.RecordBatch | list[Any] | Watermark | Status | Later | End | None
+"""Rows; a watermark or a status of the split; None or Later when there is nothing now; END."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,8 @@ class Reader(abc.ABC):
     def poll(self, max_rows: int) -> Polled:
         """Give at most ``max_rows`` rows, None if there are none now, or END; soon, not at once.
 
-        May wait up to about 10 ms for rows to come: other splits are waiting for their turn.
+        May wait up to about 10 ms for rows to come: other splits are waiting for their turn. One
+        that knows more of time than its rows say gives watermarks and statuses between them.
         """
 
     @abc.abstractmethod

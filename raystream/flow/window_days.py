@@ -67,7 +67,9 @@ class DayGrid:
         about = np.unique(times_us // DAY_US)
         # A local day differs from that of UTC by one, and by another one for the offset.
         near = np.unique((about[:, None] + np.arange(-3, 4)).ravel())
-        begins = np.array([self._begin(day) for day in near.tolist()], np.int64)
+        # A day that begins before int64 does begins with it; one that begins behind it has no time.
+        exact = [self._begin(day) for day in near.tolist()]
+        begins = np.array([max(one, MIN_TIME) for one in exact if one <= MAX_TIME], np.int64)
         days = near[np.searchsorted(begins, times_us, side="right") - 1]
         windows: Int64s = (days - self._shift) // self.days
         return windows

@@ -8,7 +8,7 @@ what is held is at most twice what lives, and a firing costs what it takes, howe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow as pa
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.keyed.measures import BUCKET
+from raystream.keyed.pieces import PIECE_ROWS_MAX, Piece, by_key
 
 FAN_IN = 8
 """Runs of a level that are merged into one of the next."""
@@ -90,10 +91,14 @@ class Run:
 
 
 class PartialTable:
-    """Partials by bucket, in runs; ``merge`` makes one run of several."""
+    """Partials by bucket, in runs; ``merge`` makes one run of several.
 
-    def __init__(self, merge: Merge) -> None:
+    ``keys`` are the columns that tell what is merged with what, by which a bucket can be cut.
+    """
+
+    def __init__(self, merge: Merge, keys: Sequence[str] = ()) -> None:
         self._merge = merge
+        self._keys = keys
         # The deepest level holds the oldest rows; within a level runs are in order of arrival.
         self._levels: list[list[Run]] = []
         self._fan_in: list[int] = []
@@ -117,27 +122,58 @@ class PartialTable:
         return all(run.merged for run in self.runs())
 
     def append(self, partials: pa.RecordBatch, *, merged: bool = True) -> None:
+        """Add partials that came after all others, and merge what is to be merged."""
+        self.add(partials, merged=merged)
+        for _ in self.settle():
+            pass
+
+    def add(self, partials: pa.RecordBatch, *, merged: bool = True) -> None:
         """Add partials that came after all others; sorted by bucket, and owned by the table.
 
-        ``merged``: no key comes twice in a bucket.
+        ``merged``: no key comes twice in a bucket. ``settle`` is to be called behind it.
         """
-        if not partials.num_rows:
-            return
-        run, level = Run(partials, merged=merged), 0
-        while True:
-            if level == len(self._levels):
-                self._levels.append([])
-                self._fan_in.append(FAN_IN)
+        if partials.num_rows:
+            self._push(0, Run(partials, merged=merged))
+
+    def settle(self) -> Iterator[None]:
+        """Merge the levels that are full, in bounded steps: each yield is a place to pause."""
+        level = 0
+        while level < len(self._levels):
             runs = self._levels[level]
-            runs.append(run)
-            if len(runs) < self._fan_in[level]:
-                return
-            row_count = sum(run.row_count for run in runs)
-            run = Run(self._merge([run.live for run in runs]), merged=True)
-            few_equal = run.row_count > _FEW_EQUAL * row_count
-            self._fan_in[level] = FAN_IN_WIDE if few_equal and level == 0 else FAN_IN
-            runs.clear()
+            if len(runs) >= self._fan_in[level]:
+                row_count = sum(run.row_count for run in runs)
+                pieces = []
+                for piece in self._pieces(runs):
+                    if piece is not None:
+                        pieces.append(self._merge(piece))
+                    yield
+                run = Run(_joined(pieces), merged=True)
+                few_equal = run.row_count > _FEW_EQUAL * row_count
+                self._fan_in[level] = FAN_IN_WIDE if few_equal and level == 0 else FAN_IN
+                runs.clear()
+                self._push(level + 1, run)
             level += 1
+
+    def _push(self, level: int, run: Run) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+            self._fan_in.append(FAN_IN)
+        self._levels[level].append(run)
+
+    def _pieces(self, runs: list[Run]) -> Iterator[Piece | None]:
+        """Cut runs into pieces, bucket by bucket; None is a place to pause."""
+        buckets, counts = _counts(runs, MAX_TIME + 1)
+        start = 0
+        while start < len(buckets):
+            sums = np.cumsum(counts[start:])
+            fits = max(1, int(np.searchsorted(sums, PIECE_ROWS_MAX, side="right")))
+            first, last = int(buckets[start]), int(buckets[start + fits - 1])
+            views = _between(runs, first, last + 1)
+            if fits == 1 and counts[start] > PIECE_ROWS_MAX:
+                yield from by_key(views, self._keys, PIECE_ROWS_MAX)
+            else:
+                yield views
+            start += fits
 
     def prepend(self, partials: pa.RecordBatch) -> None:
         """Add partials that came before all others; sorted by bucket, and owned by the table."""
@@ -154,13 +190,7 @@ class PartialTable:
 
         Shapes: -> buckets int64 [n], ascending; row counts int64 [n].
         """
-        seen = [run.row_counts(run.place(below)) for run in self.runs()]
-        if len(seen) == 1:
-            return seen[0]
-        buckets = np.concatenate([np.zeros(0, np.int64), *(some for some, _ in seen)])
-        counts = np.concatenate([np.zeros(0, np.int64), *(some for _, some in seen)])
-        unique, owners = np.unique(buckets, return_inverse=True)
-        return unique, np.bincount(owners, counts, len(unique)).astype(np.int64)
+        return _counts(self.runs(), below)
 
     def count_below(self, bucket: int) -> int:
         """Count the rows of earlier buckets; any int will do."""
@@ -168,12 +198,7 @@ class PartialTable:
 
     def between(self, start: int, stop: int) -> list[pa.RecordBatch]:
         """View the rows of buckets from ``start`` up to ``stop``, in order of arrival."""
-        views = []
-        for run in self.runs():
-            first, end = run.place(start), run.place(stop)
-            if first < end:
-                views.append(run.record.slice(first, end - first))
-        return views
+        return _between(self.runs(), start, stop)
 
     def drop_below(self, bucket: int) -> list[pa.RecordBatch]:
         """Forget the rows of earlier buckets; give them back as views."""
@@ -185,3 +210,26 @@ class PartialTable:
             self._levels.pop()
             self._fan_in.pop()
         return [view for view in dropped if view.num_rows]
+
+
+def _counts(runs: list[Run], below: int) -> tuple[Int64s, Int64s]:
+    seen = [run.row_counts(run.place(below)) for run in runs]
+    if len(seen) == 1:
+        return seen[0]
+    buckets = np.concatenate([np.zeros(0, np.int64), *(some for some, _ in seen)])
+    counts = np.concatenate([np.zeros(0, np.int64), *(some for _, some in seen)])
+    unique, owners = np.unique(buckets, return_inverse=True)
+    return unique, np.bincount(owners, counts, len(unique)).astype(np.int64)
+
+
+def _between(runs: list[Run], start: int, stop: int) -> list[pa.RecordBatch]:
+    views = []
+    for run in runs:
+        first, end = run.place(start), run.place(stop)
+        if first < end:
+            views.append(run.record.slice(first, end - first))
+    return views
+
+
+def _joined(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)

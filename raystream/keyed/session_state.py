@@ -56,7 +56,7 @@ class SessionState:
         self._measures = measures
         self._folding = Folding(measures)
         self._cells = SessionCells([field.type for field in keys], gap_us)
-        self._table = PartialTable(self._merged)
+        self._table = PartialTable(self._merged, [CELL])
         times = [pa.field(name, pa.int64(), nullable=False) for name in (FIRST, LAST)]
         parts = list(measures.schema)[2:]
         self.schema = pa.schema([*keys, *times, *parts])
@@ -273,7 +273,7 @@ class SessionState:
         everything = self._merged(self._table.between(MIN_TIME, MAX_TIME + 1))
         moved = self._cells.compact()
         cells = pa.array(moved[_cells_of(everything)])
-        self._table = PartialTable(self._merged)
+        self._table = PartialTable(self._merged, [CELL])
         self._table.append(everything.set_column(0, CELL_FIELD, cells))
 
 

@@ -33,7 +33,7 @@ class TopRows:
         ties: bool,
         schema: pa.Schema,
     ) -> None:
-        self._keys = keys
+        self.key_names = keys
         self._k = k
         self._by = by
         self._ties = ties
@@ -129,9 +129,9 @@ class TopRows:
         return places[kept], ranks[kept] + 1
 
     def _groups(self, rows: pa.RecordBatch, buckets: Int64s | int) -> Groups:
-        if not self._keys:
+        if not self.key_names:
             return _by_bucket(rows.num_rows, buckets)
-        by = [one_zero(rows.column(name)) for name in self._keys]
+        by = [one_zero(rows.column(name)) for name in self.key_names]
         if not isinstance(buckets, int):
             by.append(pa.array(buckets))
         seen: list[Groups] = []

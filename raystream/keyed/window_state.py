@@ -21,10 +21,15 @@ from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.window import ALONE, Grid, Holds, expand
 from raystream.keyed.measures import BUCKET, buckets_of
 from raystream.keyed.partials import PartialTable
+from raystream.keyed.pieces import Piece, by_key
 
 
 class Holding(Protocol):
     """What a window operator holds for each key and bucket."""
+
+    @property
+    def key_names(self) -> Sequence[str]:
+        """The columns of the key."""
 
     @property
     def holds_objects(self) -> bool:
@@ -83,7 +88,7 @@ class WindowState:
         self.watermark_us = watermark_us
         self._holding = holding
         self._rows_max = limits.firing_rows_max
-        self._table = PartialTable(holding.merge)
+        self._table = PartialTable(holding.merge, holding.key_names)
         self._panes = grid.cover
         crowded = holding.holds_objects or grid.panes > limits.pane_copies_max
         few = grid.copies <= limits.pane_copies_max
@@ -92,17 +97,23 @@ class WindowState:
         self._fired = grid.due(watermark_us)
         # Rows for which later windows than the state's last have fired already, by that window.
         self._ahead: list[tuple[int, pa.RecordBatch]] = []
+        # A window that is fired piece by piece: while it is cut, and what is left of it.
+        self._cutting: Iterator[Piece | None] | None = None
+        self._pieces: list[Piece] = []
 
     @property
     def row_count(self) -> int:
         """Rows that are held."""
-        return self._table.row_count + sum(int(rows.num_rows) for _, rows in self._ahead)
+        ahead = sum(int(rows.num_rows) for _, rows in self._ahead)
+        pieces = sum(int(rows.num_rows) for piece in self._pieces for rows in piece)
+        return self._table.row_count + ahead + pieces
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held."""
         ahead = sum(int(rows.get_total_buffer_size()) for _, rows in self._ahead)
-        return self._table.nbytes + ahead
+        pieces = sum(int(rows.nbytes) for piece in self._pieces for rows in piece)
+        return self._table.nbytes + ahead + pieces
 
     @property
     def shares_panes(self) -> bool:
@@ -128,7 +139,8 @@ class WindowState:
     @property
     def behind(self) -> bool:
         """Whether windows that the watermark has made due may not have fired."""
-        return self.grid.due(self.watermark_us) > self._fired
+        begun = self._cutting is not None or bool(self._pieces)
+        return begun or self.grid.due(self.watermark_us) > self._fired
 
     def held(self) -> list[tuple[int, pa.RecordBatch]]:
         """Give all rows in order of arrival, each with the last window that fired for them.
@@ -204,8 +216,20 @@ class WindowState:
             yield rows.take(pa.array(items + start)), windows
 
     def add(self, partials: pa.RecordBatch, *, merged: bool = True) -> None:
-        """Hold rows by bucket, sorted by bucket; they came after all others."""
-        self._table.append(partials, merged=merged)
+        """Hold rows by bucket, sorted by bucket; they came after all others.
+
+        ``settle`` is to be called behind it.
+        """
+        self._table.add(partials, merged=merged)
+
+    def settle(self) -> Iterator[None]:
+        """Bring what is held in order, in bounded steps: each yield is a place to pause."""
+        return self._table.settle()
+
+    def firing(self) -> list[pa.RecordBatch]:
+        """Give what is left of a window that has begun to fire, for a snapshot."""
+        self._pieces = [[self._holding.merge_into(piece, self._fired)] for piece in self._pieces]
+        return [piece[0] for piece in self._pieces]
 
     def next_end_us(self) -> int | None:
         """Give the last instant of the next window that will fire; None: nothing is held."""
@@ -220,11 +244,14 @@ class WindowState:
     def take(self, watermark_us: int) -> pa.RecordBatch | None:
         """Take the next windows that a watermark makes due, in one bounded step; None: no more.
 
+        No rows are a place to pause. A window that is too large for a step comes in pieces.
         Shapes: -> rows [n], merged by key and window, sorted by window; a bucket is a window.
         """
         self.watermark_us = max(self.watermark_us, watermark_us)
         due = self.grid.due(watermark_us)
-        while due > self._fired:
+        while self._pieces or due > self._fired:
+            if self._pieces:
+                return self._holding.merge_into(self._pieces.pop(0), self._fired)
             taken = self._next(min([due, *(window for window, _ in self._ahead[:1])]))
             if taken is not None:
                 return taken
@@ -244,8 +271,33 @@ class WindowState:
             self._fired = due
             return None
         last = self._last_of_step(first, due)
-        stop = self._cover.stop(last)
-        taken = self._merged(self._table.between(self._cover.start(first), stop), first, last)
+        views = self._table.between(self._cover.start(first), self._cover.stop(last))
+        if first == last and self._is_large(views):
+            return self._cut(views, last)
+        taken = self._merged(views, first, last)
+        self._leave(last)
+        return taken
+
+    def _is_large(self, views: list[pa.RecordBatch]) -> bool:
+        """Tell whether one window has to be merged in pieces."""
+        if len(views) == 1 and self._cover.alone and self._table.merged:
+            return False
+        return bool(self._holding.key_names) and sum(v.num_rows for v in views) > self._rows_max
+
+    def _cut(self, views: list[pa.RecordBatch], window: int) -> pa.RecordBatch:
+        """Cut a large window by key, a step a call; until that is done it has not fired."""
+        if self._cutting is None:
+            self._cutting = by_key(views, self._holding.key_names, self._rows_max)
+        for piece in self._cutting:
+            if piece is None:
+                return views[0].slice(0, 0)
+            self._pieces.append(piece)
+        self._cutting = None
+        self._leave(window)
+        return views[0].slice(0, 0)
+
+    def _leave(self, last: int) -> None:
+        """Forget what only windows up to one hold: they have fired."""
         self._fired = last
         gone = self._table.drop_below(self._cover.start(last + 1))
         if self._cover.nested and not self._holding.holds_objects:
@@ -253,7 +305,6 @@ class WindowState:
         if self._holding.holds_objects and not self._cover.alone:
             for some in gone:
                 self._holding.release(some)
-        return taken
 
     def _join_panes(self, first: int, last: int) -> None:
         """Make one pane of those that all later windows hold together, or not at all."""

@@ -159,6 +159,11 @@ class ProcessRows(Operator):
         """Give the values that a state has now: by key, or, without keys, as they are."""
         return self._state.present(name)
 
+    @property
+    def state_names(self) -> list[str]:
+        """The states that the function has asked for so far."""
+        return self._state.names
+
     def close(self) -> None:
         self._held = None
         if self._opened is not None:

@@ -85,6 +85,10 @@ class ProcessState:
             )
         return self._store.register(descriptor)
 
+    @property
+    def names(self) -> list[str]:
+        return list(self._descriptors)
+
     def present(self, name: str) -> Any:
         """Give the values that a state has now: by key, or, without keys, as they are.
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window import GridWindow, needs_event_time
+from raystream.contracts.window_lengths import text
 from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME, Side
 from raystream.flow.window import Grid
@@ -72,7 +73,8 @@ class WindowAggregateSpec:
         aggregates = ", ".join(map(describe_aggregate, self.aggregates))
         by = f" by {', '.join(self.keys)}" if self.keys else ""
         merged = " of partials" if self.partial_input else ""
-        return f"{self.window}{by}: {aggregates}{merged}"
+        lateness = f", lateness {text(self.lateness_us)}" if self.lateness_us else ""
+        return f"{self.window}{by}{lateness}: {aggregates}{merged}"
 
     def build(self) -> WindowAggregate:
         return WindowAggregate(self)
@@ -88,6 +90,7 @@ class WindowAggregate(Operator):
     def __init__(self, spec: WindowAggregateSpec) -> None:
         self._spec = spec
         self._waiting: pa.RecordBatch | None = None
+        self._nothing = Columns(pa.RecordBatch.from_pylist([], schema=spec.output))
 
     def open(self, ctx: OpenContext) -> None:
         spec = self._spec
@@ -130,6 +133,8 @@ class WindowAggregate(Operator):
                 self._add_partials(batch.record)
             else:
                 yield from self._add_rows(batch)
+            for _ in self._state.settle():
+                yield self._nothing
 
     def on_watermark(self, time_us: int) -> Iterator[Batch]:
         return self._fire(time_us) if self._times.by_event else iter(())
@@ -145,8 +150,10 @@ class WindowAggregate(Operator):
     def snapshot(self) -> Snapshot:
         keys, groups, pack = self._spec.keys, self._ctx.max_parallelism, self._measures.pack
         kept = window_snapshot(self._state, keys, self._measures.schema, groups, pack)
-        if self._waiting is not None:
-            kept += (waiting_section([self._waiting], keys, groups, pack),)
+        waiting = self._state.firing()
+        waiting += [] if self._waiting is None else [self._waiting]
+        if waiting:
+            kept += (waiting_section(waiting, keys, groups, pack),)
         if self._fired is not None and (fired := self._fired.kept()):
             kept += (waiting_section(fired, keys, groups, pack, "fired"),)
         return (
@@ -159,6 +166,9 @@ class WindowAggregate(Operator):
     def _fire(self, time_us: int) -> Iterator[Batch]:
         yield from self._results()
         while (taken := self._state.take(time_us)) is not None:
+            if not taken.num_rows:
+                yield self._nothing
+                continue
             self._waiting = taken
             if self._fired is not None:
                 self._fired.keep(taken, self._state.fired)

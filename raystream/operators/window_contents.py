@@ -7,6 +7,7 @@ from functools import reduce
 from typing import Any, Protocol
 
 from raystream.contracts.evictor import Evictor, Gathered
+from raystream.contracts.evictors import Count
 from raystream.contracts.state import ListState, ValueState
 from raystream.contracts.trigger import Span
 from raystream.errors import UserFunctionError
@@ -90,6 +91,9 @@ class Listed:
         self, store: KeyedStore, rule: Rule, evictor: Evictor | None, layout: Layout
     ) -> None:
         self._store, self._rule, self._evictor, self._layout = store, rule, evictor, layout
+        # Of the last rows no others need a look, and most evictors do nothing behind the function.
+        self._count = evictor.n if isinstance(evictor, Count) else None
+        self._twice = evictor is not None and type(evictor).after is not Evictor.after
         self._rows: ListHandle = store.register(ListState("window:rows"), namespaced=True)
 
     def add(self, held: Held) -> bool:
@@ -100,19 +104,23 @@ class Listed:
     def result(self, key: Any, span: Span) -> tuple[Iterable[Any], int | None] | None:
         held: list[Held] = self._rows.get()
         evictor = self._evictor
-        if evictor is not None:
+        if self._count is not None:
+            held = held[-self._count :]
+        elif evictor is not None:
             held = self._kept(evictor.before, held, span)
+        if evictor is not None:
+            self._rows.update(held)
         if not held:
             return None
         rule = self._rule
+        # The rule has a list of its own: it may be asked for its rows later on.
         acc = held if isinstance(rule, KeepsRows) else reduce(rule.add, held, rule.create())
         made = rule.result(key, span, acc)
-        latest = _latest([time_us for _, time_us, _ in held])
-        if evictor is not None:
+        if evictor is not None and self._twice:
             # What the function gives is made before the evictor looks at the rows again.
             made = list(made)
             self._rows.update(self._kept(evictor.after, held, span))
-        return made, latest
+        return made, _latest([time_us for _, time_us, _ in held])
 
     def merge(self, homes: Sequence[Bounds], into: Bounds) -> None:
         rows: list[Held] = []

@@ -136,16 +136,15 @@ class Gathering:
 
     def _merge(self, key_id: Any, key: Any, joined: Joined) -> None:
         """Move timers and the trigger's state to the session that others have become."""
-        ctx, trigger = self._ctx, self._trigger
         merged = tuple(bounds for bounds, _ in joined.merged)
         for bounds in merged:
             if (timer := self._cleanup(bounds)) is not None:
                 self._timers.delete(*timer, key_id, bounds)
-        ctx.at(key_id, key, joined.session, merged)
-        trigger.on_merge(Span(*joined.session), ctx)
+        if not self._plain:
+            self._ctx.at(key_id, key, joined.session, merged)
+            self._trigger.on_merge(Span(*joined.session), self._ctx)
         for bounds in merged:
-            ctx.at(key_id, key, bounds)
-            trigger.clear(Span(*bounds), ctx)
+            self._clear(key_id, key, bounds)
 
     def _add(
         self,
@@ -234,9 +233,7 @@ class Gathering:
             self._contents.clear()
             if self._sessions is not None:
                 self._sessions.drop(bounds)
-            self._ctx.at(key_id, key, bounds)
-            clear = partial(self._trigger.clear, Span(*bounds), self._ctx)
-            self._guarded(clear, key, bounds)
+            self._guarded(partial(self._clear, key_id, key, bounds), key, bounds)
 
     def _ask(self, domain: Domain, timer: Timer, bounds: Bounds, home: Bounds) -> None:
         """Ask the trigger about a timer, and do what it says."""
@@ -261,6 +258,14 @@ class Gathering:
             self._errors.reject(error, row, bounds[1] - 1 if self._timed else None)
 
     # Windows
+
+    def _clear(self, key_id: Any, key: Any, bounds: Bounds) -> None:
+        """Let the trigger forget a window."""
+        if self._plain:
+            self._timers.delete("event", bounds[1] - 1, key_id, bounds)
+            return
+        self._ctx.at(key_id, key, bounds)
+        self._trigger.clear(Span(*bounds), self._ctx)
 
     def _cleanup(self, bounds: Bounds) -> tuple[Domain, int] | None:
         """Give the moment when a window is forgotten; None: never."""

@@ -109,12 +109,14 @@ class WindowRows(Operator):
 
     def __init__(self, spec: WindowRowsSpec) -> None:
         self._spec = spec
+        self._close: Callable[[], None] | None = None
 
     def open(self, ctx: OpenContext) -> None:
         self._ctx = ctx
         self._late = ctx.metrics.counter(LATE_ROWS)
         self._firing = Firing(ctx.limits.row_batch_rows_max)
         self._gathering = Gathering(self._spec, ctx, self._firing)
+        self._close = self._gathering.close
         nothing = self._batch([], np.empty(0, np.int64))
         assert nothing is not None, "no row does not fit"
         self._nothing = nothing
@@ -169,7 +171,9 @@ class WindowRows(Operator):
         yield from self._fired(partial(self._gathering.fire_processing_time, now_us))
 
     def close(self) -> None:
-        self._guarded(self._gathering.close)
+        # Also called where ``open`` has failed, by the user's function.
+        if self._close is not None:
+            self._guarded(self._close)
 
     @property
     def _needs_time(self) -> bool:

@@ -89,6 +89,7 @@ class WindowTopK(Operator):
         self._waiting: tuple[pa.RecordBatch, Int64s] | None = None
         # Panes that windows share say nothing of one window's best; keys have bests of their own.
         bounded = not spec.keys and spec.window.grid.cover.alone
+        self._nothing = Columns(pa.RecordBatch.from_pylist([], schema=spec.output))
         self._bounds = TopBounds(spec.k, spec.by[0]) if bounded else None
 
     def open(self, ctx: OpenContext) -> None:
@@ -116,6 +117,8 @@ class WindowTopK(Operator):
             yield from self.on_watermark(self._watermark_us)
         if batch.num_rows:
             self._add(batch)
+            for _ in self._state.settle() if self._state is not None else ():
+                yield self._nothing
 
     def on_watermark(self, time_us: int) -> Iterator[Batch]:
         yield from self._results()
@@ -125,6 +128,9 @@ class WindowTopK(Operator):
         if self._bounds is not None:
             self._bounds.forget(self._spec.window.grid.due(self._watermark_us))
         while (taken := self._state.take(time_us)) is not None:
+            if not taken.num_rows:
+                yield self._nothing
+                continue
             self._waiting = self._top.ranked(taken)
             # The loop's own name would keep the rows alive while the subtask is suspended.
             del taken
@@ -135,9 +141,11 @@ class WindowTopK(Operator):
             return (watermark_section(self._watermark_us),)
         keys, groups = self._spec.keys, self._ctx.max_parallelism
         kept = window_snapshot(self._state, keys, self._top.schema, groups)
-        if self._waiting is not None:
-            rows, ranks = self._waiting
-            kept += (waiting_section([rows.append_column(_RANK, pa.array(ranks))], keys, groups),)
+        waiting = [self._top.ranked(rows) for rows in self._state.firing()]
+        waiting += [] if self._waiting is None else [self._waiting]
+        if waiting:
+            rows = [some.append_column(_RANK, pa.array(ranks)) for some, ranks in waiting]
+            kept += (waiting_section(rows, keys, groups),)
         return (*kept, arrival_section(self._arrived))
 
     def close(self) -> None:

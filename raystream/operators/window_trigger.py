@@ -96,4 +96,5 @@ def checked(result: Any, trigger: Trigger, method: str) -> TriggerResult:
 
 
 def _inside(ts: Instant) -> int:
-    return min(max(micros(ts), MIN_TIME), MAX_TIME)
+    time_us = ts if type(ts) is int else micros(ts)
+    return min(max(time_us, MIN_TIME), MAX_TIME)

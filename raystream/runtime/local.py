@@ -35,6 +35,10 @@ from raystream.subtask.machine import SubtaskMachine
 
 Progress: TypeAlias = Callable[[JobStatus], None]
 
+Happened: TypeAlias = Callable[[SubtaskId | None, "sub.Event | job.Event | None"], None]
+"""Told before an event of a subtask, a slice of its work (None), an event of the job (no subtask).
+"""
+
 _PROGRESS_US = 1_000_000
 _WAIT_US_MAX = 50_000
 
@@ -59,13 +63,28 @@ def run(
         local.close()
 
 
-class LocalJob:
-    """One job's machines, and the links between them."""
+def _nobody(subtask: SubtaskId | None, event: object) -> None:
+    """Tell nobody what happens."""
 
-    def __init__(self, plan: PhysicalPlan, clock: Clock, rng: random.Random | None) -> None:
+
+class LocalJob:
+    """One job's machines, and the links between them.
+
+    ``run`` drives it; so does whoever calls ``begin``, ``advance`` while that does something, and
+    decides what to do about time when it does not.
+    """
+
+    def __init__(
+        self,
+        plan: PhysicalPlan,
+        clock: Clock,
+        rng: random.Random | None,
+        happened: Happened | None = None,
+    ) -> None:
         self._plan = plan
         self._clock = clock
         self._rng = rng
+        self._happened = happened or _nobody
         self._coordinator = CoordinatorMachine(plan)
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._machines: dict[SubtaskId, SubtaskMachine] = {}
@@ -80,8 +99,8 @@ class LocalJob:
     ) -> JobResult:
         """Let things happen until the job is over."""
         started_us = shown_us = self._clock.monotonic_us()
-        self._do_job(self._coordinator.begin())
-        while not self._coordinator.over:
+        self.begin()
+        while not self.over:
             now_us = self._clock.monotonic_us()
             if timeout_s is not None and now_us - started_us > timeout_s * 1e6:
                 self._job(job.StopAsked())
@@ -89,11 +108,37 @@ class LocalJob:
             if progress is not None and now_us - shown_us >= _PROGRESS_US:
                 shown_us = now_us
                 progress(self._status())
-            if not self._advance():
+            if not self.advance():
                 sleep(self._pause_us() / 1e6)
         if progress is not None:
             progress(self._status())
-        return self._result()
+        return self.result()
+
+    def begin(self) -> None:
+        """Deploy the job."""
+        self._do_job(self._coordinator.begin())
+
+    @property
+    def over(self) -> bool:
+        return self._coordinator.over
+
+    def finish(self) -> None:
+        """End the job where it stands: what has come out is all that was wanted."""
+        self._job(job.StopAsked(finished=True))
+
+    @property
+    def wake_us(self) -> int | None:
+        """Monotonic time at which there is something to do, if nothing can be done now."""
+        return self._least([machine.wake_us for machine in self._machines.values()])
+
+    @property
+    def errand_us(self) -> int | None:
+        """Of ``wake_us``, what neither a timer nor a split has said of time."""
+        return self._least([machine.errand_us for machine in self._machines.values()])
+
+    def _least(self, dues: list[int | None]) -> int | None:
+        known = [due for due in dues if due is not None] + [due for due, _ in self._discoveries]
+        return min(known, default=None)
 
     def close(self) -> None:
         """Let go of everything, in whatever state the job is: Ctrl-C may come at any moment."""
@@ -103,7 +148,8 @@ class LocalJob:
 
     # What happens next -----------------------------------------------------------------------
 
-    def _advance(self) -> bool:
+    def advance(self) -> bool:
+        """Let one thing happen if there is an order drawn, else all that can; tell if any did."""
         now_us = self._clock.monotonic_us()
         for due_us, chain in [d for d in self._discoveries if d[0] <= now_us]:
             self._discoveries.remove((due_us, chain))
@@ -121,13 +167,12 @@ class LocalJob:
         return bool(choices)
 
     def _pause_us(self) -> int:
-        now_us = self._clock.monotonic_us()
-        dues = [m.wake_us for m in self._machines.values()]
-        known = [due for due in dues if due is not None] + [due for due, _ in self._discoveries]
-        return max(0, min(min(known, default=now_us + _WAIT_US_MAX) - now_us, _WAIT_US_MAX))
+        wake_us, now_us = self.wake_us, self._clock.monotonic_us()
+        return _WAIT_US_MAX if wake_us is None else max(0, min(wake_us - now_us, _WAIT_US_MAX))
 
     def _work(self, subtask: SubtaskId) -> None:
         machine = self._machines[subtask]
+        self._happened(subtask, None)
         try:
             effects = machine.work()
         except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
@@ -142,6 +187,7 @@ class LocalJob:
         self._step(link[1], self._links[link].pop(0))
 
     def _step(self, subtask: SubtaskId, event: sub.Event) -> None:
+        self._happened(subtask, event)
         try:
             effects = self._machines[subtask].step(event)
         except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
@@ -193,6 +239,7 @@ class LocalJob:
     # Effects of the coordinator --------------------------------------------------------------
 
     def _job(self, event: job.Event) -> None:
+        self._happened(None, event)
         before = self._coordinator.state
         effects = self._coordinator.step(event)
         if before == "starting" and self._coordinator.state == "running":
@@ -275,7 +322,11 @@ class LocalJob:
             self._figures.take(machine.figures())
         return self._figures.status(self._coordinator.state, self._clock.monotonic_us())
 
-    def _result(self) -> JobResult:
+    def result(self) -> JobResult:
+        """Give how a job ended that is over.
+
+        Raises: JobFailed.
+        """
         error = self._coordinator.error
         if error is not None:
             raise job_failed(self._plan.job, error)

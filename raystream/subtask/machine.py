@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from typing_extensions import assert_never
 
 from raystream.clock import Clock
 from raystream.contracts.context import OpenContext
-from raystream.contracts.source import END
+from raystream.contracts.source import End, Later
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Columns, Objects
 from raystream.flow.codec import decode
 from raystream.flow.control import SubtaskFigures
-from raystream.flow.element import Element, EndOfInput, Status, Watermark
+from raystream.flow.element import MAX_TIME, Element, EndOfInput, Status, Watermark
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators import sink
@@ -48,7 +48,7 @@ from raystream.subtask.events import (
 )
 from raystream.subtask.gate import Gate
 from raystream.subtask.inbox import Inbox, Incoming
-from raystream.subtask.output import Outgoing, output_edges
+from raystream.subtask.output import output_edges
 from raystream.subtask.splits import Splits
 from raystream.subtask.wiring import inputs_of
 
@@ -128,8 +128,7 @@ class SubtaskMachine:
             return False
         if self._has_work and not self.blocked:
             return True
-        now_us = self._clock.monotonic_us()
-        return any(due <= now_us for due in self._dues())
+        return min(self._dues(), default=MAX_TIME) <= self._clock.monotonic_us()
 
     @property
     def wake_us(self) -> int | None:
@@ -137,6 +136,11 @@ class SubtaskMachine:
         if self.state is not State.RUNNING or self.runnable:
             return None
         return min(self._dues(), default=None)
+
+    @property
+    def errand_us(self) -> int | None:
+        """Of ``wake_us``, what is not said by a timer or a split: credit, flushes, polls."""
+        return min(self._errands(), default=None) if self.state is State.RUNNING else None
 
     def figures(self) -> SubtaskFigures:
         """Tell what has been done so far."""
@@ -213,8 +217,8 @@ class SubtaskMachine:
 
     @property
     def _has_work(self) -> bool:
-        waiting = self._has_input or self._input_finished
-        return self._task is not None or waiting or self._timers_due
+        begun = self._task is not None or self._has_input
+        return begun or self._input_finished or self._timers_due
 
     @property
     def _resting(self) -> bool:
@@ -260,8 +264,8 @@ class SubtaskMachine:
             case Watermark(time_us):
                 yield from self._times(self._gate.watermark(channel, time_us))
             case Status(idle):
-                gate = self._gate
-                yield from self._times(gate.go_idle(channel) if idle else gate.active(channel))
+                changes = self._gate.go_idle if idle else self._gate.active
+                yield from self._times(changes(channel))
             case EndOfInput():
                 self._inbox.finish(channel)
                 yield from self._times(self._gate.finish(channel))
@@ -269,19 +273,15 @@ class SubtaskMachine:
                 assert_never(element)
 
     def _read(self, polled: Polled) -> Iterator[None]:
-        splits, operator = self._splits, self._chain.source
+        splits, split, rows = self._splits, polled.split, polled.rows
         assert splits is not None, "only a source polls"
-        assert operator is not None, "only a source polls"
-        if polled.rows is None:
-            yield from self._times(splits.nothing(polled.split))
-        elif polled.rows is END:
-            yield from self._times(splits.ended(polled.split))
-        else:
-            yield from self._times(splits.came(polled.split))
-            after_us = splits.gate.watermark_of(polled.split)
-            for batch, watermark_us in operator.convert(polled.rows, after_us):
-                yield from self._emit(self._chain.read(batch))
-                yield from self._times(splits.gave(polled.split, watermark_us))
+        if rows is None or isinstance(rows, Watermark | Status | Later | End):
+            yield from self._times(splits.without_rows(split, rows))
+            return
+        yield from self._times(splits.came(split))
+        for batch, watermark_us in splits.convert(split, rows):
+            yield from self._emit(self._chain.read(batch))
+            yield from self._times(splits.gave(split, watermark_us))
 
     def _times(self, changes: Iterator[Any]) -> Iterator[None]:
         for change in changes:
@@ -293,20 +293,15 @@ class SubtaskMachine:
     def _emit(self, emitted: Iterator[Emitted]) -> Iterator[None]:
         for edges, element in emitted:
             for edge in edges:
-                match element:
-                    case Watermark(time_us):
-                        self._edges[edge].watermark(time_us)
-                    case Status():
-                        self._urgent(element, self._edges[edge].channels)
-                    case _:
-                        self._edges[edge].put(element)
+                self._effects += self._edges[edge].put(element)
             if edges:
                 self._send(flush=False)
             yield
 
     def _end(self) -> Iterator[None]:
         yield from self._emit(self._chain.end())
-        self._urgent(EndOfInput(), self._outgoing.values())
+        for channel in self._outgoing.values():
+            self._effects += channel.urgent(EndOfInput())
         prepared = {
             node.name: operator.prepare_commit(FINAL_CHECKPOINT)
             for node, operator in self._chain.sinks()
@@ -320,10 +315,6 @@ class SubtaskMachine:
         for channel in self._outgoing.values():
             self._effects += channel.sends(flush=flush)
 
-    def _urgent(self, element: Status | EndOfInput, channels: Iterable[Outgoing]) -> None:
-        for channel in channels:
-            self._effects += channel.urgent(element)
-
     def _flush(self, now_us: int) -> None:
         if now_us >= self._flush_due_us:
             before = len(self._effects)
@@ -336,12 +327,20 @@ class SubtaskMachine:
         return self._flushed_us + self._limits.flush_cost_share * self._flush_cost_us
 
     def _dues(self) -> Iterator[int]:
-        if self._resting and any(c.sendable for c in self._outgoing.values()):
-            yield self._flush_due_us
+        yield from self._errands()
+        yield from self._moments()
+
+    def _moments(self) -> Iterator[int]:
         timer_us = self._chain.timer_due_us()
         if timer_us is not None and not self.blocked:
             # Timers are set in the time of day, waiting is done by a clock that does not jump.
             yield self._clock.monotonic_us() + max(0, timer_us - self._clock.now_us())
+        if self._splits is not None:
+            yield from self._splits.moments(polls=not self.blocked)
+
+    def _errands(self) -> Iterator[int]:
+        if self._resting and any(c.sendable for c in self._outgoing.values()):
+            yield self._flush_due_us
         for channel in self._outgoing.values():
             if channel.stalled_us is not None:
                 yield channel.stalled_us + self._limits.stalled_credit_us

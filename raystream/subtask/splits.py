@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
+import pyarrow as pa
 from typing_extensions import assert_never
 
 from raystream.clock import Clock
 from raystream.config import Limits
-from raystream.contracts.source import Split
+from raystream.contracts.batch import Batch as GivenBatch
+from raystream.contracts.source import End, Later, Split
+from raystream.flow.batch import Batch
 from raystream.flow.element import Status, Watermark
 from raystream.operators.source import SourceOperator
 from raystream.subtask.events import AlignTo, Poll, SplitsFound, Start, TellTime
@@ -22,6 +26,9 @@ from raystream.subtask.gate import ChannelState, Gate
 from raystream.subtask.pacing import Pace
 
 _POLLS_MAX = 2
+
+Rows: TypeAlias = GivenBatch | pa.RecordBatch | list[Any]
+"""What a reader may give that is rows."""
 
 
 @dataclass(slots=True)
@@ -33,6 +40,7 @@ class _Reading:
     not_before_us: int = 0
     backoff_us: int = 0
     silent_since_us: int | None = None
+    quiet: bool = False  # it has said when it will have something
     finished: bool = False
 
 
@@ -107,18 +115,43 @@ class Splits:
     def dues(self, *, polls: bool) -> Iterator[int]:
         """Tell when the time is to be told and, if ``polls``, a split that had nothing is due."""
         yield from self._pace.dues(self._least_us())
-        if polls and self._under_way < _POLLS_MAX:
-            yield from (r.not_before_us for r in self._readable(self._limit_us()))
+        yield from self._due_again(polls, quiet=False)
 
-    def nothing(self, split: str) -> Iterator[Watermark | Status]:
-        """Note that a split had no rows; after its idleness it no longer holds the time."""
+    def moments(self, *, polls: bool) -> Iterator[int]:
+        """Tell, if ``polls``, when splits that have said so will have something, or be idle."""
+        yield from self._due_again(polls, quiet=True)
+
+    def without_rows(
+        self, split: str, said: Watermark | Status | Later | End | None
+    ) -> Iterator[Watermark | Status]:
+        """Note what a reader gave that is no rows."""
+        match said:
+            case None:
+                yield from self.nothing(split)
+            case Later(not_before_us):
+                yield from self.nothing(split, not_before_us)
+            case Watermark(time_us):
+                yield from self.came(split)
+                yield from self.gave(split, time_us)
+            case Status(idle):
+                reading, _ = self._answered(split)
+                self._has_spoken(reading)
+                yield from self.gate.go_idle(split) if idle else self.gate.active(split)
+            case End.END:
+                yield from self.ended(split)
+            case _:
+                assert_never(said)
+
+    def nothing(self, split: str, not_before_us: int | None = None) -> Iterator[Watermark | Status]:
+        """Note that a split had no rows; after its idleness it no longer holds the time.
+
+        It is asked again soon, or when it has said, and in between if it may turn out to be idle.
+        """
         reading, asked_us = self._answered(split)
         if reading.finished:
             return
         now_us = self._clock.monotonic_us()
-        least, most = self._limits.poll_idle_us_min, self._limits.poll_idle_us_max
-        reading.backoff_us = min(max(least, reading.backoff_us * 2), most)
-        reading.not_before_us = now_us + reading.backoff_us
+        self._ask_again(reading, now_us, not_before_us)
         if self._is_ahead(reading, self._limit_us()):
             return  # it waits for others: whether it is silent will be seen when it is read again
         if reading.silent_since_us is None:
@@ -127,6 +160,13 @@ class Splits:
         # The answer may have waited for a long time: it tells of the moment of the question.
         if idleness_us is not None and asked_us - reading.silent_since_us >= idleness_us:
             yield from self.gate.go_idle(split)
+        elif idleness_us is not None and reading.quiet:
+            idle_us = reading.silent_since_us + idleness_us
+            reading.not_before_us = min(reading.not_before_us, idle_us)
+
+    def convert(self, split: str, rows: Rows) -> Iterator[tuple[Batch, int | None]]:
+        """Make batches of what the reader of a split gave, and say how far each brings its time."""
+        return self._operator.convert(rows, self.gate.watermark_of(split))
 
     def gave(self, split: str, watermark_us: int | None) -> Iterator[Watermark | Status]:
         """Note that a split gave rows, and what they say of time; after the rows have left."""
@@ -136,7 +176,7 @@ class Splits:
     def came(self, split: str) -> Iterator[Watermark | Status]:
         """Note that rows of a split came, before they leave."""
         reading, _ = self._answered(split)
-        reading.backoff_us, reading.not_before_us, reading.silent_since_us = 0, 0, None
+        self._has_spoken(reading)
         yield from self.gate.active(split)
 
     def ended(self, split: str) -> Iterator[Watermark | Status]:
@@ -152,6 +192,22 @@ class Splits:
         """Note that nobody asks for rows just now: silence does not count as idleness."""
         for reading in self._readings.values():
             reading.silent_since_us = None
+
+    def _has_spoken(self, reading: _Reading) -> None:
+        reading.backoff_us, reading.not_before_us, reading.silent_since_us = 0, 0, None
+        reading.quiet = False
+
+    def _ask_again(self, reading: _Reading, now_us: int, not_before_us: int | None) -> None:
+        least, most = self._limits.poll_idle_us_min, self._limits.poll_idle_us_max
+        reading.backoff_us = min(max(least, reading.backoff_us * 2), most)
+        reading.quiet = not_before_us is not None
+        again_us = now_us + reading.backoff_us
+        reading.not_before_us = again_us if not_before_us is None else not_before_us
+
+    def _due_again(self, polls: bool, *, quiet: bool) -> Iterator[int]:
+        if polls and self._under_way < _POLLS_MAX:
+            readable = self._readable(self._limit_us())
+            yield from (r.not_before_us for r in readable if r.quiet is quiet)
 
     def _unfinished(self) -> Iterator[_Reading]:
         return (reading for reading in self._readings.values() if not reading.finished)

@@ -36,6 +36,7 @@ def test_every_lesson_is_run_here():
         "03_word_count.py",
         "04_files.py",
         "05_own_source.py",
+        "06_test_your_job.py",
     ]
 
 
@@ -82,6 +83,13 @@ def test_files_prints_its_plan_and_what_it_wrote():
 
 def test_own_source_counts_the_eyes_of_three_dice():
     check_dice(program(*COMMAND_LINE, EXAMPLES / "05_own_source.py"))
+
+
+def test_test_your_job_prints_what_came_out():
+    assert program(EXAMPLES / "06_test_your_job.py").splitlines() == [
+        "At(ts=59999999, row={'user': 'ann', 'total': 7})",
+        "Watermark(ts=59999999)",
+    ]
 
 
 @pytest.mark.cluster

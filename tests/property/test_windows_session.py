@@ -74,7 +74,8 @@ def spec_of(gap, keyed):
     return SessionAggregateSpec(("k",) if keyed else (), Session(gap), MERGED, output, "late")
 
 
-def run_operator(events, gap, keyed, limits, stops, reborn):
+def run_operator(events, gap, keyed, limits, chance):
+    stops, reborn = chance
     spec = spec_of(gap, keyed)
     ctx = OpenContext(limits=limits)
     operator = spec.build()
@@ -104,11 +105,12 @@ def run_operator(events, gap, keyed, limits, stops, reborn):
     return firings, late
 
 
-def check(events, gap, keyed, limits, stops=(), reborn=()):
+def check(events, gap, keyed, limits, chance):
+    stops, reborn = chance
     events = [*events, MAX_TIME]
     stop = iter(stops)
     endless = (next(stop, -1) for _ in iter(int, 1))
-    firings, late = run_operator(events, gap, keyed, limits, endless, iter(reborn))
+    firings, late = run_operator(events, gap, keyed, limits, (endless, iter(reborn)))
     expected, expected_late = run_model(events, gap, keyed)
 
     assert late == record_of(expected_late).to_pylist()
@@ -135,10 +137,9 @@ def check(events, gap, keyed, limits, stops=(), reborn=()):
     st.integers(1, 40),
     LIMITS,
     st.booleans(),
-    st.lists(st.integers(1, 3), max_size=30),
-    st.lists(st.booleans(), max_size=30),
+    st.tuples(st.lists(st.integers(1, 3), max_size=30), st.lists(st.booleans(), max_size=30)),
 )
 def test_sessions_equal_the_model_however_rows_are_cut_and_firings_interrupted(
-    events, gap, limits, keyed, stops, reborn
+    events, gap, limits, keyed, chance
 ):
-    check(events, gap, keyed, limits, stops, reborn)
+    check(events, gap, keyed, limits, chance)

@@ -38,7 +38,7 @@ def cumulative(size: int, step: int, offset: int = 0) -> Assign:
 
 
 def local_days(tz: str, days: int, offset: timedelta = timedelta()) -> Assign:
-    """Walk from one local midnight to the next; only where midnight is neither skipped nor twice."""
+    """Walk from one local midnight to the next, none of which is skipped or comes twice."""
 
     def begin(day: int) -> int:
         naive = datetime(1970, 1, 1) + timedelta(days=day) + offset  # noqa: DTZ001  it is local

@@ -31,7 +31,7 @@ def rows(count=120, seed=4):
 
 
 AGGREGATES = {
-    "n": lambda: rs.count(),
+    "n": rs.count,
     "vs": lambda: rs.collect(rs.col("v") * 2),
     "first": lambda: rs.first("v"),
     "last": lambda: rs.last("v"),
@@ -89,3 +89,19 @@ def test_columns_give_what_rows_give(name, monkeypatch):
     assert by_row[2] == "WindowRowsSpec"
     assert columns[2] in ("WindowAggregateSpec", "SessionAggregateSpec")
     assert bool(columns[1]) == ("late" in name)
+
+
+def best(window):
+    strategy = rs.WatermarkStrategy("t", out_of_orderness="20m")
+    job = rs.Job("windows", config={"batch_rows_max": 7})
+    stream = job.from_items(rows(), schema=SCHEMA, watermark=strategy)
+    made = stream.key_by("k").window(window).top_k(2, by="v", rank="place")
+    return sorted(map(shown, made.collect())), type(made._tip.node.spec).__name__
+
+
+def test_the_best_rows_of_local_days_are_those_of_rows(monkeypatch):
+    columns = best(rs.Tumbling("1d", tz="Europe/Berlin"))
+    monkeypatch.setattr(windowed, "takes_columns", lambda *_: False)
+    by_row = best(rs.Tumbling("1d", tz="Europe/Berlin"))
+    assert columns[0] == by_row[0] != []
+    assert (columns[1], by_row[1]) == ("WindowTopKSpec", "WindowRowsSpec")

@@ -13,7 +13,7 @@ from subtasks import SMALL, WIRE, link, rows, spell
 from raystream.config import Limits
 from raystream.flow.batch import Columns, Objects
 from raystream.flow.codec import decode, read_header
-from raystream.flow.element import EndOfInput, Status
+from raystream.flow.element import EndOfInput, Status, Watermark
 from raystream.flow.exchange import Broadcast, Rebalance
 from raystream.flow.ids import ChannelId
 from raystream.subtask.output import Outgoing, OutputEdge
@@ -372,7 +372,7 @@ def test_an_edge_is_full_when_one_of_its_channels_is():
 def test_a_watermark_goes_to_every_channel_of_an_edge():
     output = edge(Rebalance(), 3)
     output.put(rows(0, 2))
-    output.watermark(1)
+    output.put(Watermark(1))
     told = [said(channel.sends(flush=True)) for channel in output.channels]
     assert told == [[0, "W1"], [1, "W1"], ["W1"]]
 

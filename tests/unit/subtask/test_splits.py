@@ -9,7 +9,7 @@ from subtasks import SilentSource
 
 from raystream.clock import ManualClock
 from raystream.config import Limits
-from raystream.contracts.source import Split
+from raystream.contracts.source import Later, Split
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.flow.element import Status, Watermark
 from raystream.operators.source import SourceSpec
@@ -360,3 +360,51 @@ def test_after_its_end_a_split_is_not_asked_again():
 def test_an_answer_to_no_poll_is_a_bug_of_ours():
     with pytest.raises(AssertionError, match="no poll"):
         list(Reading("a").splits.nothing("a"))
+
+
+def said_by(it: Reading, *words: object) -> list[object]:
+    """Let the splits say things between rows; give what that means for all of them."""
+    for word in words:
+        split = it.ask()[0]
+        it._note(it.splits.without_rows(split, word))
+    return it.said
+
+
+def test_a_split_may_say_its_watermark_and_its_status_between_rows():
+    it = Reading("a")
+    words = [Watermark(5), Watermark(3), Status(idle=True), Status(idle=False), Status(idle=True)]
+    assert said_by(it, *words, Watermark(9)) == [
+        5,
+        "idle",
+        "active",
+        "idle",
+        "active",
+        9,
+    ]
+
+
+def test_a_split_that_says_when_is_not_asked_before_and_is_no_errand():
+    it = Reading("a")
+    first, second = it.ask() + it.ask()
+    later = Later(it.clock.monotonic_us() + SECOND)
+    for split in (first, second):
+        it._note(it.splits.without_rows(split, later))
+    assert it.ask() == []
+    assert list(it.splits.dues(polls=True)) == []
+    assert list(it.splits.moments(polls=True)) == [later.not_before_us]
+    it.clock.advance(SECOND)
+    assert it.ask() == ["a", "a"]
+    it.rows()
+    assert list(it.splits.moments(polls=True)) == []
+
+
+def test_a_split_that_waits_for_long_is_asked_when_it_may_be_idle():
+    it = Reading("a", watermark=WatermarkStrategy("t", idleness="1s"))
+    later = Later(it.clock.monotonic_us() + 60 * SECOND)
+    for split in it.ask() + it.ask():
+        it._note(it.splits.without_rows(split, later))
+    assert list(it.splits.moments(polls=True)) == [it.clock.monotonic_us() + SECOND]
+    it.clock.advance(SECOND)
+    it._note(it.splits.without_rows(it.ask()[0], later))
+    assert it.said == ["idle"]
+    assert list(it.splits.moments(polls=True)) == [later.not_before_us]

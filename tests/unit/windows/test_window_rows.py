@@ -79,6 +79,29 @@ def test_functions_may_be_classes_and_take_arguments():
     assert it.end() == [(10, {"v": 9})]
 
 
+class Broken:
+    def __init__(self, moment):
+        self.moment = moment
+
+    def open(self, ctx):
+        assert self.moment != "open"
+
+    def close(self):
+        assert self.moment != "close", "and it was closed"
+
+    def __call__(self, key, window, rows):
+        return rows
+
+
+def test_functions_that_fail_to_open_or_close_say_so():
+    rows = [{"k": "a", "v": 1}]
+    for moment in ("open", "close"):
+        given = rs.Job("t").from_items(rows, timestamps=[0])
+        made = given.key_by("k").window(SESSION).apply(Broken(moment))
+        with pytest.raises(rs.JobFailed, match="AssertionError"):
+            made.collect()
+
+
 def test_without_a_key_the_key_is_none():
     made = stream().window_all(SESSION).apply(lambda key, window, rows: [(key, len(rows))])
     it = ByHand(made, keyed=False)
