@@ -14,6 +14,8 @@ import pyarrow as pa
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
 from raystream.contracts.sink import Sink, Writer
+from raystream.flow.batch import Columns
+from raystream.flow.changes import OP_FIELD, OPS, op_names
 from raystream.graph.physical import Chain, ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 
@@ -117,16 +119,21 @@ def pack(batch: Batch) -> bytes:
     if isinstance(batch.rows, list):
         packed: bytes = cloudpickle.dumps((batch.rows, batch.timestamps))
         return b"o" + packed
+    rows = batch.rows
+    if batch.ops is not None:
+        codes = pa.array([OPS.index(op) for op in batch.ops], pa.int8())
+        rows = rows.append_column(OP_FIELD, codes)
     out = pa.BufferOutputStream()
     out.write(b"c")
-    with pa.ipc.new_stream(out, batch.rows.schema) as writer:
-        writer.write_batch(batch.rows)
+    with pa.ipc.new_stream(out, rows.schema) as writer:
+        writer.write_batch(rows)
     return bytes(out.getvalue())
 
 
 def unpack(packed: bytes) -> Batch:
-    """Read a batch that ``pack`` wrote; columns come without event time."""
+    """Read a batch that ``pack`` wrote; columns come without event time, with their kinds."""
     if packed[:1] == b"o":
         return Batch(*cloudpickle.loads(packed[1:]))
     with pa.ipc.open_stream(pa.py_buffer(packed).slice(1)) as reader:
-        return Batch(reader.read_next_batch())
+        rows = Columns(reader.read_next_batch())
+    return Batch(rows.visible, ops=None if rows.ops is None else op_names(rows.ops))
