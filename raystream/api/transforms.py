@@ -277,16 +277,10 @@ def dead_letters(tip: Tip) -> Tip:
 def assign_timestamps(node: LogicalNode, watermark: Strategy) -> Made:
     """Give rows an event time.
 
-    Raises: PlanError for what only a source can do: idleness and alignment.
+    Raises: PlanError for what only a source can do: alignment.
     """
     where = user_line()
     check_watermark(node, watermark, "assign_timestamps", where)
-    if watermark.idleness is not None:
-        raise PlanError(
-            "assign_timestamps() cannot tell that a stream is idle: idleness= is for sources",
-            where=where,
-            hint="give the strategy to job.source(…, watermark=…)",
-        )
     if watermark.alignment is not None:
         raise PlanError(
             "assign_timestamps() cannot hold a stream back: alignment= is for sources",

@@ -55,8 +55,9 @@ class WatermarkStrategy:
 
     The watermark is ``max_ts - out_of_orderness - 1 us``, per split, the least over all splits,
     at most one behind a batch: a row that keeps the promise is never late, wherever batches are
-    cut. A split that has been silent for ``idleness`` no longer holds it back. ``unit``
-    (``s ms us ns``) reads integers; naive timestamps and dates are UTC.
+    cut. A split that has been silent for ``idleness`` no longer holds it back, nor does, behind
+    ``assign_timestamps``, the stream in one subtask. ``unit`` (``s ms us ns``) reads integers;
+    naive timestamps and dates are UTC.
     """
 
     timestamp: Timestamp

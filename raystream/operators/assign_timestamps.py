@@ -11,9 +11,10 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.rejects import Rejects
 from raystream.contracts.watermark import Strategy
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, with_times
-from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
+from raystream.flow.element import MAX_TIME, MIN_TIME, Status, Watermark
 from raystream.keyed.snapshot import Snapshot, restored_watermark, watermark_section
-from raystream.operators.operator import Operator
+from raystream.operators.operator import Operator, Output
+from raystream.operators.silence import Silence
 from raystream.operators.timestamps import TimestampReader
 from raystream.operators.watermarks import cut, watermarks_of
 
@@ -49,11 +50,14 @@ class AssignTimestamps(Operator):
         )
         self._watermarks = watermarks_of(spec.watermark, spec.operator, spec.where)
         self._watermark_us = MIN_TIME
+        self._silence = Silence(spec.watermark.idleness_us)
         self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
         """Open the functions that read time, where there are any."""
         self._errors = ctx.errors
+        self._clock = ctx.clock
+        self._silence.begin(ctx.clock.now_us())
         self._reader.open(ctx)
         self._watermarks.open(ctx)
 
@@ -62,7 +66,8 @@ class AssignTimestamps(Operator):
         assert watermark_us is not None, "a watermark is kept, be it the least"
         self._watermark_us = watermark_us
 
-    def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
+        yield from self._silence.broken()
         batch, times = self._reader.read(batch, self._errors)
         batch, times, marks = self._watermarks.marks(batch, times, self._watermark_us, self._errors)
         for part, watermark_us in cut(self._timed(batch, times), marks):
@@ -70,6 +75,17 @@ class AssignTimestamps(Operator):
             if watermark_us is not None:
                 self._watermark_us = watermark_us
                 yield Watermark(watermark_us)
+        # Behind the rows: how long they have waited for room was no silence.
+        self._silence.begin(self._clock.now_us())
+
+    def on_status(self, status: Status) -> Iterator[Output]:
+        return self._silence.told(status)
+
+    def timer_due_us(self) -> int | None:
+        return self._silence.due_us
+
+    def on_timer(self, now_us: int) -> Iterator[Output]:
+        return self._silence.look(now_us)
 
     def output_watermark(self, time_us: int) -> int | None:
         return time_us if time_us == MAX_TIME else None

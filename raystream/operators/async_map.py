@@ -21,7 +21,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction
 from raystream.flow.batch import Batch, Columns, Int64s, Objects, concat
 from raystream.flow.codec import pickled
-from raystream.flow.element import MAX_TIME, MIN_TIME, Watermark
+from raystream.flow.element import MAX_TIME, MIN_TIME, Status, Watermark
 from raystream.flow.hashing import hash_columns, hash_objects
 from raystream.keyed.snapshot import (
     Section,
@@ -92,7 +92,7 @@ class _Row(Call):
         self.begun = False
 
 
-_Flying: TypeAlias = _Row | Watermark
+_Flying: TypeAlias = _Row | Watermark | Status
 
 
 class AsyncMap(Operator):
@@ -100,7 +100,9 @@ class AsyncMap(Operator):
 
     def __init__(self, spec: AsyncMapSpec) -> None:
         self._spec = spec
-        self._flying: list[_Flying] = []  # rows up to the capacity, one watermark behind each
+        self._flying: list[
+            _Flying
+        ] = []  # rows up to the capacity; behind each a watermark, a status
         self._rows = 0
         self._due_us: int | None = None
         self._watermark_us = MIN_TIME
@@ -150,6 +152,11 @@ class AsyncMap(Operator):
     def output_watermark(self, time_us: int) -> int | None:
         return time_us if time_us == MAX_TIME else None
 
+    def on_status(self, status: Status) -> Iterator[Output]:
+        # Rows that come behind it would make an idle channel active, for good.
+        self._hold(status)
+        return self._give()
+
     def timer_due_us(self) -> int | None:
         return self._due_us if self._flying else None
 
@@ -190,11 +197,14 @@ class AsyncMap(Operator):
         if self._due_us is None:
             self._due_us = self._ctx.clock.now_us() + _LOOK_EVERY_US
 
-    def _hold(self, watermark: Watermark) -> None:
-        """Hold a watermark back behind the rows in flight; of two that meet the later counts."""
-        if self._flying and isinstance(self._flying[-1], Watermark):
-            self._flying.pop()
-        self._flying.append(watermark)
+    def _hold(self, element: Watermark | Status) -> None:
+        """Hold time or idleness back behind the rows in flight; of two the later counts."""
+        for place in range(len(self._flying) - 1, -1, -1):
+            if isinstance(self._flying[place], _Row):
+                break
+            if type(self._flying[place]) is type(element):
+                del self._flying[place]
+        self._flying.append(element)
 
     def _drain(self) -> Iterator[Output]:
         """Give all that is in flight, and pause while it is not there."""
@@ -219,9 +229,10 @@ class AsyncMap(Operator):
             if self._told:
                 self._loop.wait(self._all_are_done, _WAIT_FOR_ALL_S)
             first = self._flying[0]
-            if isinstance(first, Watermark):
+            if not isinstance(first, _Row):
                 del self._flying[0]
-                self._given_us = first.time_us
+                if isinstance(first, Watermark):
+                    self._given_us = first.time_us
                 yield first
                 continue
             ready = self._ready(self._ctx.limits.row_batch_rows_max)
@@ -242,7 +253,7 @@ class AsyncMap(Operator):
         ready: list[_Row] = []
         held: set[Hashable] = set()
         for one in self._flying:
-            if isinstance(one, Watermark) or len(ready) == limit:
+            if not isinstance(one, _Row) or len(ready) == limit:
                 break
             if one.done and not (held and one.key in held):
                 ready.append(one)

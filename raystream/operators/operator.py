@@ -7,11 +7,11 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import Batch
-from raystream.flow.element import Side, Watermark
+from raystream.flow.element import Side, Status, Watermark
 from raystream.keyed.snapshot import Snapshot
 
-Output: TypeAlias = Batch | Watermark | Side
-"""What an operator gives: rows, a watermark of its own making, rows for a side output."""
+Output: TypeAlias = Batch | Watermark | Status | Side
+"""What an operator gives: rows, time or idleness of its own making, rows for a side output."""
 
 
 class Operator(Protocol):
@@ -45,9 +45,12 @@ class Operator(Protocol):
         """Give the watermark to forward; None to forward none."""
         return time_us
 
-    def on_status(self, *, idle: bool) -> None:
-        """Learn that the input has nothing to say for now, or has again; it goes on by itself."""
-        return
+    def on_status(self, status: Status) -> Iterator[Output]:
+        """Take that the input is idle or active again; forwarded, unless rows are still to leave.
+
+        Not called again where the iterator is closed.
+        """
+        return iter((status,))
 
     def timer_due_us(self) -> int | None:
         """Tell the processing time at which ``on_timer`` has something to do; None: never."""

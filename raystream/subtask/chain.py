@@ -13,7 +13,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.rejects import DEAD_LETTERS
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Batch, Objects
-from raystream.flow.element import MAX_TIME, MIN_TIME, Side, Watermark
+from raystream.flow.element import MAX_TIME, MIN_TIME, Side, Status, Watermark
 from raystream.graph.physical import Chain, ChainNode
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.operator import Operator, Output
@@ -21,7 +21,7 @@ from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.sink import SinkOperator
 from raystream.operators.source import SourceOperator
 
-Emitted = tuple[tuple[int, ...], Batch | Watermark]
+Emitted = tuple[tuple[int, ...], Batch | Watermark | Status]
 """Edges on which an element leaves; none is a place to pause."""
 
 
@@ -38,7 +38,6 @@ class RunningChain:
         self._children = [_main_children(chain, node) for node in chain.nodes]
         self._sides = [_side_children(chain, node) for node in chain.nodes]
         self._timed: list[int] = []
-        self._told: list[Operator] = []
         self._opened = len(chain.nodes)
         self._closed = False
 
@@ -52,9 +51,6 @@ class RunningChain:
         plain = Operator.timer_due_us
         own = enumerate(self.operators)
         self._timed = [i for i, one in own if type(one).timer_due_us is not plain]
-        self._told = [
-            one for one in self.operators if type(one).on_status is not Operator.on_status
-        ]
 
     def snapshot(self) -> dict[str, Snapshot]:
         """Give what each operator keeps, by uid."""
@@ -109,10 +105,9 @@ class RunningChain:
             return self._out(0, Watermark(time_us))
         return self._watermark(0, time_us)
 
-    def status(self, *, idle: bool) -> None:
-        """Tell the operators that want to know whether the input is idle."""
-        for operator in self._told:
-            operator.on_status(idle=idle)
+    def status(self, status: Status) -> Iterator[Emitted]:
+        """Tell the head that the input is idle, or active again; it leaves behind the rows."""
+        return self._out(0, status) if self.source is not None else self._status(0, status)
 
     def timer_due_us(self) -> int | None:
         """Tell the processing time at which some operator has something to do; None: never."""
@@ -142,6 +137,9 @@ class RunningChain:
         forwarded = operator.output_watermark(time_us)
         if forwarded is not None:
             yield from self._out(index, Watermark(forwarded))
+
+    def _status(self, index: int, status: Status) -> Iterator[Emitted]:
+        yield from self._pull(index, self.operators[index].on_status(status))
 
     def _end(self, index: int) -> Iterator[Emitted]:
         operator = self.operators[index]
@@ -178,6 +176,11 @@ class RunningChain:
             yield node.outputs, element
             for child in node.children:
                 yield from self._watermark(child, element.time_us)
+            return
+        if isinstance(element, Status):
+            yield node.outputs, element
+            for child in node.children:
+                yield from self._status(child, element)
             return
         if not element.num_rows:  # an operator that waits for something: a place to pause
             yield (), element

@@ -106,6 +106,7 @@ class SubtaskMachine:
         source = self._chain.source
         self._splits = None if source is None else Splits(source, clock, plan.limits)
         self._polled: list[Polled] = []  # bounded by the polls under way
+        self._statuses: list[Status] = []  # bounded by the splits that come
         self._task: Iterator[None] | None = None
         self._timers_ran = False
         self._effects: list[Effect] = []
@@ -212,7 +213,7 @@ class SubtaskMachine:
 
     @property
     def _has_input(self) -> bool:
-        return bool(self._polled) or len(self._inbox) > 0
+        return bool(self._polled or self._statuses) or len(self._inbox) > 0
 
     @property
     def _has_work(self) -> bool:
@@ -241,6 +242,8 @@ class SubtaskMachine:
             self._timers_ran = True
             return self._emit(self._chain.timers(self._clock.now_us()))
         self._timers_ran = False
+        if self._statuses:
+            return self._times(iter([self._statuses.pop(0)]))
         if self._polled:
             return self._read(self._polled.pop(0))
         if len(self._inbox):
@@ -285,21 +288,20 @@ class SubtaskMachine:
             if isinstance(change, Watermark):
                 yield from self._emit(self._chain.watermark(change.time_us))
             else:
-                self._chain.status(idle=change.idle)
-                self._urgent(change)
-                yield
+                yield from self._emit(self._chain.status(change))
 
     def _emit(self, emitted: Iterator[Emitted]) -> Iterator[None]:
         for edges, element in emitted:
             for edge in edges:
-                self._edges[edge].put(element)
+                self._effects += self._edges[edge].put(element)
             if edges:
                 self._send(flush=False)
             yield
 
     def _end(self) -> Iterator[None]:
         yield from self._emit(self._chain.end())
-        self._urgent(EndOfInput())
+        for channel in self._outgoing.values():
+            self._effects += channel.urgent(EndOfInput())
         prepared = {
             node.name: operator.prepare_commit(FINAL_CHECKPOINT)
             for node, operator in self._chain.sinks()
@@ -312,10 +314,6 @@ class SubtaskMachine:
     def _send(self, *, flush: bool) -> None:
         for channel in self._outgoing.values():
             self._effects += channel.sends(flush=flush)
-
-    def _urgent(self, element: Status | EndOfInput) -> None:
-        for channel in self._outgoing.values():
-            self._effects += channel.urgent(element)
 
     def _flush(self, now_us: int) -> None:
         if now_us >= self._flush_due_us:
@@ -360,8 +358,8 @@ class SubtaskMachine:
 
     def _learn(self, event: Start | SplitsFound | AlignTo) -> None:
         if self._splits is not None:
-            for status in self._splits.learn(event):
-                self._urgent(status)
+            # Told in turn: an operator may be in the middle of giving rows.
+            self._statuses += self._splits.learn(event)
             self._ask()
 
     def _ask(self) -> None:

@@ -270,14 +270,17 @@ class OutputEdge:
     def full(self) -> bool:
         return any(channel.full for channel in self.channels)
 
-    def put(self, element: Batch | Watermark) -> None:
-        """Divide rows among the channels; a watermark is for all of them."""
+    def put(self, element: Batch | Watermark | Status) -> list[Send]:
+        """Divide rows among the channels; the rest is for all of them. A status leaves at once."""
+        if isinstance(element, Status):
+            return [send for channel in self.channels for send in channel.urgent(element)]
         if isinstance(element, Watermark):
             for channel in self.channels:
                 channel.watermark(element.time_us)
-            return
+            return []
         for destination, rows in self._partitioner.divide(element):
             self._by_index[destination].put(rows)
+        return []
 
 
 def output_edges(plan: PhysicalPlan, subtask: SubtaskId, attempt: int) -> dict[int, OutputEdge]:

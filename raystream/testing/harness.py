@@ -20,7 +20,7 @@ from raystream.contracts.process import (
 )
 from raystream.errors import UserError
 from raystream.flow.batch import NO_TIME, Batch, Columns, Objects
-from raystream.flow.element import Side, Watermark
+from raystream.flow.element import Side, Status, Watermark
 from raystream.flow.time import Duration, Instant, micros
 from raystream.keyed.key_form import KeyForm
 from raystream.keyed.snapshot import Snapshot
@@ -137,7 +137,7 @@ class Harness:
         for out in outputs:
             if isinstance(out, Side):
                 self._sides.setdefault(out.tag, []).extend(_values(out.batch))
-            elif not isinstance(out, Watermark):
+            elif not isinstance(out, Watermark | Status):
                 caused += _values(out)
         self.rows += caused
         return caused

@@ -11,7 +11,7 @@ from raystream.contracts.batch import Batch as Rows
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import NO_TIME, Batch, Columns
 from raystream.flow.changes import op_names
-from raystream.flow.element import MIN_TIME, Side
+from raystream.flow.element import MIN_TIME, Side, Status
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.operator import Operator, Output, Spec
 from raystream.operators.process_rows import ProcessRows
@@ -104,8 +104,9 @@ class Recorder(Operator):
     def output_watermark(self, time_us: int) -> int | None:
         return None
 
-    def on_status(self, *, idle: bool) -> None:
-        self._recording.word(Idle() if idle else Active())
+    def on_status(self, status: Status) -> Iterator[Output]:
+        self._recording.word(Idle() if status.idle else Active())
+        return iter(())
 
 
 @dataclass(eq=False)
@@ -175,8 +176,8 @@ class Tap(Operator):
     def output_watermark(self, time_us: int) -> int | None:
         return self._operator.output_watermark(time_us)
 
-    def on_status(self, *, idle: bool) -> None:
-        self._operator.on_status(idle=idle)
+    def on_status(self, status: Status) -> Iterator[Output]:
+        return self._noted(self._operator.on_status(status))
 
     def timer_due_us(self) -> int | None:
         return self._operator.timer_due_us()

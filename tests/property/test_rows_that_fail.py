@@ -17,12 +17,15 @@ from raystream.config import Limits
 from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
+from raystream.contracts.process import KeyedProcessFunction, ProcessFunction, ProcessMaker
 from raystream.contracts.rejects import Rejects
 from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import Source
+from raystream.contracts.state import ValueState
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.errors import RaystreamError
 from raystream.flow.batch import Columns, Objects, wire_schema, with_times
+from raystream.keyed.key_form import KeyForm
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
 from raystream.operators.async_map import AsyncMapSpec
 from raystream.operators.columns import ColumnsSpec, Filter, WithColumns
@@ -30,6 +33,8 @@ from raystream.operators.key_by import KeyByFieldsSpec, KeyByFunctionSpec
 from raystream.operators.map_batches import MapBatchesSpec
 from raystream.operators.map_with_state import MapWithStateSpec
 from raystream.operators.object_aggregate import ObjectAggregateSpec
+from raystream.operators.object_top_k import ObjectTopKSpec
+from raystream.operators.process import ProcessSpec
 from raystream.operators.reduce import ReduceSpec
 from raystream.operators.row_functions import FilterFunctionSpec, FlatMapSpec, MapSpec
 from raystream.operators.sink import SinkOperator, SinkSpec
@@ -67,6 +72,26 @@ def many(row: dict[str, Any]) -> Any:
     for at in range(abs(row["n"]) % 7):
         yield {"n": at, "text": row["text"]}
     good(row["n"])
+
+
+class Many(ProcessFunction):
+    def process(self, row: dict[str, Any], ctx: Any) -> Any:
+        return many(row)
+
+
+class Adding(KeyedProcessFunction):
+    """Gives several rows, of which one may not fit, and then fails or counts."""
+
+    def open(self, ctx: Any) -> None:
+        self.sum = ctx.state(ValueState("sum", default=0))
+
+    def process(self, row: dict[str, Any], ctx: Any) -> Any:
+        yield {"n": self.sum.value(), "text": ctx.key}
+        last = made({**row, "n": abs(row["n"])})
+        good(row["n"])
+        if row["n"] % 10:
+            self.sum.update(self.sum.value() + row["n"])
+        yield last
 
 
 def batches(rows: pa.RecordBatch) -> Any:
@@ -213,6 +238,24 @@ KINDS = [
         AsyncMapSpec(fn(awaited), None, WIRE, "it", "", capacity=2),
         True,
         lambda n: n < 0 or n % 10 == 0,
+    ),
+    Kind(
+        "process",
+        ProcessSpec(ProcessMaker(Many), None, None, None, True, "it", ""),
+        columns=True,
+    ),
+    Kind(
+        "process by key to columns",
+        ProcessSpec(ProcessMaker(Adding), (), KeyForm.objects(), WIRE, True, "it", ""),
+        False,
+        lambda n: n < 0 or n % 10 == 0,
+        keyed=True,
+    ),
+    Kind(
+        "top_k",
+        ObjectTopKSpec(2, ((lambda row: good(row["n"]), True),), False, "rank", "row", "it", ""),
+        columns=False,
+        keyed=True,
     ),
     Kind("sink", SinkSpec(Refusing(), "it", ""), columns=True),
 ]

@@ -17,7 +17,7 @@ from raystream.contracts.functions import Function
 from raystream.contracts.rejects import Rejects
 from raystream.errors import UserFunctionError
 from raystream.flow.batch import Objects
-from raystream.flow.element import MAX_TIME, Watermark
+from raystream.flow.element import MAX_TIME, Status, Watermark
 from raystream.operators.async_map import AsyncMapSpec
 
 
@@ -80,6 +80,8 @@ class Stand:
         for out in outs:
             if isinstance(out, Watermark):
                 self.out.append(("watermark", out.time_us))
+            elif isinstance(out, Status):
+                self.out.append("idle" if out.idle else "active")
             else:
                 self.out += out.values
         return self.out
@@ -127,6 +129,20 @@ def test_results_leave_as_they_come_but_never_across_a_watermark():
         it.until(-2)
         gate.let(1)
         it.until(-2, -1, ("watermark", 7), -3)
+
+
+def test_idleness_waits_for_the_rows_before_it_and_the_last_word_counts():
+    with Stand(gate := Gate()) as it:
+        it.take(it.operator.on_status(Status(idle=True)))
+        assert it.out == ["idle"]
+        it.take(it.operator.on_status(Status(idle=False)))
+        it.batch(1)
+        for time_us, idle in ((5, True), (6, False), (7, True)):
+            it.take(it.operator.on_watermark(time_us))
+            it.take(it.operator.on_status(Status(idle)))
+        assert it.out == ["idle", "active"]
+        gate.let(1)
+        it.until("idle", "active", -1, ("watermark", 7), "idle")
 
 
 def test_rows_of_one_key_stay_in_order():

@@ -220,7 +220,6 @@ def test_an_alignment_is_for_sources():
     for strategy, told in (
         (rs.WatermarkStrategy("t", alignment=rs.Alignment("g", "1s")), "alignment= is for sources"),
         (rs.Punctuated("t", int, alignment=rs.Alignment("g", "1s")), "alignment= is for sources"),
-        (rs.WatermarkStrategy("t", idleness="1s"), "idleness= is for sources"),
     ):
         with pytest.raises(rs.PlanError, match=told) as error:
             job.from_items(table).assign_timestamps(strategy)

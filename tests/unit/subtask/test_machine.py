@@ -26,6 +26,7 @@ from raystream.flow.element import EndOfInput, Status, Watermark
 from raystream.flow.exchange import Broadcast, Custom, Hash, Rebalance, ToOne
 from raystream.flow.ids import ChannelId
 from raystream.graph.physical import ChainNode
+from raystream.operators.assign_timestamps import AssignTimestampsSpec
 from raystream.operators.row_functions import FlatMapSpec, MapSpec
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
@@ -464,6 +465,41 @@ def test_a_silent_source_becomes_idle_and_wakes_up():
     it.answer(polled(5, 1))
     it.settle()
     assert it.sent() == [0, "W-1", "idle", "active", 5, "W4"]
+
+
+def timed(idleness):
+    spec = AssignTimestampsSpec(WatermarkStrategy("n", idleness=idleness), WIRE, "it", "")
+    return Driven(one_chain((node(spec),), WIRE, [ToOne()]))
+
+
+def test_a_stream_that_is_given_times_is_idle_after_a_silence_and_wakes_up():
+    it = timed("1s")
+    it.receive(rows(0, 1))
+    it.settle()
+    for _ in range(20):
+        it.clock.advance(SECOND // 8)
+        it.settle()
+    assert it.sent() == [0, "W-1", "idle"]
+    assert it.machine.wake_us is None
+    it.receive(rows(5, 1))
+    it.settle()
+    assert it.sent() == [0, "W-1", "idle", "active", 5, "W4"]
+
+
+def test_c8_rows_that_wait_for_a_full_output_are_no_silence():
+    it = timed("1s")
+    number = 0
+    while not it.machine.blocked:
+        it.receive(rows(number, 50))
+        number += 50
+        it.settle()
+    it.receive(rows(number, 50))
+    it.clock.advance(10 * SECOND)
+    for _ in range(10):
+        it.give_credit(OUT)
+        it.settle()
+    assert [one for one in it.sent() if isinstance(one, int)] == list(range(number + 50))
+    assert "idle" not in it.sent()
 
 
 # Life --------------------------------------------------------------------------------------------
