@@ -20,6 +20,7 @@ from raystream.keyed.measures_grouping import Request, Values, group
 from raystream.keyed.measures_numeric import Count
 from raystream.keyed.measures_parts import Liftable, Part, Result, one_zero
 from raystream.keyed.measures_rules import by_arrival, parts_of
+from raystream.keyed.totals import Reduction, reductions_of
 
 BUCKET = "__bucket"
 """The column of a partial table that tells the pane or the window of a row."""
@@ -83,6 +84,11 @@ class Measures:
     def needs_arrival(self) -> bool:
         """Whether rows need a column ``ARRIVAL``."""
         return any(getattr(part, "arrival", False) for part in self.parts)
+
+    @property
+    def reductions(self) -> list[Reduction] | None:
+        """How the columns of all parts are reduced, where sums and extremes say it all."""
+        return reductions_of(self.parts)
 
     @property
     def liftable(self) -> bool:

@@ -35,13 +35,14 @@ Merge = Callable[[list[pa.RecordBatch]], pa.RecordBatch]
 class Run:
     """Partials sorted by bucket, of which the first ``start`` have been taken.
 
-    ``merged``: no key comes twice in a bucket.
+    ``merged``: no key comes twice in a bucket. Runs of one ``origin`` share no key in a bucket.
     """
 
-    __slots__ = ("begins", "buckets", "first_bucket", "merged", "record", "start")
+    __slots__ = ("begins", "buckets", "first_bucket", "merged", "origin", "record", "start")
 
-    def __init__(self, record: pa.RecordBatch, *, merged: bool) -> None:
+    def __init__(self, record: pa.RecordBatch, *, merged: bool, origin: int | None = None) -> None:
         self.merged = merged
+        self.origin = origin
         self._index(record)
 
     def _index(self, record: pa.RecordBatch) -> None:

@@ -44,6 +44,11 @@ class TopRows:
         """Rows are columns."""
         return False
 
+    @property
+    def reductions(self) -> None:
+        """Rows do not add up."""
+        return None
+
     def best(self, rows: pa.RecordBatch, buckets: Int64s | int) -> pa.RecordBatch:
         """Keep the rows that are among the best of their key and bucket.
 

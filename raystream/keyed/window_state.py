@@ -8,7 +8,6 @@ rows are taken, copied to each window they lie in, and merged at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,8 +19,10 @@ from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.window import ALONE, Grid, Holds, expand
 from raystream.keyed.measures import BUCKET, buckets_of
-from raystream.keyed.partials import PartialTable
+from raystream.keyed.paged_table import PagedTable
 from raystream.keyed.pieces import Piece, by_key
+from raystream.keyed.totals import Reduction
+from raystream.keyed.window_admission import Admitted, admit, panes_of
 
 
 class Holding(Protocol):
@@ -30,6 +31,14 @@ class Holding(Protocol):
     @property
     def key_names(self) -> Sequence[str]:
         """The columns of the key."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of rows: the key, the bucket, the rest."""
+
+    @property
+    def reductions(self) -> Sequence[Reduction] | None:
+        """How the columns behind the bucket are reduced; None where that takes more."""
 
     @property
     def holds_objects(self) -> bool:
@@ -48,22 +57,8 @@ class Holding(Protocol):
         """Let go of what the rows stand for."""
 
 
-_NONE: Int64s = np.zeros(0, np.int64)
-
 _LARGE_WINDOW_ROWS = 1024
 """Windows of this many rows on average are merged one by one; smaller ones all at once."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Admitted:
-    """Which rows of a batch a window still wants: all where ``rows`` is None; and late ones."""
-
-    rows: Int64s | None
-    late: Int64s
-
-    @property
-    def late_count(self) -> int:
-        return len(self.late)
 
 
 class WindowState:
@@ -88,18 +83,22 @@ class WindowState:
         self.watermark_us = watermark_us
         self._holding = holding
         self._rows_max = limits.firing_rows_max
-        self._table = PartialTable(holding.merge, holding.key_names)
         self._panes = grid.cover
+        # Nested windows join panes, which is done where these are merged rows.
+        reductions = None if self._panes.nested else holding.reductions
+        self._table = PagedTable(holding.merge, holding.key_names, holding.schema, reductions)
         crowded = holding.holds_objects or grid.panes > limits.pane_copies_max
         few = grid.copies <= limits.pane_copies_max
         self._expanded = crowded and few and not self._panes.alone and not by_pane
         self._cover: Holds = ALONE if self._expanded else self._panes
+        self._nothing = pa.RecordBatch.from_pylist([], schema=holding.schema)
         self._fired = grid.due(watermark_us)
         # Rows for which later windows than the state's last have fired already, by that window.
         self._ahead: list[tuple[int, pa.RecordBatch]] = []
         # A window that is fired piece by piece: while it is cut, and what is left of it.
         self._cutting: Iterator[Piece | None] | None = None
         self._pieces: list[Piece] = []
+        self._pieces_merged = False
 
     @property
     def row_count(self) -> int:
@@ -147,7 +146,7 @@ class WindowState:
 
         They are the state's own, by reference; nothing changes them.
         """
-        rows = [(self._fired, run.live) for run in self._table.runs()]
+        rows = [(self._fired, record) for record in self._table.held()]
         return [*reversed(self._ahead), *rows]
 
     def restore(
@@ -222,13 +221,22 @@ class WindowState:
         """
         self._table.add(partials, merged=merged)
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether partials can be added where their keys stand, instead of being merged later."""
+        return self._table.pages_able
+
+    def add_up(self, partials: pa.RecordBatch) -> None:
+        """Hold partials, in no order; cheaper than ``add`` where keys come in batch after batch."""
+        self._table.add_up(partials)
+
     def settle(self) -> Iterator[None]:
         """Bring what is held in order, in bounded steps: each yield is a place to pause."""
         return self._table.settle()
 
     def firing(self) -> list[pa.RecordBatch]:
         """Give what is left of a window that has begun to fire, for a snapshot."""
-        self._pieces = [[self._holding.merge_into(piece, self._fired)] for piece in self._pieces]
+        self._pieces = [[self._piece(piece)] for piece in self._pieces]
         return [piece[0] for piece in self._pieces]
 
     def next_end_us(self) -> int | None:
@@ -251,7 +259,7 @@ class WindowState:
         due = self.grid.due(watermark_us)
         while self._pieces or due > self._fired:
             if self._pieces:
-                return self._holding.merge_into(self._pieces.pop(0), self._fired)
+                return self._piece(self._pieces.pop(0))
             taken = self._next(min([due, *(window for window, _ in self._ahead[:1])]))
             if taken is not None:
                 return taken
@@ -270,6 +278,13 @@ class WindowState:
         if first is None or first > due:
             self._fired = due
             return None
+        page = self._table.next_page()
+        while page is not None and page < self._cover.stop(first):
+            if not self._table.open_page():
+                return self._nothing
+            page = self._table.next_page()
+        if page is not None:
+            due = self._last_before(page, first, due)
         last = self._last_of_step(first, due)
         views = self._table.between(self._cover.start(first), self._cover.stop(last))
         if first == last and self._is_large(views):
@@ -286,15 +301,32 @@ class WindowState:
 
     def _cut(self, views: list[pa.RecordBatch], window: int) -> pa.RecordBatch:
         """Cut a large window by key, a step a call; until that is done it has not fired."""
-        if self._cutting is None:
+        if self._cutting is None and self._table.apart(window) and self._cover.alone:
+            self._cutting = iter([[view] for view in views])
+        elif self._cutting is None:
             self._cutting = by_key(views, self._holding.key_names, self._rows_max)
         for piece in self._cutting:
             if piece is None:
-                return views[0].slice(0, 0)
-            self._pieces.append(piece)
+                return self._nothing
+            if self._holding.holds_objects and not self._cover.alone:
+                # Merging lets go of objects that later windows may hold too.
+                self._pieces.append([self._copied(view, window) for view in piece])
+            else:
+                self._pieces.append(piece)
         self._cutting = None
+        plain = self._cover.alone and not self._holding.holds_objects
+        self._pieces_merged = plain and self._table.merged
         self._leave(window)
-        return views[0].slice(0, 0)
+        return self._nothing
+
+    def _piece(self, piece: Piece) -> pa.RecordBatch:
+        if len(piece) == 1 and self._pieces_merged:
+            return piece[0]
+        return self._holding.merge_into(piece, self._fired)
+
+    def _copied(self, view: pa.RecordBatch, window: int) -> pa.RecordBatch:
+        count = view.num_rows
+        return self._holding.spread(view, np.arange(count), np.full(count, window))
 
     def _leave(self, last: int) -> None:
         """Forget what only windows up to one hold: they have fired."""
@@ -328,6 +360,18 @@ class WindowState:
         before = int(cover.first(buckets[fits : fits + 1])[0]) - 1
         return min(max(before, first), due)
 
+    def _last_before(self, bucket: int, first: int, due: int) -> int:
+        """Give the last window up to ``due`` that ends at a bucket or before; ``first`` does."""
+        if self._cover.stop(due) <= bucket:
+            return due
+        while due - first > 1:
+            middle = (first + due) // 2
+            if self._cover.stop(middle) <= bucket:
+                first = middle
+            else:
+                due = middle
+        return first
+
     def _merged(self, views: list[pa.RecordBatch], first: int, last: int) -> pa.RecordBatch:
         if self._cover.alone:
             if len(views) == 1 and self._table.merged and not self._holding.holds_objects:
@@ -349,31 +393,3 @@ class WindowState:
         """Merge what lies in one window; its panes lie side by side, so nothing is copied."""
         views = self._table.between(self._cover.start(window), self._cover.stop(window))
         return self._holding.merge_into(views, window)
-
-
-def panes_of(grid: Grid, times_us: Int64s) -> Int64s | int:
-    """Give the pane of each time, or the one pane of all.
-
-    Shapes: times_us int64 [n], n > 0 -> int64 [n] or int.
-    """
-    first, last = grid.pane_of(int(times_us.min())), grid.pane_of(int(times_us.max()))
-    return first if first == last else grid.panes_of(times_us)
-
-
-def admit(grid: Grid, times_us: Int64s, watermark_us: int) -> Admitted:
-    """Leave out rows whose windows have all fired, and rows that lie in no window.
-
-    Only the former are late.
-    Shapes: times_us int64 [n], n > 0.
-    """
-    live_us = grid.live_us(watermark_us)
-    late: npt.NDArray[np.bool_] | None = None
-    if int(times_us.min()) < live_us:
-        # What is beyond int64 is later than every row.
-        late = times_us < live_us if live_us <= MAX_TIME else np.ones(len(times_us), np.bool_)
-    inside = grid.covered(times_us) if grid.gaps else None
-    if late is None:
-        return Admitted(None if inside is None else np.flatnonzero(inside), _NONE)
-    if inside is None:
-        return Admitted(np.flatnonzero(~late), np.flatnonzero(late))
-    return Admitted(np.flatnonzero(inside & ~late), np.flatnonzero(inside & late))

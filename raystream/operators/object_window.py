@@ -28,7 +28,7 @@ from raystream.keyed.snapshot import (
     restored_watermark,
     watermark_section,
 )
-from raystream.keyed.window_state import admit
+from raystream.keyed.window_admission import admit
 from raystream.operators.keyed_rows import each_result, each_row
 from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import LATE_ROWS

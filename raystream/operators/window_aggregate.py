@@ -16,7 +16,7 @@ from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME, Side
 from raystream.flow.window import Grid
 from raystream.keyed.fired_windows import FiredWindows
-from raystream.keyed.folding import Folding
+from raystream.keyed.folding import PAGED_WORTH_MAX, WORTH_MAX, Folding
 from raystream.keyed.measures import BUCKET, Measures, buckets_of
 from raystream.keyed.measures_rules import two_phase
 from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
@@ -106,7 +106,8 @@ class WindowAggregate(Operator):
         self._state = WindowState(
             spec.window.grid, ctx.limits, self._measures, by_pane=spec.partial_input
         )
-        self._folding = Folding(self._measures)
+        worth_max = PAGED_WORTH_MAX if self._state.adds_up else WORTH_MAX
+        self._folding = Folding(self._measures, worth_max)
         self._times = WindowTimes(ctx, spec.window.time, numbered=self._measures.needs_arrival)
         self._late = ctx.metrics.counter(LATE_ROWS)
         # What has fired is kept only where it may fire again.
@@ -209,6 +210,9 @@ class WindowAggregate(Operator):
         """Hold rows for their windows that have not fired."""
         for rows, buckets in self._state.assign(record, times):
             partials, merged = self._folding(rows, buckets)
+            if self._state.adds_up and self._folding.scattered:
+                self._state.add_up(partials)
+                continue
             if not merged:
                 # Taking copies what is a view of the whole input.
                 order = np.argsort(buckets_of(partials), kind="stable")
@@ -233,8 +237,16 @@ class WindowAggregate(Operator):
             self._late.inc(int(counts[late].sum()))
             partials = partials.take(pa.array(np.flatnonzero(~late)))
         if partials.num_rows:
-            # Merging also copies: what came through a channel is a view of its whole envelope.
-            self._state.add(self._measures.merge([partials]))
+            # Either copies: what came through a channel is a view of its whole envelope.
+            if self._state.adds_up and self._folding.lifts_next():
+                self._state.add_up(partials)
+                return
+            merged = self._measures.merge([partials])
+            self._folding.note(merged.num_rows, partials.num_rows)
+            if self._state.adds_up and self._folding.scattered:
+                self._state.add_up(merged)
+            else:
+                self._state.add(merged)
 
     def _results(self) -> Iterator[Batch]:
         rows_max = self._ctx.limits.batch_rows_max

@@ -23,7 +23,7 @@ from raystream.keyed.measures import Measures
 from raystream.keyed.measures_parts import ARRIVAL
 from raystream.keyed.measures_rules import two_phase
 from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
-from raystream.keyed.window_state import panes_of
+from raystream.keyed.window_admission import panes_of
 from raystream.operators.operator import Operator
 from raystream.operators.window_aggregate import describe_aggregate
 from raystream.operators.window_times import event_times
