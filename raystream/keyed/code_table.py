@@ -7,7 +7,7 @@ chosen by the high bits of the hash: the low ones decide the key group, and are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,12 @@ _EMPTY = -1
 
 _PLACE_BITS_MIN = 6
 
+_CELLS_STEPWISE = 1 << 20
+"""Tables of so many cells grow in steps, where somebody calls for that."""
+
+_CLAIMED_MAX = 262_144
+"""Entering so many slots takes a small part of a tenth of a second."""
+
 
 class CodeTable:
     """Gives each different row of ``width`` int64 codes a slot: 0, 1, 2 ... in order of arrival."""
@@ -29,6 +35,7 @@ class CodeTable:
     def __init__(self, width: int) -> None:
         self._columns = [SlotColumn("i8") for _ in range(width)]
         self.count = 0
+        self._cells: npt.NDArray[np.int32]
         self._make_cells(_CELL_BITS_MIN)
 
     @property
@@ -83,6 +90,19 @@ class CodeTable:
             rows, cells = rows[again], cells[again]
         return slots
 
+    def grow(self) -> Iterator[None]:
+        """Make room before there is none, in bounded steps; nothing may be added in between."""
+        if len(self._cells) < _CELLS_STEPWISE or 5 * self.count < 2 * len(self._cells):
+            return
+        grown = CodeTable(self.width)
+        grown._columns = self._columns
+        grown._make_cells(self._bits + 1)
+        for start in range(0, self.count, _CLAIMED_MAX):
+            grown._claim(np.arange(start, min(start + _CLAIMED_MAX, self.count), dtype=np.int32))
+            yield
+        self._allot(grown._bits)
+        self._cells = grown._cells
+
     def _append(self, codes: list[Int64s]) -> Int64s:
         """Give new slots to rows that are not in the table; some may be alike."""
         firsts, which = _distinct(codes)
@@ -97,11 +117,14 @@ class CodeTable:
         return which + start
 
     def _make_cells(self, bits: int) -> None:
+        self._allot(bits)
+        self._cells = np.full(1 << bits, _EMPTY, np.int32)
+        self._claim(np.arange(self.count, dtype=np.int32))
+
+    def _allot(self, bits: int) -> None:
         self._bits = bits
         self._shift = np.uint64(64 - bits)
         self._cell_mask = (1 << bits) - 1
-        self._cells: npt.NDArray[np.int32] = np.full(1 << bits, _EMPTY, np.int32)
-        self._claim(np.arange(self.count, dtype=np.int32))
 
     def _claim(self, slots: npt.NDArray[np.int32]) -> None:
         """Put slots, all of different codes, into cells: each claims one, who loses goes on."""

@@ -7,7 +7,7 @@ table over the codes gives the slots.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -54,6 +54,10 @@ class KeyIndex:
         if self._table.width > len(self._coders):
             codes.append(_null_bits(arrays))
         return self._table.lookup(codes), first_new
+
+    def grow(self) -> Iterator[None]:
+        """Make room before there is none, in bounded steps; nothing may be added in between."""
+        return self._table.grow()
 
     def keys(self, slots: Int64s) -> list[pa.Array]:
         """Give the key columns of some slots.

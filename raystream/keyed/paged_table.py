@@ -90,6 +90,12 @@ class PagedTable(PartialTable):
         for start, end in pairwise(begins):
             self._add_page(shift, int(places[start]), partials.slice(start, end - start))
 
+    def settle(self) -> Iterator[None]:
+        """Merge levels that are full and make room in indexes, in bounded steps."""
+        yield from super().settle()
+        for index in {id(page.index): page.index for page in self._pages.values()}.values():
+            yield from index.grow()
+
     def next_page(self) -> int | None:
         """Give the first bucket that is in a page."""
         return min((page.first_bucket for page in self._pages.values()), default=None)

@@ -57,6 +57,11 @@ class SessionCells:
             return np.zeros(count, np.int64)
         return self._keys.lookup(columns)[0]
 
+    @property
+    def count(self) -> int:
+        """How many cells have a number, open and closed."""
+        return self._table.count
+
     def put(self, slots: Int64s, times_us: Int64s) -> Int64s:
         """Give the cell of each row, which is open from now on and knows of the row.
 

@@ -19,9 +19,10 @@ from raystream.config import Limits
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.keyed.folding import Folding
-from raystream.keyed.measures import Measures
+from raystream.keyed.measures import BUCKET, Measures
 from raystream.keyed.partials import PartialTable
 from raystream.keyed.session_cells import NO_CELL, SessionCells
+from raystream.keyed.totals import Totals
 
 CELL: Final = "__cell"
 """The one key column of the partial table: the number of a cell."""
@@ -30,6 +31,8 @@ _MERGE_ALL: Final = 0.7
 """Where more rows than this share their cell, leaving out the others saves nothing."""
 
 CELL_FIELD: Final = pa.field(CELL, pa.int64(), nullable=False)
+
+BARE: Final = pa.schema([CELL_FIELD, pa.field(BUCKET, pa.int64(), nullable=False)])
 
 
 FIRST: Final = "__first"
@@ -57,6 +60,8 @@ class SessionState:
         self._folding = Folding(measures)
         self._cells = SessionCells([field.type for field in keys], gap_us)
         self._table = PartialTable(self._merged, [CELL])
+        # Where parts add up they stand by cell, and the table holds cells alone.
+        self._totals = totals_of(measures)
         times = [pa.field(name, pa.int64(), nullable=False) for name in (FIRST, LAST)]
         parts = list(measures.schema)[2:]
         self.schema = pa.schema([*keys, *times, *parts])
@@ -69,7 +74,8 @@ class SessionState:
     @property
     def nbytes(self) -> int:
         """Bytes of the partials that are held."""
-        return self._table.nbytes
+        totals = 0 if self._totals is None or not self._table.row_count else self._totals.nbytes
+        return self._table.nbytes + totals
 
     @property
     def due_us(self) -> int:
@@ -155,8 +161,12 @@ class SessionState:
             assert (saved != NO_CELL).all(), "a row that is late on its own joins a session"
             self._cells.widen(saved, times_us[~own])
             cells[~own] = saved
-        partials, _ = self._folding(rows.append_column(CELL_FIELD, pa.array(cells)), 0)
-        self._table.append(self._by_time(partials))
+        rows = rows.append_column(CELL_FIELD, pa.array(cells))
+        if self._totals is not None:
+            self._add_up(cells, self._measures.lift(rows, 0))
+        else:
+            partials, _ = self._folding(rows, 0)
+            self._table.append(self._by_time(partials))
 
     def take(self, watermark_us: int) -> pa.RecordBatch | None:
         """Take the next sessions that a watermark ends, in one bounded step; None: no more.
@@ -167,6 +177,8 @@ class SessionState:
         if not self.is_due:
             return None
         last_us = self._last_of_step()
+        if self._totals is not None:
+            return self._taken_whole(self._totals, last_us)
         taken = self._one_a_cell(self._table.between(MIN_TIME, last_us + 1))
         self._table.drop_below(last_us + 1)
         cells = _cells_of(taken)
@@ -200,7 +212,8 @@ class SessionState:
     def kept(self) -> pa.RecordBatch:
         """Give what is open, as rows of ``schema``, for another state to ``restore``."""
         partials = self._one_a_cell(self._table.between(MIN_TIME, MAX_TIME + 1))
-        return self._sessions(_cells_of(partials), partials)
+        cells = _cells_of(partials)
+        return self._sessions(cells, self._whole(cells) if self._totals is not None else partials)
 
     def restore(self, sessions: pa.RecordBatch) -> None:
         """Take up what other states kept, of keys that this one has none of."""
@@ -210,7 +223,52 @@ class SessionState:
         cells = self._cells.enter(slots, first, last)
         columns = [pa.array(cells), *sessions.columns[keys + 1 :]]
         partials = pa.RecordBatch.from_arrays(columns, schema=self._measures.schema)
-        self._table.append(self._by_time(partials))
+        if self._totals is not None:
+            self._add_up(cells, partials)
+        else:
+            self._table.append(self._by_time(partials))
+
+    def _add_up(self, cells: Int64s, partials: pa.RecordBatch) -> None:
+        """Add partials where their cells stand; merge from now on where a sum might overflow."""
+        totals, parts = self._totals, partials.columns[2:]
+        assert totals is not None, "parts add up"
+        if totals.fits(parts):
+            fresh = totals.add(cells, self._cells.count, parts)
+            if fresh.any():
+                self._table.append(self._by_time(bare(np.unique(cells[fresh]))))
+            return
+        held = _cells_of(self._one_a_cell(self._table.between(MIN_TIME, MAX_TIME + 1)))
+        everything = self._by_time(self._whole(held))
+        self._totals = None
+        self._table = PartialTable(self._merged, [CELL])
+        self._table.append(everything)
+        self._table.append(self._by_time(partials), merged=False)
+
+    def _whole(self, cells: Int64s) -> pa.RecordBatch:
+        """Give the partials of cells where these stand."""
+        assert self._totals is not None, "parts add up"
+        columns = [*bare(cells).columns, *self._totals.partials(cells)]
+        return pa.RecordBatch.from_arrays(columns, schema=self._measures.schema)
+
+    def _taken_whole(self, totals: Totals, last_us: int) -> pa.RecordBatch:
+        """Take the sessions that are over by a time; the table has each open cell once."""
+        views = self._table.between(MIN_TIME, last_us + 1)
+        cells = np.concatenate([_cells_of(view) for view in views])
+        self._table.drop_below(last_us + 1)
+        ending = self._cells.last_us(cells) <= last_us
+        joined = cells.copy()
+        joined[ending] = self._cells.join(cells[ending])
+        moved = joined != cells
+        if moved.any():
+            totals.add(joined[moved], self._cells.count, totals.partials(cells[moved]))
+            totals.clear(cells[moved])
+        cells = cells[~moved]
+        over = self._cells.last_us(cells) <= last_us
+        if not over.all():
+            self._table.append(self._by_time(bare(cells[~over])))
+        ended = self._ended(self._whole(cells[over]))
+        totals.clear(cells[over])
+        return ended
 
     def _last_of_step(self) -> int:
         """Give the last time of a step: as much as fits into its rows, one time at least."""
@@ -252,6 +310,8 @@ class SessionState:
         if not partials:
             return pa.RecordBatch.from_pylist([], schema=self._measures.schema)
         whole = pa.concat_batches(partials)
+        if self._totals is not None:
+            return whole
         repeated = self._cells.repeated(_cells_of(whole))
         count = int(np.count_nonzero(repeated))
         if not count:
@@ -271,10 +331,28 @@ class SessionState:
 
     def _compact(self) -> None:
         everything = self._merged(self._table.between(MIN_TIME, MAX_TIME + 1))
+        held = _cells_of(everything)
+        whole = None if self._totals is None else self._whole(held)
         moved = self._cells.compact()
-        cells = pa.array(moved[_cells_of(everything)])
         self._table = PartialTable(self._merged, [CELL])
-        self._table.append(everything.set_column(0, CELL_FIELD, cells))
+        if whole is None:
+            self._table.append(everything.set_column(0, CELL_FIELD, pa.array(moved[held])))
+            return
+        self._totals = totals_of(self._measures)
+        self._add_up(moved[held], whole)
+
+
+def totals_of(measures: Measures) -> Totals | None:
+    """Make accumulators by cell, where the parts add up."""
+    reductions = measures.reductions if measures.liftable else None
+    return None if reductions is None else Totals(reductions)
+
+
+def bare(cells: Int64s) -> pa.RecordBatch:
+    """Make rows of cells alone, whose time is still to be told."""
+    return pa.RecordBatch.from_arrays(
+        [pa.array(cells), pa.array(np.zeros(len(cells), np.int64))], schema=BARE
+    )
 
 
 def _cells_of(partials: pa.RecordBatch) -> Int64s:

@@ -207,7 +207,8 @@ def test_the_cost_of_a_row_does_not_grow_with_the_keys_whose_sessions_go_on():
     few, held_few = moved_per_row(200, 1, gap=1000)
     many, held_many = moved_per_row(3_000, 1, gap=1000)
     assert held_many > 5 * held_few, "there are more of them"
-    assert many < 1.5 * few < 3
+    # A row that opens a cell moves once, and once more each time its session moves on by a gap.
+    assert max(few, many) < 1.5
 
 
 def test_keys_and_cells_of_sessions_that_are_over_are_forgotten(monkeypatch):
