@@ -97,6 +97,7 @@ class CodeTable:
         grown = CodeTable(self.width)
         grown._columns = self._columns
         grown._make_cells(self._bits + 1)
+        yield
         for start in range(0, self.count, _CLAIMED_MAX):
             grown._claim(np.arange(start, min(start + _CLAIMED_MAX, self.count), dtype=np.int32))
             yield

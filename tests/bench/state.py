@@ -2,8 +2,11 @@
 
 ``python tests/bench/state.py`` prints, for each operator, its speed with 10^3 keys and how much
 slower a row is with more; then the same for windows that are open at once; then the longest time
-in which a watermark that fires a million windows lets nothing else happen. One process, no Ray:
-what is measured is the operators. A case runs in a process of its own, so that memory is its own.
+in which a watermark that fires a million windows lets nothing else happen. The first table is of
+operators alone, with rows that lie at random in all open windows. The second is of whole jobs:
+Parquet is read, rows are keyed, aggregated and discarded; they come in order of time, and so many
+windows are open because the watermark lags. One process, no Ray. A case runs in a process of its
+own, so that memory is its own.
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import raystream as rs
 from raystream.contracts.context import OpenContext
@@ -26,6 +32,7 @@ from raystream.flow.batch import Columns, wire_schema
 from raystream.graph.planner import physical_plan
 
 BATCH = 32_768
+ROW_GROUP = 262_144
 PLAIN = pa.schema([("k", pa.int64()), ("v", pa.int64()), ("t", pa.int64())])
 WIRE = wire_schema(PLAIN, timed=True)
 COUNTED = pa.schema([("k", pa.int64()), ("n", pa.int64())])
@@ -129,6 +136,76 @@ def pause(name: str, keys: int, spread_us: int) -> dict[str, float]:
     return {"windows": fired, "longest_ms": 1e3 * longest, "all_s": time.perf_counter() - started}
 
 
+class Discarding(rs.Writer):
+    """Counts nothing, keeps nothing."""
+
+    def write(self, batch: rs.Batch) -> None:
+        """Take a batch and forget it."""
+
+
+class Discard(rs.Sink):
+    """Where rows go that nobody wants."""
+
+    upserts = True
+
+    def open(self, ctx: Any) -> rs.Writer:
+        """Make the writer of a subtask."""
+        return Discarding()
+
+
+def write_rows(path: Path, keys: int, spread_us: int, rows: int, session_us: int) -> None:
+    """Write rows of random keys in order of time; in sessions of that distance where it is set."""
+    rng = np.random.default_rng(1)
+    with pq.ParquetWriter(path, PLAIN) as writer:
+        for start in range(0, rows, ROW_GROUP):
+            count = min(ROW_GROUP, rows - start)
+            low, high = (spread_us * place // rows for place in (start, start + count))
+            times = np.sort(rng.integers(low, high, count))
+            if session_us:
+                times = times // session_us * session_us + times % session_us // 20
+            columns = [rng.integers(0, keys, count), rng.integers(0, 100, count), times]
+            writer.write_table(pa.table([pa.array(c) for c in columns], schema=PLAIN))
+
+
+def whole(name: str, path: str, lag_us: int) -> dict[str, float]:
+    """Run a job in this process, from Parquet to a sink that discards."""
+    watermark = rs.WatermarkStrategy("t", out_of_orderness=timedelta(microseconds=lag_us))
+
+    def job(source: rs.Source) -> rs.Job:
+        job = rs.Job("state", runtime="local", parallelism=1)
+        OPERATORS[name](job.source(source, watermark=watermark)).sink(Discard())
+        return job
+
+    few = Path(path).with_name("few.parquet")
+    write_rows(few, 10, 1_000_000, 100, 0)
+    job(rs.FileSource(str(few))).run()  # what is loaded at first use is not the rows' cost
+    started = time.process_time()
+    result = job(rs.FileSource(path)).run()
+    seconds = time.process_time() - started
+    return {"rows_per_cpu_s": result.records_in / seconds, "peak_mb": peak_mb()}
+
+
+def whole_jobs(chosen: list[str], key_counts: list[int], rows: int) -> None:
+    """Print the table of whole jobs."""
+    print("whole jobs, from Parquet, rows in order of time")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.parquet"
+        told: dict[str, dict[int, dict[str, float]]] = {name: {} for name in chosen}
+        for keys in key_counts:
+            write_rows(path, keys, 10_000_000, rows, 0)
+            for name in chosen:
+                told[name][keys] = apart("whole", name, str(path), 1_000_000)
+        for name in chosen:
+            show(name, "keys", told[name])
+        for name, unit in [("tumbling", 60_000_000), ("session", 10_000_000)]:
+            opened: dict[int, dict[str, float]] = {}
+            for n in (10, 10**3, 10**5) if name in chosen else ():
+                write_rows(path, 10, 2 * n * unit, rows, unit if name == "session" else 0)
+                opened[n] = apart("whole", name, str(path), n * unit)
+            if opened:
+                show(name, "open windows a key", opened)
+
+
 def peak_mb() -> float:
     """Give the most memory that this process has had."""
     status = Path("/proc/self/status").read_text()
@@ -149,20 +226,30 @@ def main() -> None:
     parser.add_argument("operators", nargs="*", help=f"{', '.join(OPERATORS)}; all if none")
     parser.add_argument("--keys", type=int, nargs="*", default=[10**3, 10**5, 10**6, 10**7])
     parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--table", choices=["operators", "jobs"], help="only one of the tables")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
         kind, *rest = json.loads(args.case)
-        print(json.dumps({"cost": cost, "pause": pause}[kind](*rest)))
+        print(json.dumps({"cost": cost, "pause": pause, "whole": whole}[kind](*rest)))
         return
     chosen = args.operators or list(OPERATORS)
+    if args.table != "jobs":
+        operators_alone(chosen, args.keys, args.rows)
+    if args.table != "operators":
+        whole_jobs(chosen, args.keys, args.rows)
+
+
+def operators_alone(chosen: list[str], key_counts: list[int], rows: int) -> None:
+    """Print the table of operators alone."""
+    print("operators alone, rows at random in all open windows")
     for name in chosen:
         # Over ten seconds of event time: one window a key, and sessions that join.
-        told = {keys: apart("cost", name, keys, 10_000_000, args.rows) for keys in args.keys}
+        told = {keys: apart("cost", name, keys, 10_000_000, rows) for keys in key_counts}
         show(name, "keys", told)
     for name in [one for one in ("tumbling", "session") if one in chosen]:
         minute = {"tumbling": 60_000_000, "session": 10_000_000}[name]
-        told = {n: apart("cost", name, 10, n * minute, args.rows) for n in (10, 10**3, 10**5)}
+        told = {n: apart("cost", name, 10, n * minute, rows) for n in (10, 10**3, 10**5)}
         show(name, "open windows a key", told)
         shown = apart("pause", name, 10**6, 1_000_000)
         print(

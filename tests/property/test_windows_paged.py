@@ -97,6 +97,7 @@ def opened(table, stop):
             pass
 
 
+@pytest.mark.slow
 @given(cases())
 def test_pages_give_what_merging_gives(case):
     key_types, type, total, batches, paged = case
