@@ -77,9 +77,7 @@ class Page:
             return False
         keys = partials.columns[: self._key_count + (self._bucket is None)]
         slots, _ = self._index.lookup(keys)
-        fresh = self._totals.add(slots, self._index.count, parts)
-        if fresh.any():
-            self.row_count += len(np.unique(slots[fresh]))
+        self.row_count += len(self._totals.add(slots, self._index.count, parts))
         if self._bucket is None:
             buckets = buckets_of(partials)
             self.first_bucket = min(int(buckets.min()), self.first_bucket)

@@ -234,8 +234,8 @@ class SessionState:
         assert totals is not None, "parts add up"
         if totals.fits(parts):
             fresh = totals.add(cells, self._cells.count, parts)
-            if fresh.any():
-                self._table.append(self._by_time(bare(np.unique(cells[fresh]))))
+            if len(fresh):
+                self._table.append(self._by_time(bare(fresh)))
             return
         held = _cells_of(self._one_a_cell(self._table.between(MIN_TIME, MAX_TIME + 1)))
         everything = self._by_time(self._whole(held))
