@@ -112,11 +112,12 @@ class Totals:
         present = self._present.values[:count]
         for some, array in zip(self._columns, columns, strict=True):
             some.add(slots, array, present)
-        fresh = slots[~present[slots]]
+        fresh: Int64s = slots[~present[slots]]
         present[fresh] = True
         # Sorting is many times as fast as NumPy's unique, which goes by hash.
         fresh.sort()
-        return fresh[np.flatnonzero(np.diff(fresh, prepend=-1))]
+        once: Int64s = fresh[np.flatnonzero(np.diff(fresh, prepend=-1))]
+        return once
 
     def clear(self, slots: Int64s) -> None:
         """Make it as if nothing had been added to slots."""
