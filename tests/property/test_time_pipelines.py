@@ -44,7 +44,7 @@ IN_ORDER = {
 
 
 class Waiting(rs.KeyedProcessFunction):
-    """Counts; sets a timer for each time, which sets itself once more, then in the past."""
+    """Counts; sets a timer for each time, which sets itself once more, for now."""
 
     def open(self, ctx):
         self.count = ctx.state(rs.ValueState("count", type=pa.int64(), default=0))
@@ -52,12 +52,12 @@ class Waiting(rs.KeyedProcessFunction):
 
     def process(self, row, ctx):
         self.count.update(self.count.value() + 1)
-        ctx.timers.register_event_time(2 * ctx.timestamp)
+        ctx.timers.register_event_time(ctx.timestamp + 3)  # ahead of the watermark for any row
         yield "row", ctx.key, ctx.timestamp, self.count.value()
 
     def on_timer(self, timestamp, ctx):
         yield "timer", ctx.key, timestamp, ctx.timestamp
-        if timestamp > 0 and timestamp not in self.again:
+        if timestamp not in self.again:
             self.again.put(timestamp, True)
             ctx.timers.register_event_time(timestamp)
 
