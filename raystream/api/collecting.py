@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def rows(tip: Tip, limit: int | None, runtime: str) -> list[Any]:
     """Give a stream's rows: dicts of columns, or the objects."""
-    return list(_run(tip, limit, runtime, "collect").rows)
+    sink = _run(tip, limit, runtime, "collect")
+    with located(user_line()):
+        return list(sink.rows)
 
 
 def table(tip: Tip, limit: int | None, runtime: str) -> pa.Table:

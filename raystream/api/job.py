@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from raystream.api import overrides, running
@@ -162,7 +163,7 @@ class Job:
                 where=where,
             )
         rows = items if is_table else list(items)
-        times = None if timestamps is None else [_instant(one, where) for one in timestamps]
+        times = None if timestamps is None else _instants(timestamps, where)
         given = None if schema is None else check_schema(schema, "from_items", where)
         with located(where):
             source = ItemsSource(rows, schema=given, timestamps=times)
@@ -254,15 +255,28 @@ def _schema_of(source: Source, where: str) -> pa.Schema | None:
     return None if schema is None else check_schema(schema, "source", where)
 
 
+def _instants(timestamps: Any, where: str) -> list[int]:
+    if isinstance(timestamps, str) or not isinstance(timestamps, Iterable):
+        raise PlanError(
+            f"from_items(timestamps=) takes points in time, one a row, got {timestamps!r:.60}",
+            where=where,
+        )
+    return [_instant(one, where) for one in timestamps]
+
+
 def _instant(value: Any, where: str) -> int:
+    plain = value.astype("M8[us]").item() if isinstance(value, np.datetime64) else value
     try:
-        return micros(value)
-    except RaystreamError as error:
+        time_us: object = micros(plain)
+    except RaystreamError:
+        time_us = None
+    if not isinstance(time_us, int):  # pandas' NaT is a datetime, and no point in time
         raise PlanError(
             f"from_items(): {value!r:.60} is no point in time",
             where=where,
             hint="give datetimes, or ints of microseconds since the epoch",
-        ) from error
+        )
+    return time_us
 
 
 def _check_commits(node: LogicalNode) -> None:

@@ -13,6 +13,7 @@ from raystream.api.checks import is_count
 from raystream.api.columns import StreamColumns
 from raystream.api.draft import Tip
 from raystream.api.ordering import object_order, read_order
+from raystream.contracts.window_lengths import LENGTH_US_MAX
 from raystream.errors import ConfigError, PlanError
 from raystream.flow.time import Duration, positive
 from raystream.graph.logical import LogicalNode, StreamType, is_bounded
@@ -178,6 +179,9 @@ def aggregate_over(
 
 def _length_us(columns: StreamColumns, value: Any, name: str) -> int:
     try:
-        return positive(value, name)
+        length_us = positive(value, name)
     except ConfigError as error:
         raise columns.error(error.message, hint=error.hint) from error
+    if length_us > LENGTH_US_MAX:
+        raise columns.error(f"{name} is longer than 70,000 years: {value!r}")
+    return length_us

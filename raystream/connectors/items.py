@@ -11,7 +11,8 @@ import pyarrow as pa
 from raystream.contracts.batch import Batch
 from raystream.contracts.source import END, Polled, Reader, Source, Split
 from raystream.errors import PlanError, UserFunctionError
-from raystream.flow.batch import Int64s
+from raystream.flow.batch import NO_TIME, Int64s
+from raystream.flow.element import MAX_TIME
 from raystream.flow.normal import normal_record, normal_schema
 from raystream.flow.time import Instant, micros
 from raystream.operators.pyrows import to_columns
@@ -25,7 +26,8 @@ class ItemsSource(Source):
     Dicts with ``schema`` and tables give columns, all else an object stream. ``timestamps`` are
     event times: points in time, one a row.
 
-    Raises: PlanError for a row that does not fit the schema, or timestamps of another length.
+    Raises: PlanError for a row that does not fit the schema, timestamps of another length, or one
+    that 64 bits do not hold.
     """
 
     def __init__(
@@ -111,4 +113,7 @@ def _times(timestamps: Iterable[Instant]) -> Int64s:
         known = timestamps.astype("M8[us]") if timestamps.dtype.kind == "M" else timestamps
         return known.astype(np.int64)
     # A loop over points in time, of which Python has several kinds.
-    return np.array([micros(time) for time in timestamps], dtype=np.int64)
+    times = [micros(time) for time in timestamps]
+    if times and not (min(times) > NO_TIME and max(times) <= MAX_TIME):
+        raise PlanError("a timestamp lies outside of what 64 bits of microseconds hold")
+    return np.array(times, dtype=np.int64)

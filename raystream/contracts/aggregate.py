@@ -64,81 +64,81 @@ class Aggregate:
         return replace(self, condition=condition)
 
 
-def count(column: Column | None = None) -> Aggregate:
+def count(col: Column | None = None) -> Aggregate:
     """Count rows, or the values of a column that are not null; int64."""
-    return Aggregate("count", column)
+    return Aggregate("count", col)
 
 
-def sum(column: Column) -> Aggregate:
+def sum(col: Column) -> Aggregate:
     """Add up a column: int64, uint64, float64 or decimal(38, s); an overflow fails."""
-    return Aggregate("sum", column)
+    return Aggregate("sum", col)
 
 
-def mean(column: Column) -> Aggregate:
+def mean(col: Column) -> Aggregate:
     """Average a column; float64."""
-    return Aggregate("mean", column)
+    return Aggregate("mean", col)
 
 
-def min(column: Column) -> Aggregate:
+def min(col: Column) -> Aggregate:
     """Keep the least value, in the column's type."""
-    return Aggregate("min", column)
+    return Aggregate("min", col)
 
 
-def max(column: Column) -> Aggregate:
+def max(col: Column) -> Aggregate:
     """Keep the greatest value, in the column's type."""
-    return Aggregate("max", column)
+    return Aggregate("max", col)
 
 
-def stddev(column: Column) -> Aggregate:
+def stddev(col: Column) -> Aggregate:
     """Sample standard deviation; float64; null for fewer than two values."""
-    return Aggregate("stddev", column)
+    return Aggregate("stddev", col)
 
 
-def variance(column: Column) -> Aggregate:
+def variance(col: Column) -> Aggregate:
     """Sample variance; float64; null for fewer than two values."""
-    return Aggregate("variance", column)
+    return Aggregate("variance", col)
 
 
-def first(column: Column) -> Aggregate:
+def first(col: Column) -> Aggregate:
     """Keep the value of the earliest row by event time; of equals, the one that came first."""
-    return Aggregate("first", column)
+    return Aggregate("first", col)
 
 
-def last(column: Column) -> Aggregate:
+def last(col: Column) -> Aggregate:
     """Keep the value of the latest row by event time; of equals, the one that came first."""
-    return Aggregate("last", column)
+    return Aggregate("last", col)
 
 
-def min_by(column: Column, by: Column) -> Aggregate:
-    """Keep the value of ``column`` where ``by`` is least; of equals, the one that came first."""
-    return Aggregate("min_by", column, by)
+def min_by(col: Column, by: Column) -> Aggregate:
+    """Keep the value of ``col`` where ``by`` is least; of equals, the one that came first."""
+    return Aggregate("min_by", col, by)
 
 
-def max_by(column: Column, by: Column) -> Aggregate:
-    """Keep the value of ``column`` where ``by`` is greatest; of equals, the one that came first."""
-    return Aggregate("max_by", column, by)
+def max_by(col: Column, by: Column) -> Aggregate:
+    """Keep the value of ``col`` where ``by`` is greatest; of equals, the one that came first."""
+    return Aggregate("max_by", col, by)
 
 
-def count_distinct(column: Column) -> Aggregate:
+def count_distinct(col: Column) -> Aggregate:
     """Count different values exactly; int64."""
-    return Aggregate("count_distinct", column)
+    return Aggregate("count_distinct", col)
 
 
-def approx_count_distinct(column: Column) -> Aggregate:
+def approx_count_distinct(col: Column) -> Aggregate:
     """Count different values to about 2 %, in bounded memory; int64."""
-    return Aggregate("approx_count_distinct", column)
+    return Aggregate("approx_count_distinct", col)
 
 
-def quantile(column: Column, q: float) -> Aggregate:
+def quantile(col: Column, q: float) -> Aggregate:
     """Give the exact q-quantile, interpolated between neighbours; float64."""
     if not 0.0 <= q <= 1.0:
         raise PlanError(f"a quantile lies between 0 and 1, got {q!r}")
-    return Aggregate("quantile", column, q=q)
+    return Aggregate("quantile", col, q=q)
 
 
-def collect(column: Column) -> Aggregate:
+def collect(col: Column) -> Aggregate:
     """Collect the values that are not null into a list, in order of arrival."""
-    return Aggregate("collect", column)
+    return Aggregate("collect", col)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

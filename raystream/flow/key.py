@@ -11,6 +11,7 @@ import math
 from collections.abc import Hashable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _PER_US = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": -1_000}
 _DAY_MS = 86_400_000
 _THEMSELVES = {int, str, bytes, type(None)}
+_PLAIN = {*_THEMSELVES, bool, float, datetime, date, time, timedelta, Decimal}
 _NAN_BITS = 0x7FF8_0000_0000_0000
 
 
@@ -50,6 +52,14 @@ def canonical_keys(keys: Sequence[Any]) -> Sequence[Hashable]:
     Raises: UserFunctionError for a value that cannot be a key.
     """
     return keys if _THEMSELVES.issuperset(map(type, keys)) else list(map(canonical, keys))
+
+
+def are_plain(keys: Sequence[Any]) -> bool:
+    """Tell at a glance that all are keys; False where only ``canonical`` can tell."""
+    kinds = set(map(type, keys))
+    if kinds == {tuple}:
+        kinds = set(map(type, chain.from_iterable(keys)))
+    return kinds <= _PLAIN
 
 
 def check_key_type(type: pa.DataType) -> None:

@@ -91,10 +91,13 @@ class ValueType:
 
 
 def _kinds(type: pa.DataType) -> frozenset[Any]:
-    """Give the Python types that an Arrow type takes as they are, and gives back the same."""
+    """Give the Python types that an Arrow type takes as they are, and gives back the same.
+
+    An int that 64 bits do not hold is told when it is written in a snapshot.
+    """
     types = pa.types
     found: list[tuple[Any, Any]] = [
-        (types.is_integer, int),
+        (types.is_int64, int),
         (types.is_float64, float),
         (types.is_boolean, bool),
         (types.is_string, str),

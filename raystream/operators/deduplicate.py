@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
+from raystream.contracts.window_lengths import text
 from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, with_ops
 from raystream.flow.changes import INSERT, UPDATE_AFTER
 from raystream.flow.element import MAX_TIME
@@ -57,7 +58,7 @@ class DeduplicateSpec:
         return "deduplicate"
 
     def describe(self) -> str:
-        ttl = "" if self.ttl_us is None else f"  ttl={self.ttl_us / 1_000_000:g}s"
+        ttl = "" if self.ttl_us is None else f"  ttl={text(self.ttl_us)}"
         return f"by {', '.join(self.keys)}: keep {self.keep}  emit={self.emit}{ttl}"
 
     def build(self) -> Deduplicate:

@@ -12,10 +12,10 @@ from raystream.contracts.functions import Function, OpenFunction
 from raystream.contracts.rejects import Rejects
 from raystream.flow.batch import Batch, Objects
 from raystream.flow.element import Watermark
-from raystream.flow.hashing import hash_objects
+from raystream.flow.key import are_plain, canonical
 from raystream.operators import guard
 from raystream.operators.operator import Operator
-from raystream.operators.rejecting import call_rows, compute_batch, picked_times, rows_kept
+from raystream.operators.rejecting import call_rows, picked, picked_times, rows_kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,14 +112,11 @@ def _keyed(
         rows, times = [rows[place] for place in kept.tolist()], picked_times(times, kept)
     if not rows:
         return
-    keyed = Objects(rows, times, keys)
-    if rejects.tolerant:  # else the exchange, which looks at every key, refuses it
-        yield from compute_batch(keyed, _hashed, rejects)
-    else:
-        yield keyed
-
-
-def _hashed(keyed: Batch) -> Batch:
-    assert isinstance(keyed, Objects), "keys are beside objects"
-    hash_objects(keyed.keys or [])
-    return keyed
+    if not are_plain(keys):
+        # One by one, so that the row is known whose key is none: these are of odd types.
+        good = call_rows(canonical, keys, times, rejects, operator=operator, where=where, of=rows)
+        batch = picked(Objects(rows, times, keys), good[1])
+        if batch.num_rows:
+            yield batch
+        return
+    yield Objects(rows, times, keys)

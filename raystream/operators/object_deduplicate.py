@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from raystream.contracts.context import OpenContext
+from raystream.contracts.window_lengths import text
 from raystream.flow.batch import NO_TIME, Batch, Objects
 from raystream.flow.element import MAX_TIME
 from raystream.flow.key import canonical_keys
@@ -31,7 +32,7 @@ class ObjectDeduplicateSpec:
         return "deduplicate"
 
     def describe(self) -> str:
-        ttl = "" if self.ttl_us is None else f"  ttl={self.ttl_us / 1_000_000:g}s"
+        ttl = "" if self.ttl_us is None else f"  ttl={text(self.ttl_us)}"
         return f"keep {self.keep}  emit={self.emit}{ttl}"
 
     def build(self) -> ObjectDeduplicate:

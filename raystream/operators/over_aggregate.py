@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.context import OpenContext
+from raystream.contracts.window_lengths import text
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.hashing import hash_columns
@@ -65,7 +66,7 @@ class OverAggregateSpec:
     def describe(self) -> str:
         aggregates = ", ".join(map(describe_aggregate, self.aggregates))
         rows = f"{self.over_rows} rows"
-        over = rows if self.over_us is None else f"{self.over_us / 1_000_000:g}s"
+        over = rows if self.over_us is None else text(self.over_us)
         return f"over {over} by {', '.join(self.keys)}: {aggregates}"
 
     def build(self) -> OverAggregate:

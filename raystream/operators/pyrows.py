@@ -47,7 +47,10 @@ def to_rows(record: pa.RecordBatch) -> Rows:
     try:
         columns.extend(to_values(record.column(index)) for index in range(len(names)))
     except OverflowError as error:
-        raise UserFunctionError(f'column "{names[len(columns)]}": {error}') from error
+        raise UserFunctionError(
+            f'column "{names[len(columns)]}": {error}',
+            hint="to_arrow(), map_batches() and sinks of columns take it as it is",
+        ) from error
     return _dict_maker(tuple(names))(columns)
 
 

@@ -207,19 +207,24 @@ class TimestampReader:
                 ) from error
         return times
 
+    @property
+    def _named(self) -> str:
+        timestamp = self._strategy.timestamp
+        if isinstance(timestamp, str):
+            return f'column "{timestamp}"'
+        return "its expression" if isinstance(timestamp, nw.Expr) else "what its function gives"
+
     def _missing(self, number: int) -> SourceError:
         return SourceError(
             f'row {number} of a batch of "{self._operator}" has no event time: '
-            f"{self._strategy.timestamp!r} is null there",
+            f"{self._named} is null there",
             where=self._where,
             hint="filter such rows out and use assign_timestamps() behind the filter",
         )
 
     def _refused(self, problem: str, kind: type[SourceError] = SourceError) -> SourceError:
-        timestamp = self._strategy.timestamp
-        named = f'column "{timestamp}"' if isinstance(timestamp, str) else "its expression"
         return kind(
-            f'the event time of "{self._operator}", {named}, {problem}',
+            f'the event time of "{self._operator}", {self._named}, {problem}',
             where=self._where,
             hint=f"integers are read in {self._strategy.unit}: see unit= of the strategy",
         )

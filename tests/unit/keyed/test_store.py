@@ -355,13 +355,24 @@ def test_a_value_of_the_wrong_type_is_told_where_it_is_written(opened, type, val
     assert total.value() is None
 
 
+@pytest.mark.parametrize(("type", "value"), [(pa.int8(), 300), (pa.uint64(), -1)], ids=str)
+def test_an_integer_outside_of_a_narrow_type_is_told_at_once(opened, type, value):
+    store = opened(operator="sessions")
+    total = store.register(rs.ValueState("total", type=type))
+    at(store, "a")
+    total.update(3)
+    with pytest.raises(UserError, match=rf'state "total" of sessions is of type .*{value}'):
+        total.update(value)
+    assert total.value() == 3
+
+
 def test_a_value_too_large_is_told_with_the_snapshot(opened):
     store = opened(operator="sessions")
-    total = store.register(rs.ValueState("total", type=pa.int8()))
-    for key, value in [("a", 3), ("b", 300)]:
+    total = store.register(rs.ValueState("total", type=pa.int64()))
+    for key, value in [("a", 3), ("b", 1 << 63)]:
         at(store, key)
         total.update(value)
-    with pytest.raises(UserError, match=r'state "total" of sessions is of type int8, and 300'):
+    with pytest.raises(UserError, match=r'state "total" of sessions is of type int64, and 9223'):
         store.snapshot()
 
 

@@ -236,7 +236,9 @@ def test_a_window_that_ends_behind_the_calendar_is_a_column_but_no_datetime():
 def test_a_null_in_a_job_fails_it_and_says_what_to_do():
     table = pa.table({"t": pa.array([1, None])})
     stream = rs.Job("nulls").from_items(table, watermark=rs.WatermarkStrategy("t"))
-    with pytest.raises(rs.JobFailed, match="has no event time: 't' is null there") as failure:
+    with pytest.raises(
+        rs.JobFailed, match='has no event time: column "t" is null there'
+    ) as failure:
         stream.collect()
     assert "assign_timestamps() behind the filter" in str(failure.value)
     kept = rs.Job("nulls").from_items(table).filter(~rs.col("t").is_null())
