@@ -68,6 +68,8 @@ class HiddenColumns:
         """Give the step before the exchange; None where the input is what is needed."""
         schema = self.columns.schema
         kept = [name for name in schema.names if name in self.plain or name in keys]
+        if not kept and not self.computed:
+            kept = schema.names[:1]  # a record without columns does not know how many rows it has
         if not self.computed and len(kept) == len(schema.names):
             return None
         fields = [schema.field(name) for name in kept]

@@ -65,7 +65,9 @@ def _logical_line(node: LogicalNode, plan: LogicalPlan) -> list[str]:
 def _described(node: LogicalNode) -> str:
     if node.spec is None:
         return ""
-    return f"{node.named_spec.describe()}{_policy(node)}"
+    key = node.type.changelog
+    table = "" if key is None else f"  changelog of {', '.join(key)}"
+    return f"{node.named_spec.describe()}{table}{_policy(node)}"
 
 
 def _policy(node: LogicalNode | ChainNode) -> str:
@@ -212,6 +214,7 @@ def _logical_json(plan: LogicalPlan) -> dict[str, Any]:
                 "parallelism": None if node.spec is None else plan.subtasks(node),
                 "stateful": node.stateful,
                 "on_error": node.on_error,
+                "changelog": node.type.changelog,
                 "event_time": node.type.timed,
                 "schema": _schema_json(node.type.schema),
                 "inputs": [

@@ -42,8 +42,12 @@ class FiredWindows:
     def keep(self, rows: pa.RecordBatch, last: int) -> None:
         """Keep what has fired; ``last`` is the last window of the step.
 
+        A window that fires in pieces comes in several calls.
         Shapes: rows [n], one for each key and window.
         """
+        if self._firings and self._firings[-1].last == last:
+            self._firings[-1].extend(rows)
+            return
         self._firings.append(_Firing(rows, last, self._types, self._measures))
 
     def forget(self, gone: int) -> None:
@@ -92,6 +96,12 @@ class _Firing:
     @property
     def count(self) -> int:
         return self._total if self._index is None else self._index.count
+
+    def extend(self, rows: pa.RecordBatch) -> None:
+        """Keep another piece of the window, before any late row has come."""
+        assert self._index is None, "a window is changed when all of it has fired"
+        self._chunks = [pa.concat_batches([*self._chunks, rows])]
+        self._total += rows.num_rows
 
     def rows(self) -> pa.RecordBatch:
         """Give the rows as they are now."""

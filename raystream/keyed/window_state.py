@@ -280,7 +280,11 @@ class WindowState:
 
     def _is_large(self, views: list[pa.RecordBatch]) -> bool:
         """Tell whether one window has to be merged in pieces."""
-        if len(views) == 1 and self._cover.alone and self._table.merged:
+        if self._cover.alone:
+            whole = len(views) == 1 and self._table.merged
+        else:
+            whole = self._holding.holds_objects  # they are copied for each window
+        if whole:
             return False
         return bool(self._holding.key_names) and sum(v.num_rows for v in views) > self._rows_max
 

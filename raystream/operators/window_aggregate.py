@@ -150,11 +150,11 @@ class WindowAggregate(Operator):
     def snapshot(self) -> Snapshot:
         keys, groups, pack = self._spec.keys, self._ctx.max_parallelism, self._measures.pack
         kept = window_snapshot(self._state, keys, self._measures.schema, groups, pack)
-        waiting = self._state.firing()
-        waiting += [] if self._waiting is None else [self._waiting]
+        pieces = self._state.firing()
+        waiting = pieces + ([] if self._waiting is None else [self._waiting])
         if waiting:
             kept += (waiting_section(waiting, keys, groups, pack),)
-        if self._fired is not None and (fired := self._fired.kept()):
+        if self._fired is not None and (fired := self._fired.kept() + pieces):
             kept += (waiting_section(fired, keys, groups, pack, "fired"),)
         return (
             (*kept, arrival_section(self._times.arrived)) if self._measures.needs_arrival else kept

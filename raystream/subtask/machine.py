@@ -237,8 +237,9 @@ class SubtaskMachine:
         return due_us is not None and due_us <= self._clock.now_us()
 
     def _next_task(self) -> Iterator[None] | None:
-        # A timer that sets itself anew in the past must not keep input out: they take turns.
-        if self._timers_due and not (self._timers_ran and self._has_input):
+        # A timer that sets itself anew in the past must not keep input, or its end, out.
+        waiting = self._has_input or self._input_finished
+        if self._timers_due and not (self._timers_ran and waiting):
             self._timers_ran = True
             return self._emit(self._chain.timers(self._clock.now_us()))
         self._timers_ran = False

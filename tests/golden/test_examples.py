@@ -37,6 +37,8 @@ def test_every_lesson_is_run_here():
         "04_files.py",
         "05_own_source.py",
         "06_test_your_job.py",
+        "07_state_and_timers.py",
+        "08_late_and_broken_rows.py",
     ]
 
 
@@ -89,6 +91,21 @@ def test_test_your_job_prints_what_came_out():
     assert program(EXAMPLES / "06_test_your_job.py").splitlines() == [
         "At(ts=59999999, row={'user': 'ann', 'total': 7})",
         "Watermark(ts=59999999)",
+    ]
+
+
+def test_state_and_timers_reminds_who_did_not_pay():
+    assert program(EXAMPLES / "07_state_and_timers.py") == "[{'remind': 'bob'}]\n"
+
+
+def test_late_and_broken_rows_go_aside():
+    assert program(EXAMPLES / "08_late_and_broken_rows.py").splitlines() == [
+        "{'user': 'ann', 'total': 5}",
+        "{'user': 'bob', 'total': 3}",
+        "{'user': 'ann', 'total': 2}",
+        "{'user': 'bob', 'total': 1}",
+        "late: [{'at': 3, 'user': 'ann', 'amount': 9}]",
+        "broken: ['oops']",
     ]
 
 

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import cloudpickle
 import ray
 
 from raystream.connectors.callback import CallbackSink
@@ -34,6 +33,7 @@ from raystream.flow.time import Duration, positive
 from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.ray.coordinator_actor import CoordinatorActor, Published
 from raystream.runtime.ray.delivery import keep_driver_sinks, unpack
+from raystream.runtime.ray.packing import pack_plan
 from raystream.runtime.ray.report import pack_report, unpack_report
 from raystream.runtime.shell import sink_specs, travelling
 
@@ -342,7 +342,7 @@ def _start(plan: PhysicalPlan, *, attached: bool) -> RayJobHandle:
     actor = CoordinatorActor.options(
         name=_PREFIX + plan.job, namespace=NAMESPACE, max_restarts=0, **lifetime
     )
-    packed = cloudpickle.dumps(plan)
+    packed = pack_plan(plan)
     standing = os.environ.get("RAY_ADDRESS") not in (None, "", "local")
     patience_s = _NODES_COME_S if standing else _NO_NODES_COME_S
     _make_way(plan.job)

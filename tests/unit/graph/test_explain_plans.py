@@ -132,3 +132,15 @@ def test_a_plan_says_where_time_and_watermarks_come_from():
     text = job.explain()
     assert "1 items by t, watermarks by Marks" in text
     assert "by expr, up to 5s late" in text
+
+
+def test_a_changelog_is_shown_with_its_key():
+    job = rs.Job("shop")
+    rows = job.from_items([{"k": "a"}], schema=pa.schema([("k", pa.string())]))
+    counts = rows.key_by("k").aggregate(n=rs.count(), emit="changes")
+    counts.to_rows().print()
+    shown = job.explain()
+    assert "changelog of k" in next(line for line in shown.splitlines() if "aggregate#1" in line)
+    assert shown.count("changelog of") == 1
+    nodes = json.loads(job.explain(format="json"))["logical"]
+    assert [node["changelog"] for node in nodes["operators"]] == [None, ["k"], None, None]

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 import raystream as rs
 
@@ -228,3 +229,11 @@ def test_nexmark_six_eleven_and_twelve():
 
     machine = bids.key_by("bidder").window(rs.Tumbling("10s", time="processing"))
     assert machine.aggregate(bid_count=rs.count()).collect() == [], "pending at the end"
+
+
+@pytest.mark.parametrize("window", [rs.Global(), rs.TumblingCount(2)], ids=str)
+def test_rows_without_event_time_are_counted_though_no_column_is_read(window):
+    rows = [{"at": 1, "v": 2}, {"at": 2, "v": 3}]
+    schema = pa.schema({"at": pa.int64(), "v": pa.int64()})
+    given = rs.Job("t").from_items(rows, schema=schema)
+    assert given.window_all(window).aggregate(n=rs.count()).collect() == [{"n": 2}]
