@@ -102,5 +102,7 @@ def merge_moments(earlier: Moments, later: Moments) -> Moments:
         distance = later.means - earlier.means
         share = later.counts / counts
         means = np.where(earlier.counts == 0, later.means, earlier.means + distance * share)
-        between = np.where(earlier.counts == 0, 0.0, distance * distance * earlier.counts * share)
+        # How far an infinity is from other values is no number, here as where both are summed up.
+        apart = np.where(np.isinf(distance), np.nan, distance)
+        between = np.where(earlier.counts == 0, 0.0, apart * apart * earlier.counts * share)
         return Moments(counts, means, earlier.squares + later.squares + between)

@@ -13,7 +13,6 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.window_lengths import text
 from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, with_ops
 from raystream.flow.changes import INSERT, UPDATE_AFTER
-from raystream.flow.element import MAX_TIME
 from raystream.flow.hashing import hash_columns
 from raystream.flow.key import check_key_type
 from raystream.keyed.groups import Grouper, Groups
@@ -22,7 +21,8 @@ from raystream.keyed.row_store import RowStore
 from raystream.keyed.segmented import first_least
 from raystream.keyed.slots import SlotColumn
 from raystream.keyed.snapshot import Snapshot, keyed_section, section
-from raystream.operators.operator import Operator, Output
+from raystream.operators.emitting import EmittingOperator
+from raystream.operators.operator import Output
 
 _NEVER = NO_TIME
 """Earlier than every row: the time of a key that has none."""
@@ -65,16 +65,16 @@ class DeduplicateSpec:
         return Deduplicate(self)
 
 
-class Deduplicate(Operator):
+class Deduplicate(EmittingOperator):
     """The operator of one subtask: a slot a key, and in it when the kept row was and was written.
 
     Rows themselves are held only where they go out at the end.
     """
 
     def __init__(self, spec: DeduplicateSpec) -> None:
+        super().__init__(spec.emit)
         self._spec = spec
         self._first = spec.keep == "first"
-        self._final = spec.emit == "final"
         self._grouper = Grouper()
         self._store = RowStore(spec.input)
         self._given = 0
@@ -104,13 +104,6 @@ class Deduplicate(Operator):
         if len(kept):
             yield from self._take(batch, groups, kept, groups.slots >= first_new)
         self._compact()
-
-    def on_watermark(self, time_us: int) -> Iterator[Output]:
-        return self.on_end() if time_us == MAX_TIME else iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        # Rows that go out at the end have event times of the past: until then nothing is promised.
-        return None if self._final and time_us != MAX_TIME else time_us
 
     def on_end(self) -> Iterator[Output]:
         count = self._index.count if self._final else 0

@@ -11,13 +11,12 @@ from typing import Any
 from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import Batch, Int64s, Objects
-from raystream.flow.element import MAX_TIME
 from raystream.flow.key import canonical_keys
 from raystream.keyed.key_rows import key_rows, read_key_rows
 from raystream.keyed.object_accumulators import object_accumulator
 from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
+from raystream.operators.emitting import EmittingOperator
 from raystream.operators.keyed_rows import Touched, each_result, each_row
-from raystream.operators.operator import Operator
 from raystream.operators.rejecting import picked_times, without
 
 
@@ -53,10 +52,11 @@ class ObjectAggregateSpec:
         return ObjectAggregate(self)
 
 
-class ObjectAggregate(Operator):
+class ObjectAggregate(EmittingOperator):
     """The operator of one subtask; its state is (key, accumulators) by canonical key."""
 
     def __init__(self, spec: ObjectAggregateSpec) -> None:
+        super().__init__(spec.emit)
         self._spec = spec
         self._names = [name for name, _ in spec.aggregates]
         rules = [object_accumulator(name, aggregate) for name, aggregate in spec.aggregates]
@@ -94,13 +94,6 @@ class ObjectAggregate(Operator):
                 yield Objects(out, times)
         if self._spec.emit == "batch":
             yield from self._newest()
-
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return self.on_end() if time_us == MAX_TIME else iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        # Rows that go out at the end have event times of the past: until then nothing is promised.
-        return None if self._spec.emit == "final" and time_us != MAX_TIME else time_us
 
     def on_end(self) -> Iterator[Batch]:
         # Begun at the MAX watermark, so that windows behind this operator still take the rows.

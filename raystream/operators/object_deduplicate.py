@@ -12,11 +12,11 @@ import numpy as np
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window_lengths import text
 from raystream.flow.batch import NO_TIME, Batch, Objects
-from raystream.flow.element import MAX_TIME
 from raystream.flow.key import canonical_keys
 from raystream.keyed.key_rows import key_rows, read_key_rows
 from raystream.keyed.snapshot import Snapshot
-from raystream.operators.operator import Operator, Output
+from raystream.operators.emitting import EmittingOperator
+from raystream.operators.operator import Output
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ class ObjectDeduplicateSpec:
         return ObjectDeduplicate(self)
 
 
-class ObjectDeduplicate(Operator):
+class ObjectDeduplicate(EmittingOperator):
     """The operator of one subtask: by key the time of the kept row, when it was written, the row.
 
     The row itself is held only where it goes out at the end.
     """
 
     def __init__(self, spec: ObjectDeduplicateSpec) -> None:
+        super().__init__(spec.emit)
         self._spec = spec
         self._kept: dict[Hashable, tuple[int | None, int, Any]] = {}
         self._swept_us = 0
@@ -64,13 +65,6 @@ class ObjectDeduplicate(Operator):
         if taken and self._spec.emit != "final":
             out = batch.take(np.array([place for _, place in taken], np.int64))
             yield Objects(out.values, out.timestamps)
-
-    def on_watermark(self, time_us: int) -> Iterator[Output]:
-        return self.on_end() if time_us == MAX_TIME else iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        # Rows that go out at the end have event times of the past: until then nothing is promised.
-        return None if self._spec.emit == "final" and time_us != MAX_TIME else time_us
 
     def on_end(self) -> Iterator[Output]:
         rows_max = self._ctx.limits.batch_rows_max

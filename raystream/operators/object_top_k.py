@@ -14,13 +14,13 @@ import numpy as np
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import NO_TIME, Batch, Objects
 from raystream.flow.changes import INSERT
-from raystream.flow.element import MAX_TIME
 from raystream.flow.key import canonical_keys
 from raystream.keyed.key_rows import key_rows, read_key_rows
 from raystream.keyed.ranking import Ranking, Told, object_sort
 from raystream.keyed.snapshot import Snapshot
+from raystream.operators.emitting import EmittingOperator
 from raystream.operators.keyed_rows import each_row
-from raystream.operators.operator import Operator, Output
+from raystream.operators.operator import Output
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +52,11 @@ class ObjectTopKSpec:
         return ObjectTopK(self)
 
 
-class ObjectTopK(Operator):
+class ObjectTopK(EmittingOperator):
     """The operator of one subtask; what stands for a row is the row, beside its event time."""
 
     def __init__(self, spec: ObjectTopKSpec) -> None:
+        super().__init__(spec.emit)
         self._spec = spec
         self._ranking = Ranking(spec.k, ties=spec.ties)
         self._reads = [
@@ -92,13 +93,6 @@ class ObjectTopK(Operator):
         rows_max = self._ctx.limits.batch_rows_max
         for start in range(0, len(news), rows_max):
             yield self._batch(news[start : start + rows_max])
-
-    def on_watermark(self, time_us: int) -> Iterator[Output]:
-        return self.on_end() if time_us == MAX_TIME else iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        # Rows that go out at the end have event times of the past: until then nothing is promised.
-        return None if self._spec.emit == "final" and time_us != MAX_TIME else time_us
 
     def on_end(self) -> Iterator[Output]:
         rows_max = self._ctx.limits.batch_rows_max

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.rejects import Rejects
+from raystream.errors import UserError
 from raystream.flow.batch import NO_TIME, Batch, Int64s, Objects
 from raystream.flow.element import Side
 from raystream.keyed.key_form import pickled
@@ -68,6 +69,8 @@ class Produced:
 
     def aside(self, tag: str, value: Any, time_us: int | None) -> None:
         """Take a row for a side output."""
+        if type(tag) is not str:
+            raise UserError(f"ctx.output() takes a tag, which is a text, got {tag!r:.60}")
         self._sides.setdefault(tag, []).append((time_us, value))
         self._side_rows += 1
         if self._side_rows >= self._limit and not self.full:

@@ -11,10 +11,10 @@ import pyarrow as pa
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
 from raystream.flow.batch import Batch, Columns, Int64s
-from raystream.flow.element import MAX_TIME
 from raystream.keyed.key_form import KeyForm
 from raystream.keyed.key_rows import OBJECTS, form_of, key_rows, read_key_rows
 from raystream.keyed.snapshot import Snapshot
+from raystream.operators.emitting import EmittingOperator
 from raystream.operators.guard import close_function, open_function
 from raystream.operators.keyed_rows import (
     Keys,
@@ -24,7 +24,6 @@ from raystream.operators.keyed_rows import (
     own_copy,
     rows_and_keys,
 )
-from raystream.operators.operator import Operator
 from raystream.operators.rejecting import picked_times, readable, without
 
 _NONE_YET: Any = object()
@@ -58,10 +57,11 @@ class ReduceSpec:
         return Reduce(self)
 
 
-class Reduce(Operator):
+class Reduce(EmittingOperator):
     """The operator of one subtask; its state is a dict by canonical key."""
 
     def __init__(self, spec: ReduceSpec) -> None:
+        super().__init__(spec.emit)
         self._spec = spec
         self._states: dict[Hashable, Any] = {}
         self._touched = Touched()
@@ -99,13 +99,6 @@ class Reduce(Operator):
                 self._touched.note(keys, picked_times(part.timestamps, kept))
         if self._spec.emit == "batch":
             yield from self._newest()
-
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return self.on_end() if time_us == MAX_TIME else iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        # Rows that go out at the end have event times of the past: until then nothing is promised.
-        return None if self._spec.emit == "final" and time_us != MAX_TIME else time_us
 
     def on_end(self) -> Iterator[Batch]:
         # Begun at the MAX watermark, so that windows behind this operator still take the rows.

@@ -15,7 +15,6 @@ from raystream.contracts.context import OpenContext
 from raystream.errors import UserFunctionError
 from raystream.flow.batch import EVENT_TIME, NO_TIME, Batch, Columns, Int64s
 from raystream.flow.changes import INSERT, UPDATE_AFTER
-from raystream.flow.element import MAX_TIME
 from raystream.flow.hashing import hash_columns
 from raystream.flow.key import check_key_type
 from raystream.keyed.accumulators import RunningAggregate
@@ -29,8 +28,8 @@ from raystream.keyed.snapshot import (
     restored_arrival,
     section,
 )
+from raystream.operators.emitting import EmittingOperator
 from raystream.operators.guard import NO_ROW, call, failed
-from raystream.operators.operator import Operator
 from raystream.operators.pyrows import to_rows
 
 _SLOT, _LATEST = "__slot", "__latest"
@@ -71,10 +70,11 @@ class RunningAggregateSpec:
         return RunningAggregateOperator(self)
 
 
-class RunningAggregateOperator(Operator):
+class RunningAggregateOperator(EmittingOperator):
     """The operator of one subtask."""
 
     def __init__(self, spec: RunningAggregateSpec) -> None:
+        super().__init__(spec.emit)
         self._spec = spec
         self._timed = EVENT_TIME in spec.output.names
         types = [spec.output.field(key).type for key in spec.keys]
@@ -129,13 +129,6 @@ class RunningAggregateOperator(Operator):
             self._latest.reserve(count)
             times = np.maximum(self._latest.values[groups.slots], _latest(groups, rows))
             self._latest.values[groups.slots] = times
-
-    def on_watermark(self, time_us: int) -> Iterator[Batch]:
-        return self.on_end() if time_us == MAX_TIME else iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        # Rows that go out at the end have event times of the past: until then nothing is promised.
-        return None if self._spec.emit == "final" and time_us != MAX_TIME else time_us
 
     def on_end(self) -> Iterator[Batch]:
         # Begun at the MAX watermark, so that windows behind this operator still take the rows.

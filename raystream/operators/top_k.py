@@ -22,7 +22,8 @@ from raystream.keyed.ranking import Change, Ranking, Told, sort_values
 from raystream.keyed.row_store import RowStore
 from raystream.keyed.slots import SlotColumn
 from raystream.keyed.snapshot import Section, Snapshot, keyed_section, section
-from raystream.operators.operator import Operator, Output
+from raystream.operators.emitting import EmittingOperator
+from raystream.operators.operator import Output
 
 _COMPACT_MIN = 8_192
 _ARRIVAL, _RANK = "__arrival", "__rank"
@@ -67,7 +68,7 @@ class TopKSpec:
         return TopK(self)
 
 
-class TopK(Operator):
+class TopK(EmittingOperator):
     """The operator of one subtask.
 
     A batch is thinned out by columns first: a row that is worse in the first column than the worst
@@ -75,6 +76,7 @@ class TopK(Operator):
     """
 
     def __init__(self, spec: TopKSpec) -> None:
+        super().__init__(spec.emit)
         self._spec = spec
         self._index = KeyIndex([spec.input.field(key).type for key in spec.keys])
         self._ranking = Ranking(spec.k, ties=spec.ties)
@@ -103,13 +105,6 @@ class TopK(Operator):
         if len(hopeful):
             yield from self._told(self._take(batch.take(hopeful), slots[hopeful]))
         self._compact()
-
-    def on_watermark(self, time_us: int) -> Iterator[Output]:
-        return self.on_end() if time_us == MAX_TIME else iter(())
-
-    def output_watermark(self, time_us: int) -> int | None:
-        # Rows that go out at the end have event times of the past: until then nothing is promised.
-        return None if self._spec.emit == "final" and time_us != MAX_TIME else time_us
 
     def on_end(self) -> Iterator[Output]:
         rows_max = self._ctx.limits.batch_rows_max

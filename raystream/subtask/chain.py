@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.rejects import DEAD_LETTERS
-from raystream.errors import ProtocolError
+from raystream.errors import ProtocolError, UserError
 from raystream.flow.batch import Batch, Objects
 from raystream.flow.element import MAX_TIME, MIN_TIME, Side, Status, Watermark
 from raystream.graph.physical import Chain, ChainNode
@@ -152,12 +152,24 @@ class RunningChain:
     def _pull(self, index: int, outs: Iterator[Output]) -> Iterator[Emitted]:
         """Let out what an operator gives, and the rows that it has given up, as they come."""
         errors = self.contexts[index].errors
-        for out in outs:
+        for out in self._told(index, outs):
             if errors.letters:
                 yield from self._dead(index)
             yield from self._out(index, out)
         if errors.letters:
             yield from self._dead(index)
+
+    def _told(self, index: int, outs: Iterator[Output]) -> Iterator[Output]:
+        """Let an error that was raised too deep to know name the operator and its line."""
+        try:
+            yield from outs
+        except UserError as error:
+            node = self.nodes[index]
+            if not error.where:
+                error.where = node.where or None
+                if node.name not in error.message:
+                    error.message = f"{node.name}: {error.message}"
+            raise
 
     def _dead(self, index: int) -> Iterator[Emitted]:
         letters = self.contexts[index].errors.take()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from bad_input import KINDS, OVER, SECOND, VERBS, outcome, plain, stream
+from bad_input import AGGREGATES, KINDS, OVER, SECOND, VERBS, outcome, plain, stream
 
 import raystream as rs
 
@@ -201,3 +202,47 @@ def test_keys_that_are_not_there(kind, build, told):
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_rows_make_no_rows(verb, kind):
     assert VERBS[verb](stream(kind, [], []).key_by("k")).collect() == []
+
+
+ODD_PAIRS = list(itertools.product([NAN, None, 1.0, -0.0, 0.0, math.inf, -math.inf], repeat=2))
+EVERY = {
+    **AGGREGATES,
+    "mean": rs.mean("v"),
+    "variance": rs.variance("v"),
+    "stddev": rs.stddev("v"),
+    "first": rs.first("v"),
+    "last": rs.last("v"),
+    "different": rs.count_distinct("v"),
+    "about": rs.approx_count_distinct("v"),
+    "middle": rs.quantile("v", 0.5),
+    "at_least": rs.min_by("n", "v"),
+    "at_most": rs.max_by("n", "v"),
+}
+EVERY_OVER = {f"a_{name}": one for name, one in EVERY.items()}
+WHOLE = {
+    "tumbling": rs.Tumbling("10s"),
+    "session": rs.Session("10s"),
+    "of a count": rs.TumblingCount(2),
+}
+SAME_ROWS = {
+    **{name: lambda s, w=w: s.window(w).aggregate(**EVERY) for name, w in WHOLE.items()},
+    "final": lambda s: s.aggregate(emit="final", **EVERY),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("verb", SAME_ROWS)
+def test_every_aggregate_means_the_same_of_odd_numbers_wherever_it_runs(verb, kind):
+    rows = [
+        {"k": f"{number:02}", "v": value, "n": place}
+        for number, pair in enumerate(ODD_PAIRS)
+        for place, value in enumerate(pair)
+    ]
+    schema = pa.schema({"k": pa.string(), "v": pa.float64(), "n": pa.int64()})
+    times = [1] * len(rows)
+    given = SAME_ROWS[verb](stream(kind, rows, times, schema).key_by("k")).collect()
+    over = stream("columns", rows, times, schema).key_by("k").aggregate(over="10s", **EVERY_OVER)
+    last = [row for row in over.collect() if row["n"] == 1]
+    names = ("k", *EVERY)
+    expected = [tuple(row[name if name == "k" else f"a_{name}"] for name in names) for row in last]
+    assert plain(given) == plain(expected)

@@ -222,3 +222,35 @@ def test_a_column_that_is_not_there(build, operator):
     said = outcome(build(keyed("objects")).collect)
     assert f"{operator} failed: KeyError: 'zz'" in said
     assert f"row: {ROWS[0]!r}" in said
+
+
+def doubled(kind):
+    schema = pa.schema({"k": pa.string(), "v": pa.int64()})
+    rows = [{"k": "a", "v": 1 << 62}] * 2
+    return stream(kind, rows, [1, 2], schema).key_by("k")
+
+
+OVERFLOWS = {
+    "window": lambda s: s.window(rs.Tumbling("10s")).aggregate(n=rs.sum("v")),
+    "session": lambda s: s.window(rs.Session("10s")).aggregate(n=rs.sum("v")),
+    "count": lambda s: s.window(rs.TumblingCount(2)).aggregate(n=rs.sum("v")),
+    "running": lambda s: s.aggregate(n=rs.sum("v")),
+    "over": lambda s: s.aggregate(over="10s", n=rs.sum("v")),
+}
+
+
+@pytest.mark.parametrize("what", OVERFLOWS)
+def test_a_sum_that_leaves_64_bits_names_operator_and_line(what):
+    said = outcome(OVERFLOWS[what](doubled("columns")).collect)
+    assert "overflows int64" in said or f"{1 << 63}, an int, which does not fit int64" in said
+    assert "window#1" in said or "aggregate#1" in said
+    assert HERE in said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tag", [None, 5, b"x"], ids=repr)
+def test_a_side_output_has_a_tag(tag, kind):
+    fn = with_state(lambda ctx: None, lambda got, ctx: ctx.output(tag, 1))
+    said = outcome(keyed(kind).process(fn).collect)
+    assert f"ctx.output() takes a tag, which is a text, got {tag!r}" in said
+    assert HERE in said
