@@ -2,10 +2,10 @@
 
 Each value is a letter and what follows it, so that a key is never the beginning of another one::
 
-    None      N              bytes      b length raw      datetime   M microseconds
-    True      t              str        s length UTF-8    date       D days
-    False     f              Decimal    c length text     time       T microseconds
-    int       i 8 bytes      float      d 8 bytes         timedelta  m microseconds
+    None      N              bytes      b length raw      datetime   M int (microseconds)
+    True      t              str        s length UTF-8    date       D int (days)
+    False     f              Decimal    c length text     time       T int (microseconds)
+    int       i 8 bytes      float      d 8 bytes         timedelta  m int (microseconds)
     int       I length text, beyond 64 bits               tuple      ( count each
 
 Units: numbers are big-endian, a length and a count have 4 bytes.
@@ -51,15 +51,17 @@ def key_bytes(key_id: Any) -> bytes:
         return _FLOAT.pack(b"d", float(value))
     if mark is Decimal:
         return _with_length(b"c", value.encode())
-    return _INT.pack(_TICKS[mark], value)
+    return _TICKS[mark] + key_bytes(value)
 
 
 def read_key(raw: bytes, start: int = 0) -> tuple[Hashable, int]:
     """Read the key that begins at ``start``, and where it ends."""
     letter = raw[start : start + 1]
-    if letter in b"iMDTm":
-        value = _INT.unpack_from(raw, start)[1]
-        return value if letter == b"i" else (_KINDS[letter], value), start + _INT.size
+    if letter == b"i":
+        return _INT.unpack_from(raw, start)[1], start + _INT.size
+    if letter in b"MDTm":
+        ticks, end = read_key(raw, start + 1)
+        return (_KINDS[letter], ticks), end
     if letter in b"Ntf":
         return None if letter == b"N" else (bool, letter == b"t"), start + 1
     if letter == b"d":

@@ -9,7 +9,7 @@ from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raystream.flow.hashing import hash_column, hash_objects
@@ -40,6 +40,7 @@ def test_a_canonical_key_stands_for_a_value_with_that_key(key):
     assert canonical(plain_key(canonical(key))) == canonical(key)
 
 
+@example([timedelta.max, 1, timedelta.min])
 @given(st.lists(KEYS, max_size=4))
 def test_bytes_of_keys_are_read_back_one_by_one(keys):
     raw = b"".join(key_bytes(canonical(key)) for key in keys)
@@ -50,6 +51,7 @@ def test_bytes_of_keys_are_read_back_one_by_one(keys):
     assert found == list(map(canonical, keys))
 
 
+@example(timedelta.max, timedelta.min)
 @given(KEYS, KEYS)
 def test_no_key_is_the_beginning_of_another(one, other):
     one_id, other_id = canonical(one), canonical(other)
