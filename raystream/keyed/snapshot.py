@@ -24,6 +24,9 @@ from raystream.flow.keygroup import key_group_range, key_groups
 KEY_GROUP = "__group"
 """The first column of a keyed section: the key group of each row, ascending."""
 
+GONE = "__gone"
+"""The last column of a delta with a key where rows can go: true for a key that is no more."""
+
 _GROUP_FIELD = pa.field(KEY_GROUP, pa.int32(), nullable=False)
 
 
@@ -45,11 +48,19 @@ class Share(enum.Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Section:
-    """One table that an operator keeps; keyed ones begin with ``KEY_GROUP``, sorted by it."""
+    """One table that an operator keeps; keyed ones begin with ``KEY_GROUP``, sorted by it.
+
+    ``key`` names the columns of which each row has its own values; empty, rows may be alike. A
+    section with ``delta`` holds only what changed since the operator was last asked: with a key,
+    rows that take the place of earlier ones, and, where the column ``GONE`` is true, of nothing;
+    without, rows that are new.
+    """
 
     name: str
     table: pa.Table
     share: Share = Share.KEYED
+    key: tuple[str, ...] = ()
+    delta: bool = False
 
 
 Snapshot: TypeAlias = tuple[Section, ...]
@@ -172,3 +183,28 @@ def _part(count: int, index: int, parallelism: int) -> tuple[int, int]:
     each, more = divmod(count, parallelism)
     start = index * each + min(index, more)
     return start, start + each + (index < more)
+
+
+def merged(parts: Sequence[pa.Table], key: Sequence[str]) -> pa.Table:
+    """Put together a whole table and the deltas that came behind it, in order.
+
+    With a key, of rows of one key the last one counts, unless it says that the key is gone.
+    Shapes: tables of one schema; a delta may have ``GONE`` behind it.
+    Raises: CorruptSnapshot where the parts differ in their columns.
+    """
+    if len(parts) == 1 or not key:
+        return _joined(list(parts))
+    flagged = [_flagged(part) for part in parts]
+    table = _joined(flagged)
+    place = pa.array(np.arange(table.num_rows))
+    last = table.select(list(key)).append_column("__place", place).group_by(list(key))
+    kept = np.sort(last.aggregate([("__place", "max")]).column("__place_max").to_numpy())
+    rows = table.take(pa.array(kept))
+    gone = rows.column(GONE).to_numpy()
+    return _sorted(rows.filter(pa.array(~gone)).drop_columns(GONE))
+
+
+def _flagged(table: pa.Table) -> pa.Table:
+    if GONE in table.column_names:
+        return table
+    return table.append_column(GONE, pa.array(np.zeros(table.num_rows, bool)))

@@ -71,6 +71,14 @@ class Operator(Protocol):
         """
         return ()
 
+    def changes(self) -> Snapshot:
+        """Give what must be kept, and where that is less, only what changed since the last call.
+
+        What is not a ``delta`` takes the place of all that was given before under its name. The
+        first call gives everything; ``snapshot`` changes nothing of what this gives next.
+        """
+        return self.snapshot()
+
     def close(self) -> None:
         """Let go of what is open; called once, also after a failure."""
         return
