@@ -3,6 +3,7 @@
 RaystreamError(message, *, hint, where)
 ├─ UserError            the job or the call is wrong; repeating it will not help
 │  ├─ PlanError         found while the job is built, before any actor starts
+│  │  └─ RestoreRefused a snapshot does not fit the job that is to start from it
 │  ├─ ConfigError       a setting, a name or a flag
 │  └─ UserFunctionError a function of the job raised; its exception is the ``__cause__``
 ├─ ExternalError        something outside failed
@@ -62,6 +63,10 @@ class UserError(RaystreamError):
 
 class PlanError(UserError):
     """The job cannot be built; no actor was started."""
+
+
+class RestoreRefused(PlanError):  # noqa: N818  the name says what happened
+    """A snapshot does not fit the job that is to start from it."""
 
 
 class ConfigError(UserError):

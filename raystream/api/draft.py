@@ -9,6 +9,7 @@ from typing import Any
 
 from raystream.api import overrides
 from raystream.config import Limits
+from raystream.contracts.checkpointing import Checkpointing, Never, Restart, RestartStrategy
 from raystream.errors import PlanError
 from raystream.flow.exchange import Broadcast, Exchange
 from raystream.graph.logical import (
@@ -76,6 +77,8 @@ class Draft:
     limits: Limits
     runtime: str
     runtime_env: dict[str, Any] | None = None
+    checkpoint: Checkpointing | None = None
+    restart: RestartStrategy | None = None
     graph: LogicalGraph = field(default_factory=LogicalGraph)
 
     def add(
@@ -125,7 +128,25 @@ class Draft:
                 f"is {self.max_parallelism}",
                 hint="give the job a larger max_parallelism=; it is the number of key groups",
             )
-        return LogicalPlan(self.name, tuple(nodes), parallelism, self.max_parallelism, self.limits)
+        directory = overrides.current().checkpoint
+        checkpoint = self.checkpoint
+        if directory is not None:
+            checkpoint = (
+                Checkpointing(directory) if checkpoint is None else checkpoint.at(directory)
+            )
+        restart = self.restart
+        if restart is None:
+            # What is kept safe goes on after a failure; what is not would begin anew.
+            restart = Never() if checkpoint is None else Restart.exponential()
+        return LogicalPlan(
+            self.name,
+            tuple(nodes),
+            parallelism,
+            self.max_parallelism,
+            self.limits,
+            checkpoint,
+            restart,
+        )
 
 
 def check_not_broadcast(tip: Tip, verb: str, where: str) -> None:

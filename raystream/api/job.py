@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -19,6 +20,13 @@ from raystream.api.reporting import report_uncaught
 from raystream.api.streams import Stream
 from raystream.api.transforms import check_watermark
 from raystream.config import Limits, limits_from
+from raystream.contracts.checkpointing import (
+    Checkpointing,
+    Exponential,
+    Fixed,
+    Never,
+    RestartStrategy,
+)
 from raystream.contracts.sink import commits
 from raystream.contracts.source import Source
 from raystream.contracts.watermark import Strategy
@@ -54,6 +62,15 @@ class JobHandle(Protocol):
     def cancel(self) -> None:
         """End the job where it stands."""
 
+    def savepoint(self, path: str | None = None) -> str:
+        """Make a savepoint, and give its URL."""
+
+    def stop(self, savepoint: bool | str = True, drain: bool = False) -> str | None:
+        """Stop behind a savepoint, and give its URL; with ``drain`` the input ends first."""
+
+    def checkpoints(self) -> list[Any]:
+        """Give the newest checkpoints, and how they went."""
+
     def metrics(self) -> dict[str, Any]:
         """Give the newest figures of each operator."""
 
@@ -71,8 +88,8 @@ class Job:
         *,
         parallelism: int = 1,
         max_parallelism: int = 128,
-        checkpoint: Any = None,
-        restart: Any = None,
+        checkpoint: Checkpointing | str | None = None,
+        restart: RestartStrategy | None = None,
         autoscale: Any = None,
         runtime: str = "ray",
         config: Mapping[str, Any] | Limits | None = None,
@@ -80,10 +97,8 @@ class Job:
     ) -> None:
         report_uncaught()
         where = user_line()
-        later = {"checkpoint": checkpoint, "restart": restart, "autoscale": autoscale}
-        for setting, value in later.items():
-            if value is not None:
-                raise PlanError(f"Job({setting}=…) is not in this release yet", where=where)
+        if autoscale is not None:
+            raise PlanError("Job(autoscale=…) is not in this release yet", where=where)
         if not is_text(name) or not _NAME.fullmatch(name):
             raise PlanError(f"a job's name is a text without slashes, got {name!r}", where=where)
         _check_runtime(runtime, where)
@@ -95,6 +110,8 @@ class Job:
             limits=limits_from(config),
             runtime=runtime,
             runtime_env=None if runtime_env is None else dict(runtime_env),
+            checkpoint=_checkpointing(checkpoint, where),
+            restart=_restart(restart, where),
         )
 
     @property
@@ -187,8 +204,9 @@ class Job:
             shown = self.explain(physical=True, format=flags.explain)
             builtins.print(shown)  # noqa: T201  what was asked for
             raise SystemExit(0)
-        plan, chosen = self._ready(runtime, from_snapshot, allow_dropped_state, where)
-        return running.run(self._draft, plan, chosen, timeout, show=True)
+        plan, chosen = self._ready(runtime, where)
+        start = running.Beginning(from_snapshot, allow_dropped_state, where)
+        return running.run(self._draft, plan, chosen, timeout, show=True, beginning=start)
 
     def submit(
         self,
@@ -199,12 +217,13 @@ class Job:
     ) -> JobHandle:
         """Start the job on a standing cluster and return at once; it outlives this process."""
         where = user_line()
-        plan, chosen = self._ready(runtime, from_snapshot, allow_dropped_state, where)
+        plan, chosen = self._ready(runtime, where)
         if chosen != "ray":
             raise PlanError(
                 f"submit() needs a cluster; the runtime is {chosen}", where=where, hint="use run()"
             )
-        handle: JobHandle = running.submit(self._draft, plan)
+        start = running.Beginning(from_snapshot, allow_dropped_state, where)
+        handle: JobHandle = running.submit(self._draft, plan, start)
         return handle
 
     def explain(self, physical: bool = False, format: str = "text") -> str:
@@ -218,11 +237,7 @@ class Job:
         plan = physical_plan(logical) if physical else None
         return explain(logical, plan, format)
 
-    def _ready(
-        self, runtime: str | None, from_snapshot: str | None, allow_dropped_state: bool, where: str
-    ) -> tuple[LogicalPlan, str]:
-        if from_snapshot is not None or allow_dropped_state:
-            raise PlanError("starting from a snapshot is not in this release yet", where=where)
+    def _ready(self, runtime: str | None, where: str) -> tuple[LogicalPlan, str]:
         chosen = overrides.current().runtime or runtime or self._draft.runtime
         _check_runtime(chosen, where)
         plan = self._draft.plan()
@@ -232,7 +247,7 @@ class Job:
                 where=where,
                 hint="end a stream with sink(…) or print(), or look at one with collect()",
             )
-        for node in plan.sinks:
+        for node in plan.sinks if plan.checkpoint is None else ():
             _check_commits(node)
         return plan.prune(plan.sinks), chosen
 
@@ -286,8 +301,30 @@ def _check_commits(node: LogicalNode) -> None:
             f'"{node.name}" ({spec.sink.describe()}) makes rows visible by commits, which need '
             "checkpoints when the input has no end",
             where=node.where,
-            hint="bound the source, or write to a sink that is at-least-once",
+            hint="give Job(checkpoint=…), bound the source, or write to a sink that is "
+            "at-least-once",
         )
+
+
+def _checkpointing(given: Any, where: str) -> Checkpointing | None:
+    if given is None or isinstance(given, Checkpointing):
+        return given
+    if isinstance(given, str | os.PathLike):
+        with located(where):
+            return Checkpointing(given)
+    raise PlanError(
+        f"Job(checkpoint=) is a directory or a rs.Checkpointing, got {given!r:.60}", where=where
+    )
+
+
+def _restart(given: Any, where: str) -> RestartStrategy | None:
+    if given is None or isinstance(given, Exponential | Fixed | Never):
+        return given
+    raise PlanError(
+        f"Job(restart=) is a rs.Restart, got {given!r:.60}",
+        where=where,
+        hint='rs.Restart.exponential(), rs.Restart.fixed(3, "1s") or rs.Restart.none()',
+    )
 
 
 def _check_runtime(runtime: Any, where: str) -> None:

@@ -1,8 +1,8 @@
 """What a command line or the environment says over the head of a script.
 
 Flags beat environment, and that beats the script. The command line sets its flags before it runs
-the script; ``RAYSTREAM_PARALLELISM``, ``RAYSTREAM_RUNTIME`` and ``RAYSTREAM_EXPLAIN`` stand in the
-environment.
+the script; ``RAYSTREAM_PARALLELISM``, ``RAYSTREAM_RUNTIME``, ``RAYSTREAM_CHECKPOINT``,
+``RAYSTREAM_FROM`` and ``RAYSTREAM_EXPLAIN`` stand in the environment.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ RUNTIMES = ("ray", "local")
 class Overrides:
     """What was said; None where nothing was.
 
-    ``explain`` prints the plan in place of running it.
+    ``explain`` prints the plan in place of running it; ``start`` is the snapshot to start from.
     """
 
     parallelism: int | None = None
     runtime: str | None = None
     explain: str | None = None
+    checkpoint: str | None = None
+    start: str | None = None
+    allow_dropped: bool = False
 
 
 _NOTHING = Overrides()
@@ -55,6 +58,9 @@ def current(environment: Mapping[str, str] | None = None) -> Overrides:
         parallelism=flags.parallelism or _parallelism(env.get("RAYSTREAM_PARALLELISM")),
         runtime=flags.runtime or _runtime(env.get("RAYSTREAM_RUNTIME")),
         explain=flags.explain or _explain(env.get("RAYSTREAM_EXPLAIN")),
+        checkpoint=flags.checkpoint or env.get("RAYSTREAM_CHECKPOINT") or None,
+        start=flags.start or env.get("RAYSTREAM_FROM") or None,
+        allow_dropped=flags.allow_dropped,
     )
 
 

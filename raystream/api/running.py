@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import sys
+from dataclasses import dataclass
 from typing import Any
 
+from raystream.api import overrides
 from raystream.api.draft import Draft
 from raystream.api.pickling import check_picklable, pickle_script_folder_by_value, pickles
+from raystream.api.restoring import home_of
+from raystream.contracts.checkpointing import Never
 from raystream.flow.control import JobResult
 from raystream.flow.time import Duration, positive
 from raystream.graph.logical import LogicalPlan
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.planner import physical_plan
 from raystream.runtime.progress import progress_for
+from raystream.runtime.vault import Home
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a job is to start from: a snapshot's path, ``latest``, or nothing."""
+
+    start: str | None = None
+    allow_dropped: bool = False
+    where: str = ""
+
+    def home(self, plan: PhysicalPlan) -> Home | None:
+        """Decide where the job lives; flags beat what the script says."""
+        flags = overrides.current()
+        return home_of(
+            plan,
+            flags.start or self.start,
+            allow_dropped=flags.allow_dropped or self.allow_dropped,
+            where=self.where,
+        )
 
 
 def run(
@@ -24,9 +49,13 @@ def run(
     timeout: Duration | None = None,
     *,
     show: bool = False,
+    beginning: Beginning | None = None,
 ) -> JobResult:
     """Run a plan to its end, in this process or on Ray; ``show`` its progress on stderr."""
     plan = physical_plan(logical)
+    if beginning is None:  # somebody looks at a stream: nothing of it is to be kept
+        plan = dataclasses.replace(plan, checkpoint=None, restart=Never())
+    home = None if beginning is None else beginning.home(plan)
     timeout_s = None if timeout is None else positive(timeout, "timeout") / 1_000_000
     result: JobResult
     if runtime != "local":
@@ -34,19 +63,24 @@ def run(
     with progress_for(sys.stderr) if show else contextlib.nullcontext() as progress:
         if runtime == "local":
             local = importlib.import_module("raystream.runtime.local")
-            result = local.run(plan, timeout_s=timeout_s, progress=progress)
+            result = local.run(plan, timeout_s=timeout_s, progress=progress, home=home)
         else:
             result = driver().run(
-                plan, timeout_s=timeout_s, progress=progress, runtime_env=draft.runtime_env
+                plan,
+                timeout_s=timeout_s,
+                progress=progress,
+                runtime_env=draft.runtime_env,
+                home=home,
             )
     return result
 
 
-def submit(draft: Draft, logical: LogicalPlan) -> Any:
+def submit(draft: Draft, logical: LogicalPlan, beginning: Beginning) -> Any:
     """Start a plan on Ray; give its handle."""
     plan = physical_plan(logical)
     check_travels(logical, plan)
-    return driver().submit(plan, runtime_env=draft.runtime_env)
+    home = beginning.home(plan)
+    return driver().submit(plan, runtime_env=draft.runtime_env, home=home)
 
 
 def driver() -> Any:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
 from raystream.contracts.batch import Batch
 from raystream.flow.element import Status, Watermark
+from raystream.flow.split import Split
 
 
 class End(enum.Enum):
@@ -22,6 +23,17 @@ class End(enum.Enum):
     def __repr__(self) -> str:
         return "END"
 
+
+__all__ = [
+    "END",
+    "End",
+    "Later",
+    "Polled",
+    "Reader",
+    "Source",
+    "Split",
+    "discovery_period_us",
+]
 
 END: Final = End.END
 """What ``Reader.poll`` returns when its split has no more rows, ever."""
@@ -36,20 +48,6 @@ class Later:
 
 Polled: TypeAlias = Batch | pa.RecordBatch | list[Any] | Watermark | Status | Later | End | None
 """Rows; a watermark or a status of the split; None or Later when there is nothing now; END."""
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """A part of a source that one reader reads.
-
-    ``id`` is unique in its source and the same in every run. ``earliest`` gives, by column, a lower
-    bound of the values in the split, where that is known without reading it: timestamps in
-    microseconds, integers as they are. The watermark then need not wait for the first row.
-    """
-
-    id: str
-    payload: Any = None
-    earliest: Mapping[str, int] = field(default_factory=dict)
 
 
 _DISCOVER_US = 1_000_000

@@ -1,17 +1,64 @@
-"""What happens to a job, and what its coordinator wants done."""
+"""What happens to a job, and what its coordinator wants done.
+
+Between them stand what subtasks report and are ordered (``flow.messages``).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from raystream.contracts.source import Split
 from raystream.flow.ids import SubtaskId
-
-Committables: TypeAlias = dict[str, list[Any]]
-"""What the sinks of one subtask have prepared, by operator."""
+from raystream.flow.messages import Order, Prepared, Report
+from raystream.flow.snapshots import CheckpointEntry, Entry, Manifest, Part
+from raystream.flow.split import Split
 
 # Events ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead:
+    """The entries of the job's log with their numbers, and the number of the next one."""
+
+    entries: tuple[tuple[int, Entry], ...]
+    next_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRead:
+    """The manifest that was asked for."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An entry of the log is durable, and ours."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outrun:
+    """Somebody else has written the entry of that number: another coordinator runs this job."""
+
+    number: int
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class StorageFailed:
+    """What was to be read or written could not be, after all tries; ``effect`` wanted it."""
+
+    effect: Effect
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class SavepointWritten:
+    """The manifest of a savepoint is durable."""
+
+    checkpoint_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,40 +70,12 @@ class SplitsListed:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """A subtask is deployed: its operators are open, its inbox takes frames."""
+class Said:
+    """A subtask reports, or is found dead (``Closed``)."""
 
     subtask: SubtaskId
-
-
-@dataclass(frozen=True, slots=True)
-class SourceTime:
-    """The least watermark of the active splits of a subtask of an aligned source, if any."""
-
-    subtask: SubtaskId
-    least_us: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SubtaskEnded:
-    """A subtask has seen the end of its input."""
-
-    subtask: SubtaskId
-    committables: Committables
-
-
-@dataclass(frozen=True, slots=True)
-class SubtaskCommitted:
-    """The sinks of a subtask have made their rows visible."""
-
-    subtask: SubtaskId
-
-
-@dataclass(frozen=True, slots=True)
-class SubtaskClosed:
-    """A subtask holds nothing any more, or is dead."""
-
-    subtask: SubtaskId
+    attempt: int
+    report: Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +84,109 @@ class Failed:
 
     subtask: SubtaskId | None
     error: BaseException
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """Somebody wants the job to stop: ``finished`` if it has given all that was wanted."""
+    """Somebody wants the job to end now: ``finished`` if it has given all that was wanted."""
 
     finished: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SavepointAsked:
+    """Somebody wants a savepoint at a URL; ``request`` comes back with the answer.
+
+    With ``stop`` the job reads no more behind it, commits, and ends; with ``drain`` its input ends
+    first, as if the sources had. An empty ``target`` stops without a savepoint.
+    """
+
+    request: str
+    target: str
+    stop: bool = False
+    drain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time has passed: whatever is due may be done."""
+
+
 Event: TypeAlias = (
-    SplitsListed
-    | Ready
-    | SourceTime
-    | SubtaskEnded
-    | SubtaskCommitted
-    | SubtaskClosed
+    LogRead
+    | ManifestRead
+    | Appended
+    | Outrun
+    | StorageFailed
+    | SavepointWritten
+    | SplitsListed
+    | Said
     | Failed
     | StopAsked
+    | SavepointAsked
+    | Ticked
 )
 
 # Effects -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Read the job's log; ``LogRead`` answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadManifest:
+    """Read a manifest of this job by its path, or of another by its URL; ``ManifestRead``."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Create an entry of the log, after its ``manifest`` if any; ``Appended`` or ``Outrun``."""
+
+    number: int
+    entry: Entry
+    manifest: Manifest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSavepoint:
+    """Write the manifest of a savepoint at its own place; ``SavepointWritten``."""
+
+    target: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Delete checkpoints that are not kept any more, with the log entries of those numbers.
+
+    What a manifest in ``kept`` or ``live`` names stays.
+    """
+
+    retired: tuple[tuple[int, CheckpointEntry], ...]
+    kept: tuple[str, ...]
+    live: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Delete chunks of attempts before this one that no manifest in ``kept`` names."""
+
+    attempt: int
+    kept: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Deploy:
-    """Make all subtasks, each with its operators open."""
+    """Make all subtasks of an attempt, each with its operators open and restored."""
+
+    attempt: int
+    manifest: Manifest | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,54 +198,34 @@ class ListSplits:
 
 
 @dataclass(frozen=True, slots=True)
-class StartSubtask:
-    """Let a subtask begin, with the splits that are its own.
-
-    ``others_us`` is the first word of ``AlignSource``.
-    """
+class Tell:
+    """Give an order to a subtask of this attempt."""
 
     subtask: SubtaskId
-    splits: tuple[Split, ...]
-    more_splits: bool
-    others_us: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GiveSplits:
-    """Give a running source subtask splits that are new."""
-
-    subtask: SubtaskId
-    splits: tuple[Split, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AlignSource:
-    """Tell a source subtask the least watermark of the others of its alignment group, if any."""
-
-    subtask: SubtaskId
-    others_us: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class CommitSubtask:
-    """Let the sinks of a subtask make visible what they prepared."""
-
-    subtask: SubtaskId
-    committables: Committables
+    order: Order
 
 
 @dataclass(frozen=True, slots=True)
 class CloseSubtask:
-    """Let a subtask go; what it has not committed is thrown away."""
+    """Let a subtask go, whatever it is at; ``Closed`` answers, also for one that had died."""
 
     subtask: SubtaskId
 
 
 @dataclass(frozen=True, slots=True)
 class AbortSinks:
-    """Throw away what a subtask had prepared and will not commit."""
+    """Throw away what sinks had prepared and will not commit."""
 
-    committables: Committables
+    prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Tell who asked for a savepoint where it is, or why there is none."""
+
+    request: str
+    url: str | None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +237,17 @@ class Done:
 
 
 Effect: TypeAlias = (
-    Deploy
+    ReadLog
+    | ReadManifest
+    | Append
+    | WriteSavepoint
+    | Discard
+    | Sweep
+    | Deploy
     | ListSplits
-    | StartSubtask
-    | GiveSplits
-    | AlignSource
-    | CommitSubtask
+    | Tell
     | CloseSubtask
     | AbortSinks
+    | Answer
     | Done
 )

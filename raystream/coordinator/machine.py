@@ -1,230 +1,402 @@
-"""One job as a state machine: from deployment to the last commit; no threads, no I/O.
+"""One job as a state machine: attempt after attempt, to the last commit; no threads, no I/O.
 
-``starting``: subtasks are made and splits listed; when all are ready, all start. ``running``:
-until every subtask has seen the end of its input. ``committing``: sinks make their rows visible.
-``closing``: subtasks let go, whatever the outcome.
+``opening``: the log is read and this attempt written into it, so that nobody else may go on.
+``starting``: subtasks are made and restored; when all are ready, what the restored checkpoint had
+prepared is committed; then all start. ``running``: checkpoints, until every subtask has seen the
+end of its input. ``finishing``: the final checkpoint and its commits. ``closing``: subtasks let go,
+whatever the outcome; behind a failure that a restart follows comes ``waiting``, and then the next
+attempt is opened. ``ending``: the log says how it ended.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from typing_extensions import assert_never
 
-from raystream.contracts.source import Split, discovery_period_us
-from raystream.coordinator.events import (
-    AbortSinks,
-    CloseSubtask,
-    CommitSubtask,
-    Committables,
-    Deploy,
-    Done,
-    Effect,
-    Event,
-    Failed,
-    GiveSplits,
-    ListSplits,
-    Ready,
-    SourceTime,
-    SplitsListed,
-    StartSubtask,
-    StopAsked,
-    SubtaskClosed,
-    SubtaskCommitted,
-    SubtaskEnded,
-)
+from raystream.clock import Clock
+from raystream.coordinator import events as job
+from raystream.coordinator.assignment import Assignment
+from raystream.coordinator.checkpoints import CheckpointFigures, Checkpoints
+from raystream.coordinator.course import Course
+from raystream.coordinator.history import History
+from raystream.coordinator.journal import Journal
+from raystream.coordinator.opening import Opening, fallback
 from raystream.coordinator.pacing import AlignmentGroups
-from raystream.errors import ProtocolError
+from raystream.coordinator.restarts import Restarts
+from raystream.coordinator.states import AT_WORK, ENDED, NEXT, RESTART, Beginning
+from raystream.errors import ConfigError, CorruptSnapshot, PlanError, ProtocolError, SubtaskLost
 from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import (
+    Acked,
+    Closed,
+    Committed,
+    Declined,
+    Ended,
+    Ready,
+    Report,
+    SourceTime,
+)
+from raystream.flow.snapshots import (
+    AttemptEntry,
+    CheckpointEntry,
+    EndedEntry,
+    Entry,
+)
+from raystream.flow.split import Split
 from raystream.graph.physical import PhysicalPlan
-from raystream.operators.sink import SinkSpec
-from raystream.operators.source import SourceSpec
 
-_NEXT = {
-    "created": {"starting"},
-    "starting": {"running", "closing"},
-    "running": {"committing", "closing"},
-    "committing": {"closing"},
-    "closing": {"finished", "failed", "canceled"},
-    "finished": set[str](),
-    "failed": set[str](),
-    "canceled": set[str](),
-}
-
-ENDED = ("finished", "failed", "canceled")
-"""States from which nothing more happens."""
+Stored: TypeAlias = (
+    job.LogRead
+    | job.ManifestRead
+    | job.Appended
+    | job.Outrun
+    | job.SavepointWritten
+    | job.StorageFailed
+)
 
 
 class CoordinatorMachine:
     """Decides what happens to a job; a shell does it and says how it went."""
 
-    def __init__(self, plan: PhysicalPlan) -> None:
+    def __init__(
+        self, plan: PhysicalPlan, clock: Clock, beginning: Beginning | None = None
+    ) -> None:
         self._plan = plan
+        self._clock = clock
+        self._beginning = beginning or Beginning()
         self.state = "created"
         self.error: BaseException | None = None
+        self.last_error: BaseException | None = None
+        self.attempt = 0
+        self.restarts = Restarts(plan.restart)
         self._outcome = "finished"
+        self._restart_us = 0
+        self._bad: set[int] = set()  # checkpoints that cannot be read
         self._waiting: set[SubtaskId] = set()
-        self._sources = {
-            chain.name: chain.nodes[0].spec.source
-            for chain in plan.chains
-            if isinstance(chain.nodes[0].spec, SourceSpec)
-        }
-        self._global_commits = [
-            node.name
-            for chain in plan.chains
-            for node in chain.nodes
-            if isinstance(node.spec, SinkSpec) and node.spec.sink.global_commit
-        ]
-        self._splits: dict[str, tuple[Split, ...]] = {}
+        self._journal = Journal()
+        self._opening = self._open(History())
         self._alignment = AlignmentGroups(plan)
-        self._known: dict[str, set[str]] = {}
-        self._prepared: dict[SubtaskId, Committables] = {}
+        self._assignment = Assignment(plan, {})
+        self._course = self._set_out([])
+
+    # What the shell asks ---------------------------------------------------------------------
+
+    @property
+    def checkpoints(self) -> list[CheckpointFigures]:
+        """The newest checkpoints, and how they went."""
+        return self._course.shown
 
     @property
     def over(self) -> bool:
         """Whether the job has ended, one way or another."""
         return self.state in ENDED
 
-    def begin(self) -> list[Effect]:
-        """Start the job."""
-        self._to("starting")
-        self._waiting = set(self._plan.subtasks)
-        return [Deploy(), *(ListSplits(chain) for chain in self._sources)]
+    @property
+    def wake_us(self) -> int | None:
+        """Monotonic time at which ``job.Ticked`` would do something."""
+        if self.state == "waiting":
+            return self._restart_us
+        return self._course.due_us() if self.state in AT_WORK else None
 
-    def step(self, event: Event) -> list[Effect]:
+    def begin(self) -> list[job.Effect]:
+        """Start the job."""
+        self._to("opening")
+        return self._go_open(self._opening.begin())
+
+    def step(self, event: job.Event) -> list[job.Effect]:
         """Take one event; give what is to be done about it."""
         if self.over:
             return []
         match event:
-            case Failed(_, error):
-                return self._close("failed", error)
-            case StopAsked(finished):
-                if finished and self.state == "committing":
+            case job.Said(subtask, attempt, report):
+                return self._said(subtask, report) if attempt == self.attempt else []
+            case job.Failed(_, error, attempt):
+                return self._failed(error) if attempt in (0, self.attempt) else []
+            case job.StopAsked(finished):
+                if finished and self.state in ("finishing", "ending"):
                     return []  # all has been seen: it ends by itself, with its rows visible
                 return self._close("finished" if finished else "canceled", None)
-            case SubtaskClosed(subtask):
-                return self._closed(subtask)
-            case Ready(subtask):
-                return self._ready(subtask)
-            case SplitsListed(chain, splits):
+            case job.SavepointAsked():
+                return self._asked(event)
+            case job.Ticked():
+                return self._ticked()
+            case job.SplitsListed(chain, splits):
                 return self._listed(chain, splits)
-            case SourceTime(subtask, least_us):
-                return self._came(subtask, least_us)
-            case SubtaskEnded(subtask, committables):
-                return self._ended(subtask, committables)
-            case SubtaskCommitted(subtask):
-                return self._committed(subtask)
+            case _:
+                return self._stored(event)
+
+    def abandon(self, error: BaseException) -> None:
+        """End where it stands: the shell itself is broken."""
+        self.error, self.state = error, "failed"
+
+    def _said(self, subtask: SubtaskId, report: Report) -> list[job.Effect]:
+        match report:
+            case Ready(splits):
+                return self._ready(subtask, splits)
+            case SourceTime(least_us):
+                at_work = self.state in AT_WORK
+                return [*self._alignment.take(subtask, least_us)] if at_work else []
+            case Acked():
+                return self._then(self._course.acked(subtask, report))
+            case Declined():
+                return self._then(self._course.declined(subtask, report))
+            case Ended():
+                return self._ended(subtask)
+            case Committed(checkpoint_id):
+                return self._committed(subtask, checkpoint_id)
+            case Closed():
+                return self._closed(subtask)
+            case _:
+                assert_never(report)
+
+    def _stored(self, event: Stored) -> list[job.Effect]:
+        match event:
+            case job.LogRead():
+                asked = self._opening.read(event)
+                if self._is_younger(self._opening.history):
+                    return self._taken_over(self._opening.history.attempt)
+                return self._go_open(asked)
+            case job.ManifestRead(manifest):
+                self._opening.manifest = manifest
+                return self._go_open([])
+            case job.Appended(number):
+                return self._appended(self._journal.written(number))
+            case job.Outrun(_, entry):
+                return self._outrun(entry)
+            case job.SavepointWritten():
+                return self._then(self._course.savepoint_written())
+            case job.StorageFailed(effect, error):
+                return self._storage_failed(effect, error)
             case _:
                 assert_never(event)
 
+    # Opening ---------------------------------------------------------------------------------
+
+    def _open(self, before: History) -> Opening:
+        begun, resumed = self._beginning, self._beginning.resumed and not self.attempt
+        return Opening(self._plan, before, begun.source, frozenset(self._bad), resumed)
+
+    def _set_out(self, asked: list[job.SavepointAsked]) -> Course:
+        now_us = self._clock.monotonic_us()
+        checkpoints = Checkpoints(self._plan, self.attempt, self._opening.next_id, now_us)
+        return Course(self._plan, self._clock, checkpoints, self._journal, asked)
+
+    def _go_open(self, asked: list[job.Effect]) -> list[job.Effect]:
+        if self.state != "opening":
+            return []
+        if not self._opening.complete or self._journal.under_way is not None:
+            return asked
+        history = self._opening.history
+        self.attempt = max(self.attempt, history.attempt) + 1
+        if self._plan.checkpoint is None:
+            return [*asked, *self._deploy()]
+        self._journal.open(history, self._bad)
+        entry = self._opening.entry(self.attempt, self._beginning, self._clock.now_us())
+        return [*asked, *self._journal.append(entry)]
+
+    def _deploy(self) -> list[job.Effect]:
+        self._to("starting")
+        self._waiting = set(self._plan.subtasks)
+        self._alignment = AlignmentGroups(self._plan)
+        self._assignment = Assignment(self._plan, self._opening.splits)
+        before = self._course
+        self._course = self._set_out(before.asked)
+        self._course.shown = before.shown
+        return [job.Deploy(self.attempt, self._opening.manifest, self._opening.path)]
+
+    def _appended(self, entry: Entry | None) -> list[job.Effect]:
+        match entry:
+            case None:
+                return []
+            case EndedEntry():
+                return self._over()
+            case AttemptEntry() if self.state == "opening":
+                return [job.Sweep(self.attempt, self._journal.manifests), *self._deploy()]
+            case CheckpointEntry() if self.state in AT_WORK:
+                return self._then(self._course.durable())
+            case _:
+                return self._closed_all() if self.state == "closing" else self._go_on()
+
+    def _outrun(self, entry: Entry) -> list[job.Effect]:
+        late = self._journal.outrun(entry, self._beginning.born_us)
+        if self.state == "ending":
+            return self._over()
+        if late is None:
+            return self._taken_over(entry.attempt)
+        return self._closed_all() if self.state == "closing" else self._failed(late)
+
+    def _is_younger(self, history: History) -> bool:
+        """Tell whether another coordinator was started behind this one: it goes on, not we."""
+        mine = self._beginning
+        return history.by != mine.by and (history.born_us > mine.born_us or self._journal.has_begun)
+
+    def _taken_over(self, attempt: int) -> list[job.Effect]:
+        error = self._journal.fence(self._plan.job, attempt)
+        if self.state == "closing":
+            self._outcome, self.error = "failed", self.error or error
+            return self._closed_all()
+        return self._close("failed", error)
+
     # Starting --------------------------------------------------------------------------------
 
-    def _ready(self, subtask: SubtaskId) -> list[Effect]:
-        if self.state != "starting":
+    def _ready(self, subtask: SubtaskId, splits: tuple[str, ...]) -> list[job.Effect]:
+        if self.state != "starting" or subtask not in self._waiting:
             return []
+        self._assignment.restored(subtask, splits)
         self._waiting.discard(subtask)
-        return self._start_when_ready()
+        if self._waiting:
+            return []
+        manifest, checkpoints = self._opening.manifest, self._course.checkpoints
+        orders = [] if manifest is None else checkpoints.recover(manifest)
+        return [*orders, *self._start()] if checkpoints.settled else orders
 
-    def _listed(self, chain: str, splits: tuple[Split, ...]) -> list[Effect]:
-        if self.state == "starting":
-            self._splits[chain] = splits
-            return self._start_when_ready()
+    def _start(self) -> list[job.Effect]:
+        self._to("running")
+        return [*self._assignment.start(self._alignment.others_us), *self._go_on()]
+
+    def _listed(self, chain: str, splits: tuple[Split, ...]) -> list[job.Effect]:
+        if self.state == "opening":
+            self._opening.splits[chain] = splits
+            return self._go_open([])
         if self.state != "running":
             return []
-        return [*self._share_out(chain, splits), *self._discover(chain)]
+        found = self._assignment.found(chain, splits)
+        return [*found, *self._assignment.discover(chain)]
 
-    def _start_when_ready(self) -> list[Effect]:
-        if self._waiting or len(self._splits) < len(self._sources):
+    # At work ---------------------------------------------------------------------------------
+
+    def _ticked(self) -> list[job.Effect]:
+        now_us = self._clock.monotonic_us()
+        due_us = self.wake_us
+        if due_us is None or now_us < due_us:
             return []
-        self._to("running")
-        self._waiting = set(self._plan.subtasks)
-        effects: list[Effect] = []
-        for chain in self._plan.chains:
-            source = self._sources.get(chain.name)
-            more = source is not None and discovery_period_us(source) is not None
-            splits = self._splits.get(chain.name, ())
-            self._known[chain.name] = {split.id for split in splits}
-            effects += [
-                StartSubtask(
-                    subtask,
-                    splits[subtask.index :: chain.parallelism],
-                    more,
-                    self._alignment.others_us(subtask),
-                )
-                for subtask in chain.subtasks
-            ]
-            effects += self._discover(chain.name)
-        return effects
+        if self.state == "waiting":
+            self._to("opening")
+            self._opening = self._open(self._opening.history)
+            return self._go_open(self._opening.begin())
+        return self._then(self._course.due())
 
-    def _discover(self, chain: str) -> list[Effect]:
-        source = self._sources.get(chain)
-        every_us = None if source is None else discovery_period_us(source)
-        return [] if every_us is None else [ListSplits(chain, every_us)]
+    def _asked(self, asked: job.SavepointAsked) -> list[job.Effect]:
+        if self.state in ("finishing", "closing", "ending") or self._course.stopping:
+            return [job.Answer(asked.request, None, f"the job is {self.state} already")]
+        self._course.asked.append(asked)
+        return self._go_on() if self.state == "running" else []
 
-    def _share_out(self, chain: str, splits: tuple[Split, ...]) -> list[Effect]:
-        known = self._known[chain]
-        subtasks = self._plan.chain(chain).subtasks
-        shares: dict[SubtaskId, list[Split]] = {}
-        for split in splits:
-            if split.id not in known:
-                shares.setdefault(subtasks[len(known) % len(subtasks)], []).append(split)
-                known.add(split.id)
-        return [GiveSplits(subtask, tuple(share)) for subtask, share in shares.items()]
+    def _ended(self, subtask: SubtaskId) -> list[job.Effect]:
+        if self.state != "running":
+            return []
+        self._course.ended(subtask)
+        return [*self._alignment.leave(subtask), *self._go_on()]
 
-    def _came(self, subtask: SubtaskId, least_us: int | None) -> list[Effect]:
-        return [*self._alignment.take(subtask, least_us)] if self.state == "running" else []
+    def _committed(self, subtask: SubtaskId, checkpoint_id: int) -> list[job.Effect]:
+        checkpoints = self._course.checkpoints
+        effects = checkpoints.committed(subtask, checkpoint_id)
+        if self.state == "starting" and checkpoints.settled:
+            return [*effects, *self._start()]
+        return [*effects, *self._go_on()]
+
+    def _then(self, effects: list[job.Effect]) -> list[job.Effect]:
+        return [*effects, *self._go_on()]
+
+    def _go_on(self) -> list[job.Effect]:
+        """Do what waited for a checkpoint to be over, or for the last subtask to end."""
+        if self.state not in AT_WORK or self._journal.under_way is not None:
+            return []
+        if self._course.broken is not None:
+            return self._failed(self._course.broken)
+        if self.state == "running" and self._course.all_ended:
+            self._to("finishing")
+        effects = self._course.go_on()
+        outcome = self._course.outcome
+        return effects if outcome is None else [*effects, *self._close(outcome, None)]
+
+    def _storage_failed(self, effect: job.Effect, error: BaseException) -> list[job.Effect]:
+        if isinstance(effect, job.Append):
+            # It may have been written all the same: only the log itself can say.
+            if not self._journal.failed(effect):
+                return []
+            if self.state == "ending":
+                return self._over()
+            return self._closed_all() if self.state == "closing" else self._failed(error)
+        if isinstance(effect, job.WriteSavepoint):
+            return self._then(self._course.not_written(error))
+        return self._failed(error) if isinstance(effect, job.ReadLog | job.ReadManifest) else []
 
     # Ending ----------------------------------------------------------------------------------
 
-    def _ended(self, subtask: SubtaskId, committables: Committables) -> list[Effect]:
-        self._prepared[subtask] = {name: some for name, some in committables.items() if some}
-        if self.state != "running":
-            return []
-        self._waiting.discard(subtask)
-        if self._waiting:
-            return [*self._alignment.leave(subtask)]
-        self._to("committing")
-        self._gather_global()
-        self._waiting = {subtask for subtask, some in self._prepared.items() if some}
-        if not self._waiting:
-            return self._close("finished", None)
-        return [CommitSubtask(subtask, some) for subtask, some in self._prepared.items() if some]
-
-    def _gather_global(self) -> None:
-        """Bring what the subtasks of a sink prepared to one of them, if it commits as a whole."""
-        for name in self._global_commits:
-            prepared = [some for some in self._prepared.values() if name in some]
-            for other in prepared[1:]:
-                prepared[0][name] = [*prepared[0][name], *other.pop(name)]
-
-    def _committed(self, subtask: SubtaskId) -> list[Effect]:
-        self._prepared.pop(subtask, None)
-        if self.state != "committing":
-            return []
-        self._waiting.discard(subtask)
-        return [] if self._waiting else self._close("finished", None)
-
-    def _close(self, outcome: str, error: BaseException | None) -> list[Effect]:
+    def _failed(self, error: BaseException) -> list[job.Effect]:
         if self.state == "closing":
-            if error is not None and self.error is None:
+            # Whoever dies when all is done is only let go a little sooner.
+            done = self._outcome in ("finished", "stopped") and isinstance(error, SubtaskLost)
+            return [] if done else self._close("failed", error)
+        now_us = self._clock.monotonic_us()
+        if fallback(self._plan, self._opening, error, self._bad, self.state):
+            self._restart_us = now_us
+            return self._close(RESTART, None)
+        hopeless = self._journal.fenced or isinstance(
+            error, PlanError | ConfigError | CorruptSnapshot
+        )
+        unborn = not self.attempt and not self._beginning.resumed
+        pause_us = None if hopeless or unborn else self.restarts.pause_us(now_us)
+        if pause_us is None:
+            return self._close("failed", error)
+        self._restart_us, self.last_error = now_us + pause_us, error
+        return self._close(RESTART, None)
+
+    def _close(self, outcome: str, error: BaseException | None) -> list[job.Effect]:
+        if self.state == "closing":
+            if self._outcome == RESTART and error is None and outcome != RESTART:
+                self._outcome = outcome  # somebody wants it to end instead
+            elif self._outcome != RESTART and error is not None and self.error is None:
                 self._outcome, self.error = outcome, error
             return []
         self._outcome, self.error = outcome, error
-        self._to("closing")
-        self._waiting = set(self._plan.subtasks)
-        return [CloseSubtask(subtask) for subtask in self._plan.subtasks]
-
-    def _closed(self, subtask: SubtaskId) -> list[Effect]:
-        if self.state != "closing":
-            raise ProtocolError(f"{subtask} closed while the job is {self.state}")
-        self._waiting.discard(subtask)
-        if self._waiting:
+        if self.state == "ending":
             return []
+        if self.state == "waiting":
+            return self._conclude()
+        deployed = self.state != "opening"
+        self._to("closing")
+        self._waiting = set(self._plan.subtasks) if deployed else set()
+        return (
+            [job.CloseSubtask(s) for s in self._plan.subtasks] if deployed else self._closed_all()
+        )
+
+    def _closed(self, subtask: SubtaskId) -> list[job.Effect]:
+        if self.state != "closing":
+            return []
+        self._waiting.discard(subtask)
+        return self._closed_all()
+
+    def _closed_all(self) -> list[job.Effect]:
+        if self._waiting or self._journal.under_way is not None:
+            return []  # what is being written decides what is undone
+        if self._outcome != RESTART:
+            return self._conclude()
+        undone = self._course.checkpoints.undone()
+        self._to("waiting")
+        return [*([job.AbortSinks(undone)] if undone else []), *self._ticked()]
+
+    def _conclude(self) -> list[job.Effect]:
+        """End the job: what will never be committed goes, whoever still waits is told."""
+        undone = () if self._journal.fenced else self._course.checkpoints.undone()
+        effects: list[job.Effect] = [job.AbortSinks(undone)] if undone else []
+        effects += [
+            job.Answer(asked.request, None, f"the job is over: {self._outcome}")
+            for asked in self._course.unanswered()
+        ]
+        if not self._journal.is_ours(self.attempt):
+            return [*effects, *self._over()]
+        self._to("ending")
+        ended = EndedEntry(self.attempt, self._outcome, self._clock.now_us())
+        return [*effects, *self._journal.append(ended)]
+
+    def _over(self) -> list[job.Effect]:
         self._to(self._outcome)
-        # What was prepared and never asked to commit stays invisible; a commit under way when the
-        # job failed is repeated by nobody, and its sink's own commit is all or nothing.
-        undone = [AbortSinks(some) for some in self._prepared.values() if some]
-        return [*undone, Done(self._outcome, self.error)]
+        return [job.Done(self._outcome, self.error)]
 
     def _to(self, state: str) -> None:
-        if state not in _NEXT[self.state]:
+        if state not in NEXT[self.state]:
             raise ProtocolError(f"a job cannot go from {self.state} to {state}")
         self.state = state

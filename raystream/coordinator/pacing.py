@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from raystream.coordinator.events import AlignSource
+from raystream.coordinator.events import Tell
 from raystream.flow.element import MIN_TIME
 from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import AlignTo
 from raystream.graph.physical import PhysicalPlan
 from raystream.operators.source import SourceSpec
 
@@ -38,7 +39,7 @@ class AlignmentGroups:
         others = (us for other, us in self._least[group].items() if other != subtask)
         return min((us for us in others if us is not None), default=None)
 
-    def take(self, subtask: SubtaskId, least_us: int | None) -> list[AlignSource]:
+    def take(self, subtask: SubtaskId, least_us: int | None) -> list[Tell]:
         """Note how far a subtask has come; tell the others of its group what that changes."""
         members = self._least.get(self._group_of.get(subtask, ""), {})
         if subtask not in members:
@@ -46,14 +47,14 @@ class AlignmentGroups:
         members[subtask] = least_us
         return self._news(members)
 
-    def leave(self, subtask: SubtaskId) -> list[AlignSource]:
+    def leave(self, subtask: SubtaskId) -> list[Tell]:
         """Note that a subtask has ended: it neither holds anybody nor wants to hear more."""
         members = self._least.get(self._group_of.get(subtask, ""), {})
         members.pop(subtask, None)
         return self._news(members)
 
-    def _news(self, members: dict[SubtaskId, int | None]) -> list[AlignSource]:
+    def _news(self, members: dict[SubtaskId, int | None]) -> list[Tell]:
         others = {subtask: self.others_us(subtask) for subtask in members}
         changed = [subtask for subtask, us in others.items() if us != self._told[subtask]]
         self._told |= others
-        return [AlignSource(subtask, others[subtask]) for subtask in changed]
+        return [Tell(subtask, AlignTo(others[subtask])) for subtask in changed]

@@ -19,27 +19,31 @@ from typing_extensions import assert_never
 
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Columns, Objects
-from raystream.flow.element import Element, EndOfInput, Status, Watermark
+from raystream.flow.element import Barrier, Element, EndOfInput, Status, Watermark
 from raystream.flow.ids import ChannelId
 
-_HEADER = struct.Struct("<4sIIIIQI")
+_HEADER = struct.Struct("<4sIIIIQIQ")
 _HEAD = struct.Struct("<BxxxI")
 _CREDIT = struct.Struct("<IIIQQq")
 _INT64 = struct.Struct("<q")
 _MAGIC = b"RSE1"
 _ALIGN = 64
 
-_COLUMNS, _OBJECTS, _WATERMARK, _ACTIVE, _IDLE, _END = range(6)
+_COLUMNS, _OBJECTS, _WATERMARK, _ACTIVE, _IDLE, _END, _BARRIER = range(7)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Who sent a frame, as which one of its channel, in which attempt."""
+    """Who sent a frame, as which one of its channel, in which attempt.
+
+    ``barrier`` is the checkpoint of the barrier that is the frame's last element; 0: none.
+    """
 
     attempt: int
     channel: ChannelId
     sequence: int
     elements: int
+    barrier: int = 0
 
 
 def encode(header: Header, elements: Sequence[Element]) -> bytes:
@@ -53,6 +57,7 @@ def encode(header: Header, elements: Sequence[Element]) -> bytes:
         channel.downstream,
         header.sequence,
         len(elements),
+        header.barrier,
     )
     parts: list[Any] = [head, bytes(_ALIGN - len(head))]
     for element in elements:
@@ -105,8 +110,8 @@ def read_header(frame: bytes) -> Header:
     """
     if len(frame) < _ALIGN or frame[:4] != _MAGIC:
         raise ProtocolError(f"{len(frame)} bytes that are no envelope")
-    _, attempt, edge, upstream, downstream, sequence, count = _HEADER.unpack_from(frame)
-    return Header(attempt, ChannelId(edge, upstream, downstream), sequence, count)
+    _, attempt, edge, upstream, downstream, sequence, *rest = _HEADER.unpack_from(frame)
+    return Header(attempt, ChannelId(edge, upstream, downstream), sequence, *rest)
 
 
 def decode(frame: bytes, schema: pa.Schema | None) -> Iterator[Element]:
@@ -140,6 +145,8 @@ def _body(element: Element) -> tuple[int, Any]:
             return (_IDLE if idle else _ACTIVE), b""
         case EndOfInput():
             return _END, b""
+        case Barrier(checkpoint_id, target):
+            return _BARRIER, _INT64.pack(checkpoint_id) + target.encode()
         case _:
             assert_never(element)
 
@@ -168,4 +175,7 @@ def _element(
         return Status(idle=kind == _IDLE)
     if kind == _END:
         return EndOfInput()
+    if kind == _BARRIER:
+        body = view.slice(start, size).to_pybytes()
+        return Barrier(_INT64.unpack_from(body)[0], body[_INT64.size :].decode())
     raise ProtocolError(f"an envelope holds an element of unknown kind {kind}")

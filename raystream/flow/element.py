@@ -30,7 +30,21 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class EndOfInput:
-    """No more rows will come on this channel: it stands for the watermark MAX."""
+    """No more rows will come on this channel: it stands for the watermark MAX.
+
+    It ends rows and time, not the channel: barriers go on until the job is over.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """What came before it on a channel belongs to checkpoint ``checkpoint_id``, the rest does not.
+
+    ``target`` is the URL of the savepoint that this is; empty: a checkpoint of the job itself.
+    """
+
+    checkpoint_id: int
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,11 +58,12 @@ class Side:
     batch: Batch
 
 
-Element: TypeAlias = Batch | Watermark | Status | EndOfInput
+Element: TypeAlias = Batch | Watermark | Status | Barrier | EndOfInput
 
 __all__ = [
     "MAX_TIME",
     "MIN_TIME",
+    "Barrier",
     "Batch",
     "Columns",
     "Element",

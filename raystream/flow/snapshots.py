@@ -93,13 +93,15 @@ class Manifest:
 class AttemptEntry:
     """An attempt begins: whoever wrote this entry is the only one who may write the next.
 
-    ``by`` tells two coordinators apart. ``source`` is the manifest that it starts from: the path
-    of one of this job's, the URL of another's, or empty. ``splits`` is, in the first entry, what
+    ``by`` tells two coordinators apart, ``born_us`` which is the younger: somebody has started it
+    because the other seemed dead. ``source`` is the manifest that it starts from: the path of one
+    of this job's, the URL of another's, or empty. ``splits`` is, in the first entry, what
     the sources listed then, by chain, pickled: a job begins where it first meant to begin.
     """
 
     attempt: int
     by: str
+    born_us: int = 0
     source: str = ""
     splits: Mapping[str, bytes] = field(default_factory=dict)
     at_us: int = 0

@@ -61,6 +61,8 @@ def assemble(graph: FlatGraph, plan: LogicalPlan, *, chaining: bool = True) -> P
         ),
         edges=tuple(edges),
         max_parallelism=plan.max_parallelism,
+        checkpoint=plan.checkpoint,
+        restart=plan.restart,
         limits=plan.limits,
     )
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from raystream.config import Limits
+from raystream.contracts.checkpointing import Checkpointing, Never, RestartStrategy
 from raystream.contracts.rejects import DEAD_LETTER, DEAD_LETTERS, FAIL
 from raystream.errors import PlanError
 from raystream.flow.batch import wire_schema
@@ -179,6 +180,8 @@ class LogicalPlan:
     parallelism: int = 1
     max_parallelism: int = 128
     limits: Limits = field(default_factory=Limits)
+    checkpoint: Checkpointing | None = None
+    restart: RestartStrategy = field(default_factory=Never)
 
     def prune(self, targets: Iterable[LogicalNode]) -> LogicalPlan:
         """Keep only what the targets need."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from raystream.config import Limits
+from raystream.contracts.checkpointing import Checkpointing, Never, RestartStrategy
 from raystream.contracts.rejects import FAIL
 from raystream.flow.exchange import Exchange
 from raystream.flow.ids import SubtaskId
@@ -78,6 +79,8 @@ class PhysicalPlan:
     edges: tuple[Edge, ...]
     max_parallelism: int = 128
     limits: Limits = field(default_factory=Limits)
+    checkpoint: Checkpointing | None = None
+    restart: RestartStrategy = field(default_factory=Never)
 
     def chain(self, name: str) -> Chain:
         return next(chain for chain in self.chains if chain.name == name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,11 @@ from raystream.contracts.rejects import Rejects, user_traceback
 from raystream.contracts.source import END, Reader, Source, Split
 from raystream.errors import PlanError, RaystreamError, SourceError, job_failed
 from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import Prepared
 from raystream.graph.physical import Chain, ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec, abort
 from raystream.operators.source import SourceSpec
-from raystream.subtask.events import Poll, Polled
+from raystream.subtask.events import Acknowledge, Poll, Polled
 
 _LOG = logging.getLogger("raystream")
 
@@ -25,8 +27,9 @@ _LOG = logging.getLogger("raystream")
 class Readers:
     """The open readers of one subtask; a split is opened when it is first asked."""
 
-    def __init__(self, spec: SourceSpec) -> None:
+    def __init__(self, spec: SourceSpec, *, forgets: bool) -> None:
         self._spec = spec
+        self._forgets = forgets  # without checkpoints nobody asks where a reader stands
         self._open: dict[str, Reader] = {}
         self._ended: set[str] = set()
 
@@ -41,8 +44,9 @@ class Readers:
         reader = self._open.get(split.id)
         try:
             if reader is None:
-                reader = self._open[split.id] = self._spec.source.open(split, None)
+                reader = self._open[split.id] = self._spec.source.open(split, poll.position)
             rows = reader.poll(poll.max_rows)
+            position = None if self._forgets else reader.position()
             if rows is END:
                 self._ended.add(split.id)
                 _close(self._open.pop(split.id))
@@ -50,7 +54,23 @@ class Readers:
             raise
         except Exception as error:
             raise source_error(self._spec, error, split) from error
-        return Polled(split.id, rows)
+        return Polled(split.id, rows, position)
+
+    def acknowledge(self, word: Acknowledge) -> None:
+        """Tell a reader that what lies before a position will never be read again.
+
+        Raises: SourceError naming the source, whatever its reader raised.
+        """
+        reader = self._open.get(word.split)
+        told = getattr(reader, "checkpointed", None)
+        if told is None:
+            return
+        try:
+            told(word.position)
+        except RaystreamError:
+            raise
+        except Exception as error:
+            raise source_error(self._spec, error) from error
 
     def close(self) -> None:
         """Close every reader that is open, also where one of them fails to.
@@ -146,11 +166,19 @@ def sink_specs(plan: PhysicalPlan) -> dict[str, SinkSpec]:
     return found
 
 
-def abort_sinks(plan: PhysicalPlan, committables: dict[str, list[Any]]) -> None:
+def sinks_by_uid(plan: PhysicalPlan) -> dict[str, SinkSpec]:
+    """Give every sink of a plan by its operator's uid."""
+    nodes = [node for chain in plan.chains for node in chain.nodes]
+    return {node.uid: node.spec for node in nodes if isinstance(node.spec, SinkSpec)}
+
+
+def abort_sinks(plan: PhysicalPlan, prepared: Prepared) -> None:
     """Throw away what was prepared; a sink that cannot is no news beside why the job ended."""
-    specs = sink_specs(plan)
-    for name, prepared in committables.items():
-        _abort(plan.job, specs[name], prepared)
+    specs = sinks_by_uid(plan)
+    for _, packed in prepared:
+        for uid, some in packed.items():
+            if uid in specs:
+                _abort(plan.job, specs[uid], pickle.loads(some))
 
 
 def _abort(job: str, spec: SinkSpec, prepared: list[Any]) -> None:

@@ -20,6 +20,10 @@ from raystream.operators.operator import Operator, Output
 from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.sink import SinkOperator
 from raystream.operators.source import SourceOperator
+from raystream.subtask import kept_splits
+
+_NOT_THEIRS = (kept_splits.NAME,)
+"""Sections that stand beside those of an operator, and are taken up by the machine."""
 
 Emitted = tuple[tuple[int, ...], Batch | Watermark | Status]
 """Edges on which an element leaves; none is a place to pause."""
@@ -57,10 +61,16 @@ class RunningChain:
         pairs = zip(self.nodes, self.operators, strict=True)
         return {node.uid: operator.snapshot() for node, operator in pairs}
 
+    def changes(self) -> dict[str, Snapshot]:
+        """Give what each operator keeps, or what changed of it since it was last asked, by uid."""
+        pairs = zip(self.nodes, self.operators, strict=True)
+        return {node.uid: operator.changes() for node, operator in pairs}
+
     def restore(self, snapshots: Mapping[str, Snapshot]) -> None:
         """Let each operator take up what it had kept; called once, behind ``open``."""
         for node, operator in zip(self.nodes, self.operators, strict=True):
-            if kept := snapshots.get(node.uid):
+            kept = tuple(one for one in snapshots.get(node.uid, ()) if one.name not in _NOT_THEIRS)
+            if kept:
                 operator.restore(kept)
 
     def close(self) -> None:

@@ -1,41 +1,21 @@
-"""What happens to a subtask, and what it wants done: closed unions of immutable values."""
+"""What happens to a subtask, and what it wants done: closed unions of immutable values.
+
+Beside what the coordinator orders (``flow.messages``), events are what peers and readers bring.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from raystream.contracts.source import Polled as PolledRows
-from raystream.contracts.source import Split
 from raystream.flow.ids import ChannelId, SubtaskId
+from raystream.flow.messages import Order, Prepared, Report
+from raystream.flow.split import Split
+from raystream.keyed.snapshot import Snapshot
 
 # Events ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Begin; a source subtask gets the splits that are its own.
-
-    ``others_us`` is the first ``AlignTo``.
-    """
-
-    splits: tuple[Split, ...] = ()
-    more_splits: bool = False
-    others_us: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SplitsFound:
-    """Splits that discovery has found for this subtask."""
-
-    splits: tuple[Split, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AlignTo:
-    """The least watermark of the other subtasks of this source's alignment group; None: of none."""
-
-    others_us: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,42 +47,14 @@ class ProgressAsked:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What the reader of a split gave."""
+    """What the reader of a split gave, and where it stands behind that."""
 
     split: str
     rows: PolledRows
+    position: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Make visible what this subtask's sinks have prepared."""
-
-    checkpoint_id: int
-    committables: tuple[tuple[str, tuple[Any, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """All is done: let go."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Stop now; nothing that was not committed becomes visible."""
-
-
-Event: TypeAlias = (
-    Start
-    | SplitsFound
-    | AlignTo
-    | Received
-    | CreditCame
-    | ProgressAsked
-    | Polled
-    | Commit
-    | Finish
-    | Cancel
-)
+Event: TypeAlias = Order | Received | CreditCame | ProgressAsked | Polled
 
 # Effects -----------------------------------------------------------------------------------------
 
@@ -133,34 +85,45 @@ class AskProgress:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """Ask the reader of a split for rows, in the order of the asking."""
+    """Ask the reader of a split for rows, in the order of the asking.
+
+    A reader that is not open yet is opened at ``position``.
+    """
 
     split: Split
     max_rows: int
+    position: Any = None
 
 
 @dataclass(frozen=True, slots=True)
-class TellTime:
-    """Tell the coordinator the least watermark of an aligned source's active splits, if any."""
+class Acknowledge:
+    """Tell the reader of a split that what lies before a position will not be read again."""
 
-    least_us: int | None
+    split: str
+    position: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keep:
+    """Store this subtask's part of a checkpoint in the background, then say so to the coordinator.
+
+    ``operators`` are sections by uid; those of a savepoint (``target``) are whole, the others may
+    be deltas. ``channels`` are frames that an unaligned barrier has left waiting.
+    """
+
+    checkpoint_id: int
+    target: str
+    operators: Mapping[str, Snapshot]
+    prepared: Prepared
+    splits: tuple[str, ...] = ()
+    channels: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """All input has ended and all output has left; what the sinks have prepared, by operator."""
+class Tell:
+    """Say something to the coordinator."""
 
-    committables: dict[str, list[Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """The sinks of this subtask have made theirs visible."""
+    report: Report
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The subtask holds nothing any more."""
-
-
-Effect: TypeAlias = Send | GrantCredit | AskProgress | Poll | TellTime | Ended | Committed | Closed
+Effect: TypeAlias = Send | GrantCredit | AskProgress | Poll | Acknowledge | Keep | Tell

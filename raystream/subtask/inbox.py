@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from raystream.config import Limits
@@ -32,6 +32,7 @@ class Incoming:
     rate_from_us: int = 0
     rate_bytes: int = 0
     finished: bool = False
+    aside: deque[bytes] | None = None  # frames behind a barrier that others have yet to bring
 
     @property
     def owed_bytes(self) -> int:
@@ -72,11 +73,48 @@ class Inbox:
             )
         channel.sequence += 1
         channel.queued_bytes += len(frame)
-        self._frames.append((channel, frame))
+        if channel.aside is None:
+            self._frames.append((channel, frame))
+        else:
+            channel.aside.append(frame)
 
     def next(self) -> tuple[Incoming, bytes]:
         """Take the frame that came first."""
         return self._frames.popleft()
+
+    def hold(self, channel: ChannelId) -> None:
+        """Keep back what a channel has brought and will bring, until ``release``."""
+        entry = self.channels[channel]
+        if entry.aside is None:
+            entry.aside = deque(
+                (f for c, f in self._frames if c is entry), maxlen=None
+            )  # by credit
+            others = [(c, f) for c, f in self._frames if c is not entry]
+            self._frames.clear()
+            self._frames.extend(others)
+
+    def release(self) -> None:
+        """Give way to what was held back."""
+        for entry in self.channels.values():
+            if entry.aside is not None:
+                self._frames.extend((entry, frame) for frame in entry.aside)
+                entry.aside = None
+
+    def before(self, checkpoint_id: int, channels: Iterable[ChannelId]) -> list[bytes] | None:
+        """Give the frames that wait up to a barrier on channels that have yet to bring it.
+
+        None where a channel has not even received it.
+        """
+        waiting: dict[ChannelId, list[bytes]] = {channel: [] for channel in channels}
+        received: set[ChannelId] = set()
+        frames: list[bytes] = []
+        for entry, frame in self._frames:
+            channel = entry.link.channel
+            if channel in waiting and channel not in received:
+                frames.append(frame)
+                if read_header(frame).barrier == checkpoint_id:
+                    received.add(channel)
+        return frames if len(received) == len(waiting) else None
 
     def consumed(self, channel: Incoming, size_bytes: int, now_us: int) -> None:
         """Note that a frame is done with, and learn how fast the channel is consumed."""

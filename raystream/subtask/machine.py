@@ -20,43 +20,46 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.source import End, Later
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Columns, Objects
-from raystream.flow.codec import decode
+from raystream.flow.codec import decode, read_header
 from raystream.flow.control import SubtaskFigures
-from raystream.flow.element import MAX_TIME, Element, EndOfInput, Status, Watermark
+from raystream.flow.element import MAX_TIME, Barrier, Element, EndOfInput, Status, Watermark
 from raystream.flow.ids import SubtaskId
-from raystream.graph.physical import ChainNode, PhysicalPlan
-from raystream.operators import sink
-from raystream.operators.sink import SinkSpec
-from raystream.subtask.account import Account
-from raystream.subtask.chain import Emitted, RunningChain
-from raystream.subtask.events import (
+from raystream.flow.messages import (
     AlignTo,
     Cancel,
     Closed,
     Commit,
-    Committed,
+    Completed,
+    Drain,
+    Ended,
+    Finish,
+    GiveUp,
+    Order,
+    Settled,
+    SplitsFound,
+    Start,
+    Trigger,
+)
+from raystream.graph.physical import ChainNode, PhysicalPlan
+from raystream.subtask.account import Account
+from raystream.subtask.chain import Emitted, RunningChain
+from raystream.subtask.events import (
     CreditCame,
     Effect,
-    Ended,
     Event,
-    Finish,
     Polled,
     ProgressAsked,
     Received,
-    SplitsFound,
-    Start,
+    Tell,
 )
 from raystream.subtask.gate import Gate
 from raystream.subtask.inbox import Inbox, Incoming
-from raystream.subtask.output import output_edges
+from raystream.subtask.keeping import Keeping, Restored
+from raystream.subtask.outputs import Outputs
 from raystream.subtask.splits import Splits
 from raystream.subtask.wiring import inputs_of
 
 _SLICE_US = 2_000
-_BUSY_FLUSH_US = 50_000
-"""A subtask that never rests lets partial envelopes go all the same: rows of a slow function must
-not wait for an envelope's worth of them."""
-FINAL_CHECKPOINT = 1
 
 
 class State(enum.Enum):
@@ -77,7 +80,7 @@ _NEXT = {
 
 
 class SubtaskMachine:
-    """Runs one chain over its channels; the operators are open when it is made."""
+    """Runs one chain over its channels; the operators are open and restored when it is made."""
 
     def __init__(
         self,
@@ -86,32 +89,33 @@ class SubtaskMachine:
         attempt: int,
         clock: Clock,
         context: Callable[[ChainNode], OpenContext],
+        *,
+        restored: Restored | None = None,
     ) -> None:
         self.subtask = subtask
         self.state = State.READY
         self._clock = clock
-        self._limits = plan.limits
         links = inputs_of(plan, subtask)
         self._inbox = Inbox(links, attempt, plan.limits)
         self._gate = Gate()
         for link in links:
             self._gate.add(link.channel)
-        self._edges = output_edges(plan, subtask, attempt)
-        self._outgoing = {c.link.channel: c for e in self._edges.values() for c in e.channels}
+        self._outputs = Outputs(plan, subtask, attempt, clock)
         self._chain = RunningChain(plan.chain(subtask.chain), context)
         with contextlib.ExitStack() as undo:
             undo.callback(self._chain.close)
             self._chain.open()
+            source = self._chain.source
+            self._splits = None if source is None else Splits(source, clock, plan.limits)
+            self._keeping = Keeping(plan, self._chain, self._splits, self._inbox, restored)
             undo.pop_all()
-        source = self._chain.source
-        self._splits = None if source is None else Splits(source, clock, plan.limits)
         self._polled: list[Polled] = []  # bounded by the polls under way
-        self._statuses: list[Status] = []  # bounded by the splits that come
+        self._changes: list[Watermark | Status] = []  # bounded by the splits that come
+        self._triggers: list[Trigger] = []  # one is under way at a time
+        self._replayed = [] if restored is None else list(restored.channels)
         self._task: Iterator[None] | None = None
         self._timers_ran = False
         self._effects: list[Effect] = []
-        self._flushed_us = clock.monotonic_us()
-        self._flush_cost_us = 0
         self._account = Account(clock)
 
     # What the shell asks ---------------------------------------------------------------------
@@ -119,21 +123,23 @@ class SubtaskMachine:
     @property
     def blocked(self) -> bool:
         """Whether an output is full: nothing is pulled until credit comes."""
-        return any(edge.full for edge in self._edges.values())
+        return self._outputs.full
 
     @property
     def runnable(self) -> bool:
         """Whether ``work`` would do something now."""
-        if self.state is not State.RUNNING:
+        if self.state not in (State.RUNNING, State.ENDED):
             return False
         if self._has_work and not self.blocked:
             return True
+        if self._triggers and self._task is None:
+            return True  # a barrier goes over the window: it waits for no credit
         return min(self._dues(), default=MAX_TIME) <= self._clock.monotonic_us()
 
     @property
     def wake_us(self) -> int | None:
         """Monotonic time at which there will be something to do, if nothing comes before."""
-        if self.state is not State.RUNNING or self.runnable:
+        if self.state not in (State.RUNNING, State.ENDED) or self.runnable:
             return None
         return min(self._dues(), default=None)
 
@@ -141,6 +147,11 @@ class SubtaskMachine:
     def errand_us(self) -> int | None:
         """Of ``wake_us``, what is not said by a timer or a split: credit, flushes, polls."""
         return min(self._errands(), default=None) if self.state is State.RUNNING else None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are read here, or have been, by name."""
+        return () if self._splits is None else self._splits.names
 
     def figures(self) -> SubtaskFigures:
         """Tell what has been done so far."""
@@ -156,36 +167,49 @@ class SubtaskMachine:
         if self.state is State.CLOSED:
             return []
         match event:
-            case Start():
-                self._to(State.RUNNING)
-                self._learn(event)
-            case SplitsFound() | AlignTo():
-                self._learn(event)
             case Received(frame):
                 self._inbox.receive(frame)
-            case CreditCame(channel, consumed_bytes, window_bytes, received_bytes):
+            case CreditCame():
                 self._wait_is_over()
-                self._outgoing[channel].credit(consumed_bytes, window_bytes)
-                if received_bytes is not None:
-                    self._outgoing[channel].arrived(received_bytes)
-                self._ask_after_silence(self._clock.monotonic_us())
-                self._send(flush=False)
+                self._effects += self._outputs.credit(event)
             case ProgressAsked(channel):
                 self._effects.append(self._inbox.progress(channel))
             case Polled():
-                self._polled.append(event)
-            case Commit(checkpoint_id, committables):
-                self._commit(checkpoint_id, dict(committables))
+                self._came(event)
+            case _:
+                self._obey(event)
+        return self._given()
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case Start():
+                self._to(State.RUNNING)
+                self._learn(order)
+            case SplitsFound() | AlignTo():
+                self._learn(order)
+            case Trigger():
+                self._triggers.append(order)
+            case GiveUp(checkpoint_id):
+                self._keeping.give_up(checkpoint_id)
+            case Completed(checkpoint_id):
+                self._effects += self._keeping.completed(checkpoint_id)
+            case Drain():
+                self._drain()
+            case Commit():
+                self._effects.append(self._keeping.commit(order))
+            case Settled(checkpoint_id):
+                self._keeping.settled(checkpoint_id)
             case Finish() | Cancel():
                 self._close()
             case _:
-                assert_never(event)
-        return self._given()
+                assert_never(order)
 
     def work(self) -> list[Effect]:
         """Do one slice of work."""
         self._wait_is_over()
         started_us = self._clock.monotonic_us()
+        if self._task is None and self._triggers:
+            self._trigger(self._triggers.pop(0))
         if self._task is None:
             self._task = self._next_task()
         while self._task is not None and not self.blocked:
@@ -195,30 +219,32 @@ class SubtaskMachine:
             if self._clock.monotonic_us() - started_us >= _SLICE_US:
                 break
         now_us = self._clock.monotonic_us()
+        if self._task is None:
+            self._effects += self._keeping.without_waiting(now_us, self._outputs)
         self._effects += self._inbox.grants(now_us)
         self._ask()
-        if self._resting or now_us >= self._flushed_us + _BUSY_FLUSH_US:
-            self._flush(now_us)
+        self._effects += self._outputs.flush(now_us, resting=self._resting)
         if self.blocked and self._splits is not None:
             self._splits.held_up()
-        self._ask_after_silence(now_us)
+        self._effects += self._outputs.asks(now_us)
         self._account.spend("busy")
         return self._given()
 
     def sending_cost(self, cost_us: int) -> None:
         """Learn what it cost the shell to send what was flushed last."""
-        self._flush_cost_us = cost_us
+        self._outputs.cost(cost_us)
 
     # Work ------------------------------------------------------------------------------------
 
     @property
     def _has_input(self) -> bool:
-        return bool(self._polled or self._statuses) or len(self._inbox) > 0
+        return bool(self._polled or self._changes or self._replayed) or len(self._inbox) > 0
 
     @property
     def _has_work(self) -> bool:
-        begun = self._task is not None or self._has_input
-        return begun or self._input_finished or self._timers_due
+        if self._task is not None or self._has_input:
+            return True
+        return self.state is State.RUNNING and (self._input_finished or self._timers_due)
 
     @property
     def _resting(self) -> bool:
@@ -229,7 +255,7 @@ class SubtaskMachine:
     def _input_finished(self) -> bool:
         if self._splits is not None:
             return not self._polled and self._splits.finished
-        return self._gate.finished
+        return self._gate.finished and not self._replayed and not len(self._inbox)
 
     @property
     def _timers_due(self) -> bool:
@@ -237,24 +263,35 @@ class SubtaskMachine:
         return due_us is not None and due_us <= self._clock.now_us()
 
     def _next_task(self) -> Iterator[None] | None:
+        running = self.state is State.RUNNING
         # A timer that sets itself anew in the past must not keep input, or its end, out.
         waiting = self._has_input or self._input_finished
-        if self._timers_due and not (self._timers_ran and waiting):
+        if running and self._timers_due and not (self._timers_ran and waiting):
             self._timers_ran = True
             return self._emit(self._chain.timers(self._clock.now_us()))
         self._timers_ran = False
-        if self._statuses:
-            return self._times(iter([self._statuses.pop(0)]))
+        if self._replayed:
+            return self._replay(self._replayed.pop(0))
+        if self._changes:
+            return self._times(iter([self._changes.pop(0)]))
         if self._polled:
             return self._read(self._polled.pop(0))
         if len(self._inbox):
             return self._frame(*self._inbox.next())
-        return self._end() if self._input_finished else None
+        return self._end() if running and self._input_finished else None
 
     def _frame(self, incoming: Incoming, frame: bytes) -> Iterator[None]:
         for element in decode(frame, incoming.link.schema):
             yield from self._element(incoming, element)
         self._inbox.consumed(incoming, len(frame), self._clock.monotonic_us())
+
+    def _replay(self, frame: bytes) -> Iterator[None]:
+        """Take what waited before the barrier of the checkpoint that was restored."""
+        incoming = self._inbox.channels[read_header(frame).channel]
+        for element in decode(frame, incoming.link.schema):
+            # The end of input comes again from the subtask upstream, which was restored too.
+            if not isinstance(element, Barrier | EndOfInput):
+                yield from self._element(incoming, element)
 
     def _element(self, incoming: Incoming, element: Element) -> Iterator[None]:
         channel = incoming.link.channel
@@ -267,15 +304,28 @@ class SubtaskMachine:
             case Status(idle):
                 changes = self._gate.go_idle if idle else self._gate.active
                 yield from self._times(changes(channel))
+            case Barrier():
+                now_us = self._clock.monotonic_us()
+                self._effects += self._keeping.barrier(channel, element, now_us, self._outputs)
             case EndOfInput():
                 self._inbox.finish(channel)
                 yield from self._times(self._gate.finish(channel))
+                self._effects += self._keeping.finish(channel, self._outputs)
             case _:
                 assert_never(element)
+
+    def _trigger(self, trigger: Trigger) -> None:
+        assert self._splits is not None, "a checkpoint begins at sources"
+        if trigger.stop:
+            self._splits.stopped = True
+            self._polled.clear()
+        barrier = Barrier(trigger.checkpoint_id, trigger.target)
+        self._effects += self._keeping.take(barrier, self._outputs)
 
     def _read(self, polled: Polled) -> Iterator[None]:
         splits, split, rows = self._splits, polled.split, polled.rows
         assert splits is not None, "only a source polls"
+        splits.begin(polled)
         if rows is None or isinstance(rows, Watermark | Status | Later | End):
             yield from self._times(splits.without_rows(split, rows))
             return
@@ -293,46 +343,21 @@ class SubtaskMachine:
 
     def _emit(self, emitted: Iterator[Emitted]) -> Iterator[None]:
         for edges, element in emitted:
-            for edge in edges:
-                self._effects += self._edges[edge].put(element)
             if edges:
-                self._send(flush=False)
+                self._effects += self._outputs.put(edges, element)
             yield
 
     def _end(self) -> Iterator[None]:
         yield from self._emit(self._chain.end())
-        for channel in self._outgoing.values():
-            self._effects += channel.urgent(EndOfInput())
-        prepared = {
-            node.name: operator.prepare_commit(FINAL_CHECKPOINT)
-            for node, operator in self._chain.sinks()
-        }
+        self._effects += self._outputs.urgent(EndOfInput())
         self._to(State.ENDED)
-        self._effects += [*self._inbox.grants(self._clock.monotonic_us()), Ended(prepared)]
+        self._effects += [*self._inbox.grants(self._clock.monotonic_us()), Tell(Ended())]
 
-    # Output ----------------------------------------------------------------------------------
-
-    def _send(self, *, flush: bool) -> None:
-        for channel in self._outgoing.values():
-            self._effects += channel.sends(flush=flush)
-
-    def _flush(self, now_us: int) -> None:
-        if now_us >= self._flush_due_us:
-            before = len(self._effects)
-            self._send(flush=True)
-            if len(self._effects) > before:
-                self._flushed_us = now_us
-
-    @property
-    def _flush_due_us(self) -> int:
-        return self._flushed_us + self._limits.flush_cost_share * self._flush_cost_us
+    # Dues ------------------------------------------------------------------------------------
 
     def _dues(self) -> Iterator[int]:
         yield from self._errands()
-        yield from self._moments()
-
-    def _moments(self) -> Iterator[int]:
-        timer_us = self._chain.timer_due_us()
+        timer_us = self._chain.timer_due_us() if self.state is State.RUNNING else None
         if timer_us is not None and not self.blocked:
             # Timers are set in the time of day, waiting is done by a clock that does not jump.
             yield self._clock.monotonic_us() + max(0, timer_us - self._clock.now_us())
@@ -340,40 +365,35 @@ class SubtaskMachine:
             yield from self._splits.moments(polls=not self.blocked)
 
     def _errands(self) -> Iterator[int]:
-        if self._resting and any(c.sendable for c in self._outgoing.values()):
-            yield self._flush_due_us
-        for channel in self._outgoing.values():
-            if channel.stalled_us is not None:
-                yield channel.stalled_us + self._limits.stalled_credit_us
+        yield from self._outputs.dues(resting=self._resting)
+        yield from self._keeping.dues(begun=self._task is not None)
         grant_us = self._inbox.next_grant_us()
         if grant_us is not None:
             yield grant_us
         if self._splits is not None:
             yield from self._splits.dues(polls=not self.blocked)
 
-    def _ask_after_silence(self, now_us: int) -> None:
-        for channel in self._outgoing.values():
-            self._effects += channel.asks(now_us)
-
     # The rest --------------------------------------------------------------------------------
 
     def _learn(self, event: Start | SplitsFound | AlignTo) -> None:
         if self._splits is not None:
             # Told in turn: an operator may be in the middle of giving rows.
-            self._statuses += self._splits.learn(event)
+            self._changes += self._splits.learn(event)
             self._ask()
+
+    def _came(self, polled: Polled) -> None:
+        assert self._splits is not None, "only a source polls"
+        if not self._splits.stopped:
+            self._polled.append(polled)
 
     def _ask(self) -> None:
         if self._splits is not None and self.state is State.RUNNING:
             self._effects += self._splits.asks(polls=self._task is None and not self.blocked)
 
-    def _commit(self, checkpoint_id: int, committables: dict[str, tuple[Any, ...]]) -> None:
-        for node, _ in self._chain.sinks():
-            spec: Any = node.spec
-            assert isinstance(spec, SinkSpec), "a sink operator has a sink's spec"
-            if committables.get(node.name):
-                sink.commit(spec, checkpoint_id, list(committables[node.name]))
-        self._effects.append(Committed())
+    def _drain(self) -> None:
+        if self._splits is not None and self.state is State.RUNNING:
+            self._polled.clear()
+            self._changes += self._splits.drain()
 
     def _close(self) -> None:
         task: Any = self._task
@@ -384,7 +404,7 @@ class SubtaskMachine:
         finally:
             self._to(State.CLOSED)
             self._chain.close()
-        self._effects.append(Closed())
+        self._effects.append(Tell(Closed()))
 
     def _to(self, state: State) -> None:
         if state not in _NEXT[self.state]:

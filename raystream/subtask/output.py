@@ -15,7 +15,7 @@ from raystream.config import Limits
 from raystream.errors import SubtaskLost
 from raystream.flow.batch import Batch, Columns, Objects, concat
 from raystream.flow.codec import Header, encode, overhead_bytes, row_bytes
-from raystream.flow.element import MIN_TIME, Element, EndOfInput, Status, Watermark
+from raystream.flow.element import MIN_TIME, Barrier, Element, EndOfInput, Status, Watermark
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
 from raystream.subtask.events import AskProgress, Send
@@ -117,8 +117,11 @@ class Outgoing:
         else:
             self._add(Watermark(time_us), _CONTROL_BYTES)
 
-    def urgent(self, element: Status | EndOfInput) -> Iterator[Send]:
-        """Send a control element with all that is pending, over the window by that one time."""
+    def urgent(self, element: Status | Barrier | EndOfInput) -> Iterator[Send]:
+        """Send a control element with all that is pending, over the window by that one time.
+
+        A barrier also goes behind the end of rows.
+        """
         self._ended = self._ended or isinstance(element, EndOfInput)
         self._add(element, _CONTROL_BYTES)
         while self._pending:
@@ -225,7 +228,9 @@ class Outgoing:
         self.pending_bytes += size - before
 
     def _send(self, elements: list[Element]) -> Send:
-        header = Header(self._attempt, self.link.channel, self._sequence, len(elements))
+        last = elements[-1]
+        barrier = last.checkpoint_id if isinstance(last, Barrier) else 0
+        header = Header(self._attempt, self.link.channel, self._sequence, len(elements), barrier)
         frame = encode(header, elements)
         self._sequence += 1
         self.sent_bytes += len(frame)

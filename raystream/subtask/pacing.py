@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from raystream.contracts.watermark import Alignment
-from raystream.subtask.events import TellTime
+from raystream.flow.messages import SourceTime
+from raystream.subtask.events import Tell
 
 _TELL_US = 100_000
 """A subtask whose watermark moves tells it this often, and at once where it has to wait."""
@@ -35,12 +36,12 @@ class Pace:
             return None
         return min(known) + self._drift_us
 
-    def tells(self, own_us: int | None, now_us: int, *, waits: bool) -> Iterator[TellTime]:
+    def tells(self, own_us: int | None, now_us: int, *, waits: bool) -> Iterator[Tell]:
         """Tell the coordinator what is new: seldom, or at once where all splits wait or none is."""
         at_once = waits or own_us is None
         if any(at_once or due_us <= now_us for due_us in self.dues(own_us)):
             self._told, self._told_us = (own_us,), now_us
-            yield TellTime(own_us)
+            yield Tell(SourceTime(own_us))
 
     def dues(self, own_us: int | None) -> Iterator[int]:
         """Give when something new is to be told, if there is any."""

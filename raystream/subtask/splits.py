@@ -17,12 +17,15 @@ from typing_extensions import assert_never
 from raystream.clock import Clock
 from raystream.config import Limits
 from raystream.contracts.batch import Batch as GivenBatch
-from raystream.contracts.source import End, Later, Split
+from raystream.contracts.source import End, Later
 from raystream.flow.batch import Batch
 from raystream.flow.element import Status, Watermark
+from raystream.flow.messages import AlignTo, SplitsFound, Start
+from raystream.flow.split import Split
 from raystream.operators.source import SourceOperator
-from raystream.subtask.events import AlignTo, Poll, SplitsFound, Start, TellTime
+from raystream.subtask.events import Acknowledge, Poll, Polled, Tell
 from raystream.subtask.gate import ChannelState, Gate
+from raystream.subtask.kept_splits import KeptSplit
 from raystream.subtask.pacing import Pace
 
 _POLLS_MAX = 2
@@ -42,6 +45,7 @@ class _Reading:
     silent_since_us: int | None = None
     quiet: bool = False  # it has said when it will have something
     finished: bool = False
+    position: Any = None  # of the next row that the chain has not had
 
 
 class Splits:
@@ -54,8 +58,49 @@ class Splits:
         self._readings: dict[str, _Reading] = {}
         self._under_way = 0
         self._pace = Pace(operator.alignment)
+        self._restored: tuple[KeptSplit, ...] = ()
+        self._drained = False
+        self.stopped = False  # nothing more is read, though it has not ended
         self.gate = Gate()
         self.more_may_come = False
+
+    def restore(self, splits: tuple[KeptSplit, ...]) -> None:
+        """Take up splits where they were left; called once, before ``learn``."""
+        self._restored = splits
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The splits that are read here, or have been."""
+        return tuple(dict.fromkeys([kept.split.id for kept in self._restored] + [*self._readings]))
+
+    def kept(self) -> list[KeptSplit]:
+        """Give each split with the position of its next row: what a checkpoint keeps."""
+        return [
+            KeptSplit(r.split, r.position, self.gate.watermark_of(name), r.finished)
+            for name, r in self._readings.items()
+        ]
+
+    def acknowledge(self, kept: list[KeptSplit]) -> Iterator[Acknowledge]:
+        """Tell readers that what was kept is durable."""
+        for one in kept:
+            if not one.finished and one.position is not None:
+                yield Acknowledge(one.split.id, one.position)
+
+    def drain(self) -> Iterator[Watermark | Status]:
+        """End the input here; where splits stand is kept all the same."""
+        self._drained, self.stopped, self.more_may_come = True, True, False
+        for reading in self._unfinished():
+            yield from self.gate.finish(reading.split.id)
+
+    def _take_up(self) -> Iterator[Watermark | Status]:
+        for kept in self._restored:
+            reading = _Reading(kept.split, len(self._readings), position=kept.position)
+            reading.finished = kept.finished
+            self._readings[kept.split.id] = reading
+            yield from self.gate.add(kept.split.id, kept.watermark_us)
+            if kept.finished:
+                yield from self.gate.finish(kept.split.id)
+        self._restored = ()
 
     def add(self, splits: tuple[Split, ...]) -> Iterator[Status]:
         """Take splits; ones that are known already change nothing."""
@@ -71,14 +116,16 @@ class Splits:
     @property
     def finished(self) -> bool:
         """Whether every row of every split has been given."""
-        return not self.more_may_come and all(r.finished for r in self._readings.values())
+        ended = all(r.finished for r in self._readings.values())
+        return self._drained or (not self.stopped and not self.more_may_come and ended)
 
-    def learn(self, event: Start | SplitsFound | AlignTo) -> Iterator[Status]:
+    def learn(self, event: Start | SplitsFound | AlignTo) -> Iterator[Watermark | Status]:
         """Take what the coordinator says of splits, and of the others of the alignment group."""
         match event:
             case Start(splits, more_splits, others_us):
                 self.more_may_come = more_splits
                 self._pace.others_us = others_us
+                yield from self._take_up()
                 yield from self.add(splits)
             case SplitsFound(splits):
                 yield from self.add(splits)
@@ -87,11 +134,13 @@ class Splits:
             case _:
                 assert_never(event)
 
-    def asks(self, *, polls: bool) -> Iterator[Poll | TellTime]:
+    def asks(self, *, polls: bool) -> Iterator[Poll | Tell]:
         """Tell the time if it is due; if ``polls``, ask for rows while fewer than two are asked.
 
         That a split has to wait for others is no silence of its own.
         """
+        if self.stopped:
+            return
         now_us, limit_us = self._clock.monotonic_us(), self._limit_us()
         ahead = (
             []
@@ -110,10 +159,12 @@ class Splits:
             chosen.polls += 1
             chosen.asked_us.append(now_us)
             self._under_way += 1
-            yield Poll(chosen.split, self._limits.batch_rows_max)
+            yield Poll(chosen.split, self._limits.batch_rows_max, chosen.position)
 
     def dues(self, *, polls: bool) -> Iterator[int]:
         """Tell when the time is to be told and, if ``polls``, a split that had nothing is due."""
+        if self.stopped:
+            return
         yield from self._pace.dues(self._least_us())
         yield from self._due_again(polls, quiet=False)
 
@@ -173,6 +224,10 @@ class Splits:
         if watermark_us is not None:
             yield from self.gate.watermark(split, watermark_us)
 
+    def begin(self, polled: Polled) -> None:
+        """Note that what a reader gave goes through the chain now: the next row is behind it."""
+        self._readings[polled.split].position = polled.position
+
     def came(self, split: str) -> Iterator[Watermark | Status]:
         """Note that rows of a split came, before they leave."""
         reading, _ = self._answered(split)
@@ -205,7 +260,7 @@ class Splits:
         reading.not_before_us = again_us if not_before_us is None else not_before_us
 
     def _due_again(self, polls: bool, *, quiet: bool) -> Iterator[int]:
-        if polls and self._under_way < _POLLS_MAX:
+        if polls and self._under_way < _POLLS_MAX and not self.stopped:
             readable = self._readable(self._limit_us())
             yield from (r.not_before_us for r in readable if r.quiet is quiet)
 

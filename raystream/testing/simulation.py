@@ -13,8 +13,9 @@ from raystream.contracts.source import Later
 from raystream.coordinator import events as job
 from raystream.errors import JobFailed
 from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import Finish
 from raystream.graph.physical import PhysicalPlan
-from raystream.runtime.local import LocalJob
+from raystream.runtime.local_job import LocalJob
 from raystream.subtask import events as sub
 from raystream.testing.recording import Taps
 from raystream.testing.simulated_clock import SimulatedClock
@@ -95,7 +96,7 @@ class Simulation:
                 pass
             case job.Failed():
                 self._failed = True
-            case sub.Finish() if not self._failed and not self._states_read:
+            case Finish() if not self._failed and not self._states_read:
                 # Nobody is closed yet: everything that is kept is still there.
                 self._states_read = True
                 self._taps.read_states()

@@ -8,6 +8,7 @@ from raystream.coordinator import events as job
 from raystream.flow.codec import read_header
 from raystream.flow.element import MAX_TIME, Status, Watermark
 from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import Start
 from raystream.subtask import events as sub
 
 
@@ -30,7 +31,7 @@ def words(subtask: SubtaskId | None, event: sub.Event | job.Event | None) -> str
             return f"gets {header.elements} elements on {header.channel}, #{header.sequence}"
         case sub.CreditCame(channel):
             return f"gets credit for {channel}"
-        case sub.Start(splits):
+        case Start(splits):
             return f"starts with {len(splits)} splits" if splits else "starts"
         case _:
             return f"gets {type(event).__name__}"
@@ -41,6 +42,8 @@ def _of_job(event: object) -> str:
     match event:
         case job.Failed(subtask, error):
             return f"{name} {'' if subtask is None else subtask}: {type(error).__name__}: {error}"
+        case job.Said(subtask, _, report):
+            return f"{type(report).__name__} {subtask}"
         case job.SplitsListed(chain, splits):
             return f"{name} {chain}: {len(splits)}"
         case job.StopAsked():

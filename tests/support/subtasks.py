@@ -15,11 +15,12 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.source import END, Reader, Source, Split
 from raystream.flow.batch import EVENT_TIME_FIELD, Columns, Objects
 from raystream.flow.codec import Header, decode, encode, read_header
-from raystream.flow.element import Element, EndOfInput, Status, Watermark
+from raystream.flow.element import Barrier, Element, EndOfInput, Status, Watermark
 from raystream.flow.exchange import ToOne
 from raystream.flow.ids import ChannelId, SubtaskId
+from raystream.flow.messages import Start
 from raystream.graph.physical import Chain, ChainNode, Edge, PhysicalPlan
-from raystream.subtask.events import CreditCame, GrantCredit, Poll, Polled, Received, Send, Start
+from raystream.subtask.events import CreditCame, GrantCredit, Poll, Polled, Received, Send
 from raystream.subtask.machine import SubtaskMachine
 from raystream.subtask.wiring import Link
 
@@ -62,6 +63,8 @@ def spell(elements: Iterable[Element]) -> list[object]:
                 said.append(f"W{time_us}")
             case Status(idle):
                 said.append("idle" if idle else "active")
+            case Barrier(checkpoint_id):
+                said.append(f"|{checkpoint_id}")
             case EndOfInput():
                 said.append("end")
     return said

@@ -10,24 +10,32 @@ import dataclasses
 import queue
 import threading
 import time
+import uuid
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import cloudpickle
 import ray
-from typing_extensions import assert_never
 
 from raystream.clock import SystemClock
+from raystream.contracts.checkpointing import Checkpointing
 from raystream.coordinator import events as job
+from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
+from raystream.coordinator.states import Beginning
 from raystream.errors import SubtaskLost
 from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
 from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import Closed, Finish
 from raystream.graph.physical import PhysicalPlan
+from raystream.runtime.ray.errands import Errands
 from raystream.runtime.ray.placement import Room, actor_options
 from raystream.runtime.ray.report import pack_report, unpack_report
-from raystream.runtime.ray.subtask_actor import SubtaskActor
+from raystream.runtime.ray.subtask_actor import Deployment, SubtaskActor
 from raystream.runtime.shell import abort_sinks, list_splits, source_spec, travelling
+from raystream.runtime.vault import Home
 from raystream.subtask import events as sub
 
 _CLOSE_S = 10.0
@@ -45,16 +53,22 @@ class Published:
     over: bool
     result: JobResult | None = None
     error: bytes | None = None
+    attempt: int = 0
+    answers: Mapping[str, job.Answer] = dataclasses.field(default_factory=dict)
+    checkpoints: tuple[CheckpointFigures, ...] = ()
 
 
 class CoordinatorCalls:
     """One job."""
 
-    def __init__(self, plan: bytes, job_id: str, *, attached: bool, patience_s: float) -> None:
+    def __init__(
+        self, plan: bytes, job_id: str, home: Home | None, *, attached: bool, patience_s: float
+    ) -> None:
         self._mailbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # one entry an event
         self._changed = threading.Condition()
         loaded: PhysicalPlan = cloudpickle.loads(plan)
-        self._shell = _Shell(loaded, plan, job_id, self._mailbox, self._publish)
+        given = _Given(loaded, plan, job_id, home, attached)
+        self._shell = _Shell(given, self._mailbox, self._publish)
         self._published = self._shell.published()
         me = ray.get_runtime_context().current_actor
         self._shell.room.patience_s = patience_s
@@ -87,9 +101,18 @@ class CoordinatorCalls:
         """Fail the job: the driver's part of it broke."""
         self._mailbox.put(unpack_report(packed))
 
-    def subtasks(self) -> dict[SubtaskId, Any]:
-        """Give the actors, once they are made."""
-        return self._shell.actors
+    def ask(self, asked: job.SavepointAsked) -> None:
+        """Ask for a savepoint; the answer is published."""
+        self._mailbox.put(asked)
+
+    def directory(self) -> str | None:
+        """Give the directory of the job's checkpoints, if it makes any."""
+        settings = self._shell.checkpointing
+        return None if settings is None else settings.directory
+
+    def subtasks(self) -> tuple[int, dict[SubtaskId, Any]]:
+        """Give the attempt and its actors, once they are made."""
+        return self._shell.deployed
 
     def _publish(self, published: Published) -> None:
         with self._changed:
@@ -97,11 +120,19 @@ class CoordinatorCalls:
             self._changed.notify_all()
 
     def _run(self, me: Any, attached: bool) -> None:
-        self._shell.run(me, attached=attached)
+        self._shell.run(me)
         if not attached:
             # Whoever asks how a detached job ended finds it here for a while.
             time.sleep(_LINGER_S)
             ray.kill(me)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Died:
+    """An actor is no more."""
+
+    subtask: SubtaskId
+    attempt: int
 
 
 CoordinatorActor: Any = ray.remote(
@@ -112,48 +143,84 @@ CoordinatorActor: Any = ray.remote(
 )(CoordinatorCalls)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Given:
+    """What a coordinator is told of its job, each time that its process starts."""
+
+    plan: PhysicalPlan
+    packed: bytes
+    job_id: str
+    home: Home | None
+    attached: bool
+
+
+def _came_back() -> bool:
+    """Tell whether this actor's process is not its first: then there is something to go on with."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own use of what it has deprecated
+        return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+
+
 class _Shell:
     """The mailbox thread: owns the machine, executes its effects."""
 
-    def __init__(
-        self,
-        plan: PhysicalPlan,
-        packed: bytes,
-        job_id: str,
-        mailbox: queue.SimpleQueue[Any],
-        publish: Any,
-    ) -> None:
-        self._plan = plan
-        self._packed = packed
-        self._job_id = job_id
+    def __init__(self, given: _Given, mailbox: queue.SimpleQueue[Any], publish: Any) -> None:
+        self._given = given
+        self._plan = given.plan
         self._mailbox = mailbox
         self._publish = publish
         self._clock = SystemClock()
-        self._machine = CoordinatorMachine(plan)
-        self._figures = JobFigures(plan, self._clock.monotonic_us())
+        beginning = given.home.beginning if given.home is not None else Beginning()
+        # Two processes may one after the other be this actor, and for a moment at the same time.
+        beginning = dataclasses.replace(
+            beginning,
+            by=uuid.uuid4().hex,
+            born_us=self._clock.now_us(),
+            resumed=beginning.resumed or _came_back(),
+        )
+        self._machine = CoordinatorMachine(given.plan, self._clock, beginning)
+        self._figures = JobFigures(given.plan, self._clock.monotonic_us())
+        self._errands = Errands(given.plan, given.home, mailbox.put)
         self._deadlines: dict[SubtaskId, float] = {}
-        self._deployments: dict[Any, SubtaskId] = {}
-        self._exits: dict[Any, SubtaskId] = {}
-        self._closed: set[SubtaskId] = set()
-        self.room = Room(plan.job)
+        self._closed: set[SubtaskId] = set()  # of this attempt
+        self._dead: set[SubtaskId] = set()  # whose actors are no more
+        self._answers: dict[str, job.Answer] = {}
+        self.room = Room(given.plan.job)
         self.actors: dict[SubtaskId, Any] = {}
+        self.deployed: tuple[int, dict[SubtaskId, Any]] = (0, {})
+
+    @property
+    def checkpointing(self) -> Checkpointing | None:
+        """How the job is kept safe."""
+        return self._plan.checkpoint
 
     def published(self) -> Published:
         """Give the status as of now."""
         now_us = self._clock.monotonic_us()
         machine = self._machine
         return Published(
-            self._job_id,
+            self._given.job_id,
             self._figures.status(machine.state, now_us),
             machine.over,
-            self._figures.result(machine.state, now_us) if machine.over else None,
+            self._result() if machine.over else None,
             None if machine.error is None else pack_report(job.Failed(None, machine.error)),
+            machine.attempt,
+            dict(self._answers),
+            tuple(machine.checkpoints),
         )
 
-    def run(self, me: Any, *, attached: bool) -> None:
+    def _result(self) -> JobResult:
+        machine = self._machine
+        result = self._figures.result(machine.state, self._clock.monotonic_us())
+        return dataclasses.replace(
+            result, checkpoints=tuple(machine.checkpoints), restarts=machine.restarts.count
+        )
+
+    def run(self, me: Any) -> None:
         """Live until the job is over; an error of our own ends it too."""
+        self._me = me
         try:
-            self._begin(me, attached=attached)
+            self._do(self._machine.begin())
             while not self._machine.over:
                 self._take()
                 self._enforce_deadlines()
@@ -161,27 +228,32 @@ class _Shell:
                     self.room.check()
         except BaseException as error:  # noqa: BLE001  the edge of the shell: an error is an event
             # What it wants done about it is of no use any more: all subtasks are killed below.
-            self._machine.step(job.Failed(None, travelling(self._plan.job, error)))
-            for subtask in self._plan.subtasks:
-                self._step(job.SubtaskClosed(subtask))
+            self._machine.abandon(travelling(self._plan.job, error))
         finally:
+            self._errands.close()
             for actor in self.actors.values():
                 ray.kill(actor)
             self._publish(self.published())
 
-    def _begin(self, me: Any, *, attached: bool) -> None:
-        self._me, self._attached = me, attached
-        self._do(self._machine.begin())
-
     def _take(self) -> None:
+        wake_us, now_us = self._machine.wake_us, self._clock.monotonic_us()
+        due_s = _TICK_S if wake_us is None else max(0.0, (wake_us - now_us) / 1e6)
         try:
-            message = self._mailbox.get(timeout=_TICK_S)
+            message = self._mailbox.get(timeout=min(_TICK_S, due_s))
         except queue.Empty:
+            self._step(job.Ticked())
             self._publish(self.published())
             return
         if isinstance(message, SubtaskFigures):
             self._figures.take(message)
             return
+        if isinstance(message, _Died):
+            if message.attempt == self._machine.attempt:
+                self._dead.add(message.subtask)
+            return
+        if isinstance(message, job.Said) and isinstance(message.report, Closed):
+            self._deadlines.pop(message.subtask, None)
+            self._closed.add(message.subtask)
         state = self._machine.state
         self._step(message)
         if self._machine.state != state:
@@ -198,56 +270,75 @@ class _Shell:
         for effect in effects:
             match effect:
                 case job.Deploy():
-                    self._deploy()
+                    self._deploy(effect)
                 case job.ListSplits(chain, after_us):
                     threading.Thread(target=self._list, args=(chain, after_us), daemon=True).start()
-                case job.StartSubtask(subtask, splits, more, others_us):
-                    self._tell(subtask, sub.Start(splits, more, others_us))
-                case job.GiveSplits(subtask, splits):
-                    self._tell(subtask, sub.SplitsFound(splits))
-                case job.AlignSource(subtask, others_us):
-                    self._tell(subtask, sub.AlignTo(others_us))
-                case job.CommitSubtask(subtask, committables):
-                    prepared = tuple((name, tuple(some)) for name, some in committables.items())
-                    self._tell(subtask, sub.Commit(1, prepared))
+                case job.Tell(subtask, order):
+                    self._tell(subtask, order)
                 case job.CloseSubtask(subtask):
                     self._close(subtask)
-                case job.AbortSinks(committables):
-                    abort_sinks(self._plan, committables)
+                case job.AbortSinks(prepared):
+                    abort_sinks(self._plan, prepared)
+                case job.Answer(request):
+                    self._answers[request] = effect
+                    self._publish(self.published())
                 case job.Done():
                     pass
                 case _:
-                    assert_never(effect)
+                    self._errands.put(effect)
 
-    def _deploy(self) -> None:
+    def _deploy(self, deploy: job.Deploy) -> None:
         options = actor_options(self._plan, ray.cluster_resources())
         self.room.asked = options
+        alive = {s: actor for s, actor in self.actors.items() if s not in self._dead}
         # Whoever asks for the actors gets all of them or none.
         self.actors = {
-            subtask: SubtaskActor.options(**options[subtask.chain]).remote()
+            subtask: alive.get(subtask) or SubtaskActor.options(**options[subtask.chain]).remote()
             for subtask in self._plan.subtasks
         }
+        self._closed, self._dead, self._deadlines = set(), set(), {}
+        watched: dict[Any, SubtaskId] = {}
         for subtask, actor in self.actors.items():
-            peers = {peer: self.actors[peer] for peer in self._peers(subtask)}
-            deployed = actor.deploy.remote(self._packed, subtask, peers, self._me, self._attached)
-            self._deployments[deployed] = subtask
-            self._exits[actor.wait_exit.options(concurrency_group="exit").remote()] = subtask
-        threading.Thread(target=self._watch, daemon=True).start()
+            given = self._given
+            deployment = Deployment(
+                given.packed,
+                subtask,
+                deploy.attempt,
+                {peer: self.actors[peer] for peer in self._peers(subtask)},
+                self._me,
+                given.attached,
+                given.home,
+                deploy.manifest,
+                deploy.path,
+            )
+            watched[actor.deploy.remote(deployment)] = subtask
+        self.deployed = (deploy.attempt, self.actors)
+        watch = threading.Thread(target=self._watch, args=(deploy.attempt, watched), daemon=True)
+        watch.start()
 
     def _peers(self, subtask: SubtaskId) -> list[SubtaskId]:
         edges = [*self._plan.inputs(subtask.chain), *self._plan.outputs(subtask.chain)]
         names = {edge.upstream for edge in edges} | {edge.downstream for edge in edges}
         return [s for s in self._plan.subtasks if s.chain in names and s != subtask]
 
-    def _watch(self) -> None:
-        waiting = [*self._deployments, *self._exits]
+    def _watch(self, attempt: int, deployments: dict[Any, SubtaskId]) -> None:
+        actors, exits = self.actors, dict[Any, SubtaskId]()
+        waiting = list(deployments)
         while waiting:
             done, waiting = ray.wait(waiting, num_returns=1, timeout=None)
             for ref in done:
-                self._watched(ref)
+                if ref in exits:
+                    self._watched(attempt, exits[ref], ref, exited=True)
+                    continue
+                subtask = deployments[ref]
+                self._watched(attempt, subtask, ref, exited=False)
+                # Only now does it know of this attempt, whose end is waited for.
+                wait_exit = actors[subtask].wait_exit.options(concurrency_group="exit")
+                exit_ref = wait_exit.remote(attempt)
+                exits[exit_ref] = subtask
+                waiting.append(exit_ref)
 
-    def _watched(self, ref: Any) -> None:
-        subtask = self._exits.get(ref) or self._deployments[ref]
+    def _watched(self, attempt: int, subtask: SubtaskId, ref: Any, *, exited: bool) -> None:
         try:
             ray.get(ref)
         except ray.exceptions.RayActorError as error:
@@ -255,13 +346,14 @@ class _Shell:
                 f"{subtask} died: its worker process is gone",
                 hint=str(error).strip().splitlines()[-1] if str(error) else None,
             )
+            self._mailbox.put(_Died(subtask, attempt))
             if subtask not in self._closed:  # else it was killed because it did not let go
-                self._mailbox.put(job.Failed(subtask, lost))
+                self._mailbox.put(job.Failed(subtask, lost, attempt))
         except ray.exceptions.RayError as error:
             cannot = SubtaskLost(f"{subtask} cannot be made: {str(error).strip()}")
-            self._mailbox.put(job.Failed(subtask, cannot))
-        if ref in self._exits:
-            self._mailbox.put(job.SubtaskClosed(subtask))
+            self._mailbox.put(job.Failed(subtask, cannot, attempt))
+        if exited:
+            self._mailbox.put(job.Said(subtask, attempt, Closed()))
 
     def _list(self, chain: str, after_us: int) -> None:
         if after_us:
@@ -274,23 +366,25 @@ class _Shell:
             self._mailbox.put(job.Failed(None, travelling(self._plan.job, error)))
 
     def _tell(self, subtask: SubtaskId, event: sub.Event) -> None:
-        self.actors[subtask].control.options(concurrency_group="ctl").remote(event)
+        control = self.actors[subtask].control.options(concurrency_group="ctl", num_returns=0)
+        control.remote(event, self._machine.attempt)
 
     def _close(self, subtask: SubtaskId) -> None:
-        if subtask not in self.actors or subtask in self._closed:
-            self._dead(subtask)
+        if subtask not in self.actors or subtask in self._closed or subtask in self._dead:
+            self._let_go(subtask)
             return
         allowed_s = _CLOSE_S if self._machine.error is None else _CLOSE_FAILED_S
         self._deadlines[subtask] = time.monotonic() + allowed_s
-        self._tell(subtask, sub.Finish())
+        self._tell(subtask, Finish())
 
     def _enforce_deadlines(self) -> None:
         for subtask, deadline in list(self._deadlines.items()):
             if time.monotonic() > deadline:
                 del self._deadlines[subtask]
-                self._dead(subtask)
+                self._dead.add(subtask)
+                self._let_go(subtask)
                 ray.kill(self.actors[subtask])
 
-    def _dead(self, subtask: SubtaskId) -> None:
+    def _let_go(self, subtask: SubtaskId) -> None:
         self._closed.add(subtask)
-        self._mailbox.put(job.SubtaskClosed(subtask))
+        self._mailbox.put(job.Said(subtask, self._machine.attempt, Closed()))

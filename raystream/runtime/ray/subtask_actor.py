@@ -8,6 +8,7 @@ of its own.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import queue
 import sys
 import threading
@@ -22,19 +23,50 @@ from typing_extensions import assert_never
 from raystream.clock import SystemClock
 from raystream.contracts.batch import Batch
 from raystream.coordinator import events as job
+from raystream.errors import StorageError
 from raystream.flow.codec import decode_credit, encode_credit
 from raystream.flow.control import SubtaskFigures
 from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import (
+    Acked,
+    Cancel,
+    Closed,
+    Declined,
+    Ended,
+    Finish,
+    Ready,
+    Report,
+)
+from raystream.flow.snapshots import Manifest, SubtaskSnapshot
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.report import pack_report
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling
+from raystream.runtime.vault import Home, Keeper, Upload, Vault
 from raystream.subtask import events as sub
 from raystream.subtask.machine import State, SubtaskMachine
 
-_ATTEMPT = 1
 _IDLE_S = 0.25
+_CLOSE_S = 10.0
+_SOON_S = 0.02
+_RETRY_S, _RETRY_S_MAX = 0.1, 5.0
+"""Storage that fails is asked again after this, then after twice that, and so on."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deployment:
+    """One subtask of one attempt: what runs it, whom it talks to, what it starts from."""
+
+    plan: bytes
+    subtask: SubtaskId
+    attempt: int
+    peers: dict[SubtaskId, Any]
+    coordinator: Any
+    attached: bool
+    home: Home | None
+    manifest: Manifest | None
+    path: str
 
 
 class Stopped(BaseException):  # not an error: the way out of a wait, past whoever catches errors
@@ -53,53 +85,66 @@ class SubtaskCalls:
         self._closing = threading.Event()
         self._shell: _Shell | None = None
         self._outbox = Outbox(1)
+        self._attempt = 0
 
     def push(self, frame: bytes) -> None:
         """Take a frame; the caller was granted the room for it."""
         self._mailbox.put(sub.Received(frame))
 
-    def deploy(
-        self,
-        plan: bytes,
-        subtask: SubtaskId,
-        peers: dict[SubtaskId, Any],
-        coordinator: Any,
-        attached: bool,
-    ) -> None:
-        """Make the subtask; the coordinator hears of it when it is ready."""
-        loaded: PhysicalPlan = cloudpickle.loads(plan)
-        self._outbox = Outbox(loaded.limits.deliver_batches_max)
-        shell = _Shell(loaded, subtask, self._mailbox, self._outbox, self._closing)
-        shell.connect(peers, coordinator, attached=attached)
+    def deploy(self, deployment: Deployment) -> None:
+        """Make the subtask, also where one of an older attempt was; ``Ready`` says that it is."""
+        if self._shell is not None:  # it has been told to close; whoever waits is let go
+            self._closing.set()
+            self._outbox.close()
+            self._done.wait(_CLOSE_S)
+        plan: PhysicalPlan = cloudpickle.loads(deployment.plan)
+        self._mailbox = queue.SimpleQueue()
+        self._done, self._closing = threading.Event(), threading.Event()
+        self._outbox = Outbox(plan.limits.deliver_batches_max)
+        self._attempt = deployment.attempt
+        shell = _Shell(plan, deployment, self._mailbox, self._outbox, self._closing)
         self._shell = shell
-        threading.Thread(target=self._run, args=(shell,), name=str(subtask), daemon=True).start()
+        run = threading.Thread(
+            target=self._run,
+            args=(shell, self._outbox, self._done),
+            name=str(deployment.subtask),
+            daemon=True,
+        )
+        run.start()
 
-    def credit(self, message: bytes) -> None:
+    def credit(self, message: bytes, attempt: int) -> None:
         """Take a grant."""
-        self._mailbox.put(sub.CreditCame(*decode_credit(message)))
+        if attempt == self._attempt:
+            self._mailbox.put(sub.CreditCame(*decode_credit(message)))
 
-    def control(self, event: sub.Event) -> None:
+    def control(self, event: sub.Event, attempt: int) -> None:
         """Take a word of the coordinator, or a question of a sender."""
-        if isinstance(event, sub.Finish | sub.Cancel):
+        if attempt != self._attempt:
+            return
+        if isinstance(event, Finish | Cancel):
             self._closing.set()
             self._outbox.close()
         self._mailbox.put(event)
 
-    def pull(self, timeout_s: float) -> list[tuple[str, bytes]] | None:
-        """Give the driver rows; None when no more will come."""
-        return self._outbox.take(timeout_s)
+    def pull(self, timeout_s: float, attempt: int) -> list[tuple[str, bytes]] | None:
+        """Give the driver rows; None when no more will come of this attempt."""
+        if attempt > self._attempt:  # its deployment is still on its way
+            time.sleep(_SOON_S)
+            return []
+        return self._outbox.take(timeout_s) if attempt == self._attempt else None
 
-    def wait_exit(self) -> None:
-        """Return when the subtask has let go; fails at once if the process dies."""
-        self._done.wait()
+    def wait_exit(self, attempt: int) -> None:
+        """Return when the subtask of an attempt has let go; fails at once if the process dies."""
+        if attempt == self._attempt:
+            self._done.wait()
 
-    def _run(self, shell: _Shell) -> None:
+    def _run(self, shell: _Shell, outbox: Outbox, done: threading.Event) -> None:
         try:
             shell.run()
             shell.drain()
         finally:
-            self._outbox.close()
-            self._done.set()
+            outbox.close()
+            done.set()
 
 
 SubtaskActor: Any = ray.remote(
@@ -127,31 +172,28 @@ class _Shell:
     def __init__(
         self,
         plan: PhysicalPlan,
-        subtask: SubtaskId,
+        deployment: Deployment,
         mailbox: queue.SimpleQueue[sub.Event],
         outbox: Outbox,
         closing: threading.Event,
     ) -> None:
         self._plan = plan
-        self._subtask = subtask
+        self._deployment = deployment
+        self._subtask, self._attempt = deployment.subtask, deployment.attempt
         self._mailbox = mailbox
         self._outbox = outbox
         self._closing = closing
         self._clock = SystemClock()
-        self._attached = True
-        self._coordinator: Any = None
+        self._coordinator = deployment.coordinator
         self._push: dict[SubtaskId, Any] = {}
         self._credit: dict[SubtaskId, Any] = {}
         self._control: dict[SubtaskId, Any] = {}
         self._sinks: dict[str, SinkSpec] = sink_specs(plan)
-        self._polls: queue.SimpleQueue[sub.Poll | None] = queue.SimpleQueue()  # two at most
+        self._reads: queue.SimpleQueue[sub.Poll | sub.Acknowledge | None] = queue.SimpleQueue()
+        self._uploads: queue.SimpleQueue[tuple[int, Upload] | None] = queue.SimpleQueue()
         self._reported_us = 0
-
-    def connect(self, peers: dict[SubtaskId, Any], coordinator: Any, *, attached: bool) -> None:
-        """Bind the calls to peers once: looking a method up costs as much as calling it."""
-        self._attached = attached
-        self._coordinator = coordinator
-        for peer, actor in peers.items():
+        # Bound once: looking a method up costs as much as calling it.
+        for peer, actor in deployment.peers.items():
             self._push[peer] = actor.push.options(num_returns=0)
             self._credit[peer] = actor.credit.options(num_returns=0, concurrency_group="ctl")
             self._control[peer] = actor.control.options(num_returns=0, concurrency_group="ctl")
@@ -159,17 +201,20 @@ class _Shell:
     def run(self) -> None:
         """Live from deployment to the end; whatever breaks is told to the coordinator."""
         try:
-            context = contexts(self._plan, self._subtask, self._clock, self._deliver)
-            machine = SubtaskMachine(self._plan, self._subtask, _ATTEMPT, self._clock, context)
+            machine = self._make()
         except BaseException as error:  # noqa: BLE001  the edge of the shell: an error is an event
             self._failed(error)
             self._closing.wait()
+            self._say(Closed())
             return
         spec = source_spec(self._plan.chain(self._subtask.chain))
+        threads = [threading.Thread(target=self._upload, daemon=True)]
         if spec is not None:
-            reading = threading.Thread(target=self._read, args=(Readers(spec),), daemon=True)
-            reading.start()
-        self._report(job.Ready(self._subtask))
+            readers = Readers(spec, forgets=self._deployment.home is None)
+            threads.append(threading.Thread(target=self._read, args=(readers,), daemon=True))
+        for thread in threads:
+            thread.start()
+        self._say(Ready(machine.splits))
         try:
             self._live(machine)
         except Stopped:
@@ -177,10 +222,23 @@ class _Shell:
         except BaseException as error:  # noqa: BLE001  a user's function may call sys.exit
             self._failed(error)
             self._closing.wait()
-        self._polls.put(None)
+        self._reads.put(None)
+        self._uploads.put(None)
         self._let_go(machine)
         if spec is not None:
-            reading.join(timeout=2)
+            threads[-1].join(timeout=2)
+
+    def _make(self) -> SubtaskMachine:
+        given = self._deployment
+        vault = Vault(self._plan, given.home, cached=True)
+        self._keeper = Keeper(vault, self._plan, self._subtask, self._attempt)
+        restored = None
+        if given.manifest is not None:
+            restored = self._keeper.restore(given.manifest, given.path)
+        context = contexts(self._plan, self._subtask, self._clock, self._deliver)
+        return SubtaskMachine(
+            self._plan, self._subtask, self._attempt, self._clock, context, restored=restored
+        )
 
     def _live(self, machine: SubtaskMachine) -> None:
         while machine.state is not State.CLOSED:
@@ -221,21 +279,19 @@ class _Shell:
                         credit.window_bytes,
                         credit.received_bytes,
                     )
-                    self._credit[to].remote(message)
+                    self._credit[to].remote(message, self._attempt)
                 case sub.AskProgress(to, channel):
-                    self._control[to].remote(sub.ProgressAsked(channel))
-                case sub.Poll():
-                    self._polls.put(effect)
-                case sub.TellTime(least_us):
-                    self._report(job.SourceTime(self._subtask, least_us))
-                case sub.Ended(committables):
-                    self._outbox.wait_empty()
-                    self._report(machine.figures())
-                    self._report(job.SubtaskEnded(self._subtask, committables))
-                case sub.Committed():
-                    self._report(job.SubtaskCommitted(self._subtask))
-                case sub.Closed():
-                    self._report(machine.figures())
+                    self._control[to].remote(sub.ProgressAsked(channel), self._attempt)
+                case sub.Poll() | sub.Acknowledge():
+                    self._reads.put(effect)
+                case sub.Keep():
+                    self._uploads.put((effect.checkpoint_id, self._keeper.freeze(effect)))
+                case sub.Tell(report):
+                    if isinstance(report, Ended):
+                        self._outbox.wait_empty()
+                    if isinstance(report, Ended | Closed):
+                        self._report(machine.figures())
+                    self._say(report)
                 case _:
                     assert_never(effect)
         if sends:
@@ -244,19 +300,43 @@ class _Shell:
     def _read(self, readers: Readers) -> None:
         try:
             with contextlib.closing(readers):
-                while (poll := self._polls.get()) is not None:
-                    self._mailbox.put(readers.poll(poll))
+                while (asked := self._reads.get()) is not None:
+                    if isinstance(asked, sub.Acknowledge):
+                        readers.acknowledge(asked)
+                    else:
+                        self._mailbox.put(readers.poll(asked))
         except BaseException as error:  # noqa: BLE001  a user's reader may call sys.exit
             self._failed(error)
 
+    def _upload(self) -> None:
+        while (asked := self._uploads.get()) is not None:
+            checkpoint_id, upload = asked
+            try:
+                self._say(Acked(checkpoint_id, self._retried(upload)))
+            except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
+                self._say(Declined(checkpoint_id, str(error)))
+
+    def _retried(self, upload: Upload) -> SubtaskSnapshot:
+        settings = self._plan.checkpoint
+        patience_s = _RETRY_S_MAX if settings is None else settings.timeout_us / 1e6
+        give_up_s, pause_s = time.monotonic() + patience_s, _RETRY_S
+        while True:
+            try:
+                return upload()
+            except StorageError:
+                if self._closing.is_set() or time.monotonic() + pause_s > give_up_s:
+                    raise
+            self._closing.wait(pause_s)
+            pause_s = min(pause_s * 2, _RETRY_S_MAX)
+
     def _let_go(self, machine: SubtaskMachine) -> None:
         try:
-            self._do(machine, machine.step(sub.Cancel()))
+            self._do(machine, machine.step(Cancel()))
         except BaseException as error:  # noqa: BLE001  the edge of the shell: an error is an event
             self._failed(error)
 
     def _deliver(self, node: ChainNode, batch: Batch) -> None:
-        if not self._attached:
+        if not self._deployment.attached:
             if self._sinks[node.name].sink.receive(batch):
                 self._report(job.StopAsked(finished=True))
         elif not self._outbox.put((node.name, pack(batch))):
@@ -275,7 +355,11 @@ class _Shell:
             ray.get(taken)
 
     def _failed(self, error: BaseException) -> None:
-        self._report(job.Failed(self._subtask, travelling(self._plan.job, error)))
+        failed = job.Failed(self._subtask, travelling(self._plan.job, error), self._attempt)
+        self._report(failed)
+
+    def _say(self, report: Report) -> None:
+        self._report(job.Said(self._subtask, self._attempt, report))
 
     def _report(self, report: job.Event | SubtaskFigures) -> None:
         self._coordinator.report.options(num_returns=0, concurrency_group="report").remote(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,9 +23,19 @@ from raystream.contracts.watermark import WatermarkStrategy
 from raystream.contracts.window import Tumbling
 from raystream.errors import ProtocolError, SubtaskLost, UserFunctionError
 from raystream.flow.batch import EVENT_TIME_FIELD, Columns, wire_schema
-from raystream.flow.element import EndOfInput, Status, Watermark
+from raystream.flow.element import Barrier, EndOfInput, Status, Watermark
 from raystream.flow.exchange import Broadcast, Custom, Hash, Rebalance, ToOne
 from raystream.flow.ids import ChannelId
+from raystream.flow.messages import (
+    Cancel,
+    Closed,
+    Commit,
+    Committed,
+    Ended,
+    Finish,
+    SplitsFound,
+    Start,
+)
 from raystream.graph.physical import ChainNode
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
 from raystream.operators.row_functions import FlatMapSpec, MapSpec
@@ -32,20 +43,7 @@ from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
 from raystream.operators.window_aggregate import WindowAggregateSpec
 from raystream.runtime import local
-from raystream.subtask.events import (
-    AskProgress,
-    Cancel,
-    Closed,
-    Commit,
-    Committed,
-    CreditCame,
-    Ended,
-    Finish,
-    Polled,
-    ProgressAsked,
-    SplitsFound,
-    Start,
-)
+from raystream.subtask.events import AskProgress, CreditCame, Polled, ProgressAsked, Tell
 from raystream.subtask.machine import State
 
 OUT, OUT_B = ChannelId(1, 0, 0), ChannelId(1, 0, 1)
@@ -268,7 +266,7 @@ def test_a_window_of_a_million_groups_fires_within_the_bounds_of_the_output():
         it.settle()
     assert it.sent() == []
     it.receive(Watermark(SECOND))
-    channel = it.machine._outgoing[OUT]
+    channel = it.machine._outputs._channels[OUT]
     seen, batch_bytes = np.zeros(groups, np.int64), limits.batch_rows_max * 41
     for _ in range(groups):
         it.settle()
@@ -387,7 +385,7 @@ def test_a_source_without_splits_ends_at_once():
     it = reading()
     it.settle()
     assert it.sent() == ["end"]
-    assert it.effects == [Ended({})]
+    assert it.effects == [Tell(Ended())]
 
 
 def test_a_source_without_splits_that_may_get_some_says_that_it_is_idle():
@@ -538,14 +536,19 @@ def test_a_sink_prepares_at_the_end_commits_when_told_and_closes_at_last():
     it.receive(rows(0, 5))
     it.receive(EndOfInput())
     it.settle()
-    assert it.effects == [Ended({"it": [5]})]
-    assert it.machine.state is State.ENDED
+    assert it.effects == [Tell(Ended())]
     assert sink.told == []
-    it.step(Commit(1, (("it", (5,)),)))
-    assert sink.told == [(1, [5])]
+    it.effects.clear()
+    it.receive(Barrier(7))
+    it.settle()
+    (kept,) = it.effects
+    assert [(n, pickle.loads(some["it"])) for n, some in kept.prepared] == [(7, [5])]
+    assert sink.told == []
+    it.step(Commit(7, kept.prepared))
+    assert sink.told == [(7, [5])]
     it.step(Finish())
-    assert it.effects[1:] == [Committed(), Closed()]
-    assert sink.told == [(1, [5]), "closed"]
+    assert sink.told == [(7, [5]), "closed"]
+    assert it.effects[1:] == [Tell(Committed(7)), Tell(Closed())]
 
 
 def test_the_end_is_the_last_that_leaves_and_takes_the_rest_with_it():
@@ -559,7 +562,7 @@ def test_the_end_is_the_last_that_leaves_and_takes_the_rest_with_it():
         it.settle()
     for channel in (OUT, OUT_B):
         assert it.sent(channel) == [*range(500), "end"]
-    assert it.effects == [Ended({})]
+    assert it.effects == [Tell(Ended())]
     assert not it.machine.runnable
 
 
@@ -606,7 +609,7 @@ def test_cancel_closes_what_is_under_way_and_later_events_change_nothing():
     assert it.machine.blocked
     it.step(Cancel())
     assert closed == [3]
-    assert it.effects == [Closed()]
+    assert it.effects == [Tell(Closed())]
     sent = it.sent_bytes(OUT)
     it.give_credit(OUT)
     it.step(Cancel())

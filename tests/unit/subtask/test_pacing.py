@@ -11,9 +11,10 @@ from raystream.contracts.watermark import Alignment, WatermarkStrategy
 from raystream.flow.element import MIN_TIME
 from raystream.flow.exchange import ToOne
 from raystream.flow.ids import ChannelId
+from raystream.flow.messages import AlignTo, SourceTime, Start
 from raystream.graph.physical import ChainNode
 from raystream.operators.source import SourceSpec
-from raystream.subtask.events import AlignTo, Start, TellTime
+from raystream.subtask.events import Tell
 
 OUT = ChannelId(1, 0, 0)
 SECOND = 1_000_000
@@ -37,7 +38,11 @@ class Aligned(Driven):
         return split
 
     def told(self) -> list[int | None]:
-        told = [effect.least_us for effect in self.effects if isinstance(effect, TellTime)]
+        told = [
+            effect.report.least_us
+            for effect in self.effects
+            if isinstance(effect, Tell) and isinstance(effect.report, SourceTime)
+        ]
         self.effects.clear()
         return told
 

@@ -20,12 +20,13 @@ from raystream.flow.batch import EVENT_TIME_FIELD, Columns, wire_schema
 from raystream.flow.element import MAX_TIME, EndOfInput, Watermark
 from raystream.flow.exchange import ToOne
 from raystream.flow.ids import ChannelId
+from raystream.flow.messages import Ended, Start
 from raystream.graph.physical import ChainNode
 from raystream.operators.assign_timestamps import AssignTimestampsSpec
 from raystream.operators.operator import Operator
 from raystream.operators.source import SourceSpec
 from raystream.operators.window_aggregate import WindowAggregateSpec
-from raystream.subtask.events import Ended, Start
+from raystream.subtask.events import Tell
 
 OUT = ChannelId(1, 0, 0)
 KEYED = pa.schema([pa.field("k", pa.string()), EVENT_TIME_FIELD])
@@ -145,7 +146,7 @@ def test_c9_the_end_of_bounded_input_is_max_exactly_once_then_the_end():
     it.settle()
     assert first.noted == second.noted == [7, MAX_TIME, "end"]
     assert it.sent() == [0, 1, 2, "W7", "end"]
-    assert it.effects == [Ended({})]
+    assert it.effects == [Tell(Ended())]
 
 
 def test_c9_the_end_fires_what_is_open_and_then_ends():

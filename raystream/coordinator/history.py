@@ -1,0 +1,85 @@
+"""What the log of a job says: how far it has come, and where the next attempt begins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from typing_extensions import assert_never
+
+from raystream.flow.snapshots import (
+    AttemptEntry,
+    CheckpointEntry,
+    EndedEntry,
+    Entry,
+    SavepointEntry,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A job's past.
+
+    ``attempt`` is the newest, ``by`` the coordinator that began it. ``checkpoints`` are those that
+    are complete, oldest first, with the numbers of their entries. ``begun_from`` is the snapshot
+    that its first attempt started from, ``splits`` what its sources listed then.
+    """
+
+    attempt: int = 0
+    by: str = ""
+    born_us: int = 0
+    next_number: int = 1
+    last_id: int = 0
+    begun_from: str = ""
+    splits: Mapping[str, bytes] = field(default_factory=dict)
+    checkpoints: tuple[tuple[int, CheckpointEntry], ...] = ()
+    savepoint: SavepointEntry | None = None
+
+    def start(self, *, but: Collection[int] = (), savepoints: bool = False) -> tuple[str, int]:
+        """Give the manifest to start from and its id: the newest that is not in ``but``.
+
+        Empty where the job starts with nothing. ``savepoints``: one that is newer counts too.
+        """
+        known = [(e.checkpoint_id, e.manifest) for _, e in self.checkpoints]
+        if savepoints and self.savepoint is not None:
+            known.append((self.savepoint.checkpoint_id, self.savepoint.manifest))
+        usable = [one for one in known if one[0] not in but]
+        if usable:
+            checkpoint_id, manifest = max(usable)
+            return manifest, checkpoint_id
+        return self.begun_from, 0
+
+
+def history_of(entries: Collection[tuple[int, Entry]], next_number: int) -> History:
+    """Read a log, in the order of its numbers."""
+    attempt, by, born_us, last_id, begun_from = 0, "", 0, 0, ""
+    splits: Mapping[str, bytes] = {}
+    checkpoints: list[tuple[int, CheckpointEntry]] = []
+    savepoint: SavepointEntry | None = None
+    for number, entry in entries:
+        match entry:
+            case AttemptEntry():
+                if not attempt:
+                    begun_from, splits = entry.source, entry.splits
+                attempt, by, born_us = entry.attempt, entry.by, entry.born_us
+            case CheckpointEntry():
+                checkpoints.append((number, entry))
+                last_id = max(last_id, entry.checkpoint_id)
+            case SavepointEntry():
+                savepoint = entry
+                last_id = max(last_id, entry.checkpoint_id)
+            case EndedEntry():
+                pass
+            case _:
+                assert_never(entry)
+    return History(
+        attempt,
+        by,
+        born_us,
+        next_number,
+        last_id,
+        begun_from,
+        splits,
+        tuple(checkpoints),
+        savepoint,
+    )

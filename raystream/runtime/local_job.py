@@ -1,0 +1,403 @@
+"""One job in one process: its machines, one thread, no Ray.
+
+With ``rng`` the order of everything that may happen
+next is drawn from it, so that a seed decides the interleaving and repeats it: messages are then
+under way for a while, and so is what storage is to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+from typing_extensions import assert_never
+
+from raystream.clock import Clock
+from raystream.contracts.batch import Batch
+from raystream.coordinator import events as job
+from raystream.coordinator.figures import JobFigures
+from raystream.coordinator.machine import CoordinatorMachine
+from raystream.coordinator.states import Beginning
+from raystream.errors import RaystreamError, StorageError, SubtaskLost, job_failed
+from raystream.flow.control import JobResult, JobStatus
+from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import (
+    Acked,
+    Cancel,
+    Closed,
+    Declined,
+    Ended,
+    Finish,
+    Ready,
+    Report,
+)
+from raystream.graph.physical import ChainNode, PhysicalPlan
+from raystream.runtime.local_process import Errands, Maker, Process
+from raystream.runtime.shell import abort_sinks, list_splits, sink_specs, source_spec
+from raystream.runtime.vault import Errand, Vault
+from raystream.subtask import events as sub
+
+Happened: TypeAlias = Callable[[SubtaskId | None, "sub.Event | job.Event | None"], None]
+"""Told before an event of a subtask, a slice of its work (None), an event of the job (no subtask).
+"""
+
+
+def _nobody(subtask: SubtaskId | None, event: object) -> None:
+    """Tell nobody what happens."""
+
+
+class LocalJob:
+    """One job's machines, and the links between them.
+
+    ``run`` drives it; so does whoever calls ``begin``, ``advance`` while that does something, and
+    decides what to do about time when it does not.
+    """
+
+    def __init__(
+        self,
+        plan: PhysicalPlan,
+        clock: Clock,
+        rng: random.Random | None,
+        happened: Happened | None = None,
+        *,
+        vault: Vault | None = None,
+        beginning: Beginning | None = None,
+    ) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._rng = rng
+        self._happened = happened or _nobody
+        self._vault = vault or Vault(plan, None)
+        self._maker = Maker(plan, clock, self._vault, self._deliver_rows)
+        self._coordinator = CoordinatorMachine(plan, clock, beginning)
+        self._figures = JobFigures(plan, clock.monotonic_us())
+        self._processes: dict[SubtaskId, Process] = {}
+        # From and to None: the coordinator. Each message with the attempt that it belongs to.
+        self._links: dict[
+            tuple[SubtaskId | None, SubtaskId | None], list[tuple[int, sub.Event | job.Event]]
+        ] = {}
+        self._errands = Errands(clock, drawn=rng is not None)
+        self._satisfied = False
+        self.answers: dict[str, job.Answer] = {}
+
+    def begin(self) -> None:
+        """Deploy the job."""
+        self._do_job(self._coordinator.begin())
+
+    @property
+    def over(self) -> bool:
+        return self._coordinator.over
+
+    @property
+    def state(self) -> str:
+        """Where the job stands in its life."""
+        return self._coordinator.state
+
+    def ask(self, event: job.StopAsked | job.SavepointAsked) -> None:
+        """Ask the coordinator for something."""
+        self._job(event)
+
+    def finish(self) -> None:
+        """End the job where it stands: what has come out is all that was wanted."""
+        self._job(job.StopAsked(finished=True))
+
+    @property
+    def wake_us(self) -> int | None:
+        """Monotonic time at which there is something to do, if nothing can be done now."""
+        return self._least([process.machine.wake_us for process in self._processes.values()])
+
+    @property
+    def errand_us(self) -> int | None:
+        """Of ``wake_us``, what neither a timer nor a split has said of time."""
+        return self._least([process.machine.errand_us for process in self._processes.values()])
+
+    def _least(self, dues: list[int | None]) -> int | None:
+        dues = [*dues, self._coordinator.wake_us]
+        known = [due for due in dues if due is not None] + [due for due, _ in self._errands.later]
+        return min(known, default=None)
+
+    def close(self) -> None:
+        """Let go of everything, in whatever state the job is: Ctrl-C may come at any moment."""
+        self._rng = None  # nothing is under way any more
+        self._job(job.StopAsked())
+        for subtask in list(self._processes):
+            self._step(subtask, Cancel())
+
+    # Failures --------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> list[SubtaskId]:
+        """The subtasks that run."""
+        return list(self._processes)
+
+    def crash(self, subtask: SubtaskId) -> None:
+        """Let a subtask's process die where it stands; the coordinator hears of it in its turn."""
+        process = self._processes.pop(subtask)
+        self._fails(process, SubtaskLost(f"{subtask} died: its worker process is gone"))
+        self._says(process, Closed())
+
+    # What happens next -----------------------------------------------------------------------
+
+    def advance(self) -> bool:
+        """Let one thing happen if there is an order drawn, else all that can; tell if any did."""
+        now_us = self._clock.monotonic_us()
+        due = self._errands.due()
+        for what in due:
+            what()
+        wake_us = self._coordinator.wake_us
+        if wake_us is not None and wake_us <= now_us:
+            self._job(job.Ticked())
+        links = [link for link, waiting in self._links.items() if waiting]
+        runnable = [p for p in self._processes.values() if p.machine.runnable]
+        choices: list[Callable[[], None]] = [
+            *(lambda link=link: self._deliver(link) for link in links),
+            *(lambda p=p: self._work(p) for p in runnable),
+            *(partial(self._errands.run, what) for what in self._errands.waiting),
+        ]
+        if self._rng is not None and choices:
+            choices = [self._rng.choice(choices)]
+        for choice in choices:
+            choice()
+        return bool(choices) or bool(due)
+
+    def _work(self, process: Process) -> None:
+        if self._processes.get(process.subtask) is not process:
+            return
+        self._happened(process.subtask, None)
+        try:
+            effects = process.machine.work()
+        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
+            self._fails(process, error)
+            return
+        self._do(process, effects)
+        if self._satisfied:
+            self._satisfied = False
+            self._job(job.StopAsked(finished=True))
+
+    def _deliver(self, link: tuple[SubtaskId | None, SubtaskId | None]) -> None:
+        attempt, event = self._links[link].pop(0)
+        self._arrive(link[1], attempt, event)
+
+    def _arrive(self, to: SubtaskId | None, attempt: int, event: Any) -> None:
+        if to is None:
+            self._job(event)
+            return
+        process = self._processes.get(to)
+        # What is old is dropped here; only frames say themselves which attempt they are of.
+        if process is not None and (process.attempt == attempt or isinstance(event, sub.Received)):
+            self._step(to, event)
+
+    def _step(self, subtask: SubtaskId, event: sub.Event) -> None:
+        process = self._processes[subtask]
+        self._happened(subtask, event)
+        if isinstance(event, Finish | Cancel):
+            self._let_go(process, event)
+            return
+        try:
+            effects = process.machine.step(event)
+        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
+            self._fails(process, error)
+            return
+        self._do(process, effects)
+
+    def _let_go(self, process: Process, event: Finish | Cancel) -> None:
+        del self._processes[process.subtask]
+        self._figures.take(process.machine.figures())
+        try:
+            if process.readers is not None:
+                process.readers.close()
+        except RaystreamError as error:
+            self._fails(process, error)
+        try:
+            self._do(process, process.machine.step(event))
+        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
+            self._fails(process, error)
+            self._says(process, Closed())
+
+    def _pass(
+        self,
+        sender: SubtaskId | None,
+        to: SubtaskId | None,
+        attempt: int,
+        event: sub.Event | job.Event,
+    ) -> None:
+        if self._rng is None:
+            self._arrive(to, attempt, event)
+        else:
+            self._links.setdefault((sender, to), []).append((attempt, event))
+
+    def _says(self, process: Process, report: Report) -> None:
+        said = job.Said(process.subtask, process.attempt, report)
+        self._pass(process.subtask, None, process.attempt, said)
+
+    def _fails(self, process: Process, error: BaseException) -> None:
+        failed = job.Failed(process.subtask, error, process.attempt)
+        self._pass(process.subtask, None, process.attempt, failed)
+
+    # Storage ---------------------------------------------------------------------------------
+
+    def _store(self, effect: Errand) -> None:
+        def perform() -> None:
+            event = self._vault.perform(effect)
+            if event is not None:
+                self._pass(None, None, 0, event)
+
+        def failed(error: Exception) -> None:
+            self._pass(None, None, 0, job.StorageFailed(effect, error))
+
+        self._errands.retried(perform, failed)
+
+    def _keep(self, process: Process, keep: sub.Keep) -> None:
+        upload = process.keeper.freeze(keep)
+
+        def store() -> None:
+            if self._processes.get(process.subtask) is process:  # else it died, and this with it
+                self._says(process, Acked(keep.checkpoint_id, upload()))
+
+        def failed(error: Exception) -> None:
+            self._says(process, Declined(keep.checkpoint_id, str(error)))
+
+        self._errands.retried(store, failed)
+
+    # Effects of subtasks ---------------------------------------------------------------------
+
+    def _do(self, process: Process, effects: list[sub.Effect]) -> None:
+        subtask, attempt = process.subtask, process.attempt
+        for effect in effects:
+            match effect:
+                case sub.Send(to, frame):
+                    self._pass(subtask, to, attempt, sub.Received(frame))
+                case sub.GrantCredit(to, credit):
+                    self._pass(subtask, to, attempt, credit)
+                case sub.AskProgress(to, channel):
+                    self._pass(subtask, to, attempt, sub.ProgressAsked(channel))
+                case sub.Poll() | sub.Acknowledge():
+                    self._read(process, effect)
+                case sub.Keep():
+                    self._keep(process, effect)
+                case sub.Tell(report):
+                    if isinstance(report, Ended):
+                        self._figures.take(process.machine.figures())
+                    self._says(process, report)
+                case _:
+                    assert_never(effect)
+
+    def _read(self, process: Process, effect: sub.Poll | sub.Acknowledge) -> None:
+        assert process.readers is not None, "only a source reads"
+        try:
+            if isinstance(effect, sub.Acknowledge):
+                process.readers.acknowledge(effect)
+                return
+            polled = process.readers.poll(effect)
+        except RaystreamError as error:
+            self._fails(process, error)
+            return
+        self._step(process.subtask, polled)
+
+    # Effects of the coordinator --------------------------------------------------------------
+
+    def _job(self, event: job.Event) -> None:
+        self._happened(None, event)
+        before = self._coordinator.state
+        effects = self._coordinator.step(event)
+        if before == "starting" and self._coordinator.state == "running":
+            self._figures.running(self._clock.monotonic_us())
+        self._do_job(effects)
+
+    def _do_job(self, effects: list[job.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case job.Deploy():
+                    self._deploy(effect)
+                case job.ListSplits(chain, after_us):
+                    self._list_later(chain, after_us)
+                case job.Tell(subtask, order):
+                    self._pass(None, subtask, self._coordinator.attempt, order)
+                case job.CloseSubtask(subtask):
+                    self._close_subtask(subtask)
+                case job.AbortSinks(prepared):
+                    abort_sinks(self._plan, prepared)
+                case job.Answer(request):
+                    self.answers[request] = effect
+                case job.Done():
+                    pass
+                case _:
+                    self._store(effect)
+
+    def _deploy(self, deploy: job.Deploy) -> None:
+        for subtask in self._plan.subtasks:
+            self._make(subtask, deploy)
+
+    def _make(self, subtask: SubtaskId, deploy: job.Deploy) -> None:
+        def make() -> None:
+            coordinator = self._coordinator
+            if coordinator.attempt != deploy.attempt or coordinator.state != "starting":
+                return
+            try:
+                process = self._maker.make(subtask, deploy)
+            except StorageError:
+                raise
+            except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
+                failed(error)
+                return
+            self._processes[subtask] = process
+            self._says(process, Ready(process.machine.splits))
+
+        def failed(error: Exception) -> None:
+            event = job.Failed(subtask, error, deploy.attempt)
+            self._pass(subtask, None, deploy.attempt, event)
+
+        self._errands.retried(make, failed)
+
+    def _close_subtask(self, subtask: SubtaskId) -> None:
+        attempt = self._coordinator.attempt
+        if subtask in self._processes:
+            self._pass(None, subtask, attempt, Finish())
+        else:
+            self._pass(subtask, None, attempt, job.Said(subtask, attempt, Closed()))
+
+    def _list_later(self, chain: str, after_us: int) -> None:
+        if after_us:
+            self._errands.after(after_us, lambda: self._list(chain, again=True))
+        else:
+            self._list(chain, again=False)
+
+    def _list(self, chain: str, *, again: bool) -> None:
+        spec = source_spec(self._plan.chain(chain))
+        assert spec is not None, "only a source has splits"
+        try:
+            splits = list_splits(spec, again=again)
+        except RaystreamError as error:
+            self._job(job.Failed(None, error))
+            return
+        self._job(job.SplitsListed(chain, splits))
+
+    def _deliver_rows(self, node: ChainNode, batch: Batch) -> None:
+        if sink_specs(self._plan)[node.name].sink.receive(batch):
+            self._satisfied = True
+
+    # Results ---------------------------------------------------------------------------------
+
+    def status(self) -> JobStatus:
+        """Give the job as it stands."""
+        for process in self._processes.values():
+            self._figures.take(process.machine.figures())
+        return self._figures.status(self._coordinator.state, self._clock.monotonic_us())
+
+    def result(self) -> JobResult:
+        """Give how a job ended that is over.
+
+        Raises: JobFailed.
+        """
+        coordinator = self._coordinator
+        if coordinator.error is not None:
+            raise job_failed(self._plan.job, coordinator.error)
+        result = self._figures.result(coordinator.state, self._clock.monotonic_us())
+        return dataclasses.replace(
+            result,
+            checkpoints=tuple(coordinator.checkpoints),
+            restarts=coordinator.restarts.count,
+        )

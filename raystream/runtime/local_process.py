@@ -1,0 +1,112 @@
+"""What a job in this process is made of: its subtasks, and what storage is to do for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from raystream.clock import Clock
+from raystream.contracts.batch import Batch
+from raystream.coordinator import events as job
+from raystream.errors import RaystreamError, StorageError
+from raystream.flow.ids import SubtaskId
+from raystream.graph.physical import ChainNode, PhysicalPlan
+from raystream.runtime.shell import Readers, contexts, source_spec
+from raystream.runtime.vault import Keeper, Vault
+from raystream.subtask.machine import SubtaskMachine
+
+_TRIES = 6
+_BACKOFF_US = 50_000
+"""Storage that fails is asked again after this, then after twice that, and so on."""
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """One subtask of one attempt: what a worker process would hold."""
+
+    subtask: SubtaskId
+    attempt: int
+    machine: SubtaskMachine
+    readers: Readers | None
+    keeper: Keeper
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Maker:
+    """Makes the processes of a job."""
+
+    plan: PhysicalPlan
+    clock: Clock
+    vault: Vault
+    deliver: Callable[[ChainNode, Batch], None]
+
+    def make(self, subtask: SubtaskId, deploy: job.Deploy) -> Process:
+        """Make a subtask, its operators open and restored."""
+        plan, attempt = self.plan, deploy.attempt
+        keeper = Keeper(self.vault, plan, subtask, attempt)
+        restored = None
+        if deploy.manifest is not None:
+            restored = keeper.restore(deploy.manifest, deploy.path)
+        context = contexts(plan, subtask, self.clock, self.deliver)
+        machine = SubtaskMachine(plan, subtask, attempt, self.clock, context, restored=restored)
+        spec = source_spec(plan.chain(subtask.chain))
+        readers = None
+        if spec is not None:
+            readers = Readers(spec, forgets=self.vault.store is None)
+        return Process(subtask, attempt, machine, readers, keeper)
+
+
+class Errands:
+    """What storage is to do: at once, or, where an order is drawn, when its turn comes."""
+
+    def __init__(self, clock: Clock, *, drawn: bool) -> None:
+        self._clock = clock
+        self._drawn = drawn
+        self.waiting: list[Callable[[], None]] = []  # bounded by what machines ask for
+        self.later: list[tuple[int, Callable[[], None]]] = []  # each with when it is due
+
+    def send(self, what: Callable[[], None]) -> None:
+        """Ask for something."""
+        if self._drawn:
+            self.waiting.append(what)
+        else:
+            what()
+
+    def run(self, what: Callable[[], None]) -> None:
+        """Do what waits."""
+        self.waiting.remove(what)
+        what()
+
+    def retried(
+        self,
+        what: Callable[[], None],
+        failed: Callable[[Exception], None],
+        tries: int = 0,
+    ) -> None:
+        """Ask for something that storage may refuse; it is tried again, with longer pauses."""
+
+        def attempted() -> None:
+            try:
+                what()
+            except StorageError as error:
+                if tries + 1 == _TRIES:
+                    failed(error)
+                    return
+                due_us = self._clock.monotonic_us() + (_BACKOFF_US << tries)
+                again = lambda: self.retried(what, failed, tries + 1)  # noqa: E731  said once
+                self.later.append((due_us, again))
+            except RaystreamError as error:
+                failed(error)
+
+        self.send(attempted)
+
+    def after(self, us: int, what: Callable[[], None]) -> None:
+        """Ask for something in a while."""
+        self.later.append((self._clock.monotonic_us() + us, what))
+
+    def due(self) -> list[Callable[[], None]]:
+        """Take what is due by now."""
+        now_us = self._clock.monotonic_us()
+        due = [what for due_us, what in self.later if due_us <= now_us]
+        self.later = [one for one in self.later if one[0] > now_us]
+        return due

@@ -1,0 +1,211 @@
+"""A job on Ray, seen from anywhere: what it is at, and what may be asked of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import ray
+
+from raystream.coordinator import events as job
+from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.errors import ClusterError, ConfigError, JobFailed, job_failed
+from raystream.flow.control import JobResult, JobStatus
+from raystream.flow.ids import SubtaskId
+from raystream.flow.time import Duration, positive
+from raystream.runtime.ray.coordinator_actor import Published
+from raystream.runtime.ray.report import pack_report, unpack_report
+from raystream.storage.jobs import new_id, savepoint_of
+
+Progress: TypeAlias = Callable[[JobStatus], None]
+
+_SHOWN = {
+    "created": "starting",
+    "opening": "starting",
+    "finishing": "running",
+    "closing": "running",
+    "waiting": "restarting",
+    "ending": "running",
+}
+"""What a job's state is called to whoever asks."""
+
+POLL_S = 0.5
+_ANSWER_S = 30.0
+_STOP_S = 20.0
+_COMES_BACK_S = 0.1
+
+
+class RayJobHandle:
+    """A job on Ray, seen from anywhere."""
+
+    def __init__(self, name: str, coordinator: Any) -> None:
+        self.name = name
+        self._coordinator = coordinator
+
+    @property
+    def id(self) -> str:
+        """The job's id: its name and what tells its runs apart."""
+        return self._published().job_id
+
+    def status(self) -> str:
+        """Tell the job's state."""
+        published = self._published()
+        state = published.status.state
+        if published.attempt > 1 and state in ("opening", "starting", "closing", "waiting"):
+            return "restarting"
+        return _SHOWN.get(state, state)
+
+    def figures(self) -> JobStatus:
+        """Give the job's figures, by operator."""
+        return self._published().status
+
+    def metrics(self) -> dict[str, Any]:
+        """Give the job's figures as plain values, by operator."""
+        return {
+            o.name: {
+                "rows_in": o.rows_in,
+                "rows_out": o.rows_out,
+                "late_rows": o.late_rows,
+                "failed_rows": o.failed_rows,
+            }
+            for o in self.figures().operators
+        }
+
+    def wait(self, timeout: Duration | None = None) -> JobResult:
+        """Wait for the job's end.
+
+        Units: timeout in any form of a duration; an int is microseconds.
+        Raises: JobFailed; TimeoutError, which lets the job be.
+        """
+        return self.follow(None if timeout is None else positive(timeout, "timeout") / 1e6)
+
+    def follow(self, timeout_s: float | None = None, progress: Progress | None = None) -> JobResult:
+        """Wait for the job's end, and show how it goes.
+
+        Raises: JobFailed; TimeoutError, which lets the job be.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        shown_s = 0.0
+        while True:
+            left_s = POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())
+            if left_s <= 0:
+                raise TimeoutError(f'job "{self.name}" still runs after {timeout_s} s')
+            published = self._published(left_s)
+            if progress is not None and (published.over or time.monotonic() - shown_s >= 1.0):
+                shown_s = time.monotonic()
+                progress(published.status)
+            if published.over:
+                return _outcome(self.name, published)
+
+    def cancel(self) -> None:
+        """Stop the job now; what was not committed does not become visible."""
+        self._call(self._coordinator.stop, False)
+
+    def checkpoints(self) -> list[CheckpointFigures]:
+        """Give the newest checkpoints, and how they went."""
+        return list(self._published().checkpoints)
+
+    def savepoint(self, path: str | None = None) -> str:
+        """Make a savepoint, and give its URL; ``path`` is where, if not beside the checkpoints.
+
+        Raises: JobFailed if there is none, and why.
+        """
+        return self._asks(self._place(path), stop=False, drain=False) or ""
+
+    def stop(
+        self, savepoint: bool | str = True, drain: bool = False, timeout: Duration = "10m"
+    ) -> str | None:
+        """Stop the job behind a savepoint, whose URL this gives; what was written is committed.
+
+        ``savepoint`` may say where. With ``drain`` the input ends first, as if its sources had.
+        Raises: JobFailed if it cannot be stopped so; TimeoutError.
+        """
+        place = self._place(savepoint if isinstance(savepoint, str) else None) if savepoint else ""
+        url = self._asks(place, stop=True, drain=drain)
+        self.follow(positive(timeout, "timeout") / 1e6)
+        return url
+
+    def _place(self, path: str | None) -> str:
+        directory = self._call(self._coordinator.directory)
+        if path is None and directory is None:
+            raise ConfigError(
+                f'job "{self.name}" has no checkpoint directory',
+                hint="say where the savepoint is to be: savepoint(path)",
+            )
+        if path is not None:
+            return path.rstrip("/") if "://" in path else str(Path(path).absolute())
+        token = uuid.uuid4().hex
+        return savepoint_of(directory, self.name, new_id(int(time.time() * 1e6), token))
+
+    def _asks(self, target: str, *, stop: bool, drain: bool) -> str | None:
+        request = uuid.uuid4().hex
+        self._call(self._coordinator.ask, job.SavepointAsked(request, target, stop, drain))
+        while True:
+            published = self._published(POLL_S)
+            answer = published.answers.get(request)
+            if answer is not None and answer.error:
+                raise JobFailed(f'job "{self.name}" has made no savepoint: {answer.error}')
+            if answer is not None:
+                return answer.url
+            if published.over:
+                raise JobFailed(f'job "{self.name}" ended before it had made a savepoint')
+
+    def finish(self) -> None:
+        """Stop the job because enough was seen: it counts as finished."""
+        self._call(self._coordinator.stop, True)
+
+    def fail(self, error: BaseException) -> None:
+        """Fail the job: what this process does for it broke."""
+        self._call(self._coordinator.fail, pack_report(job.Failed(None, error)))
+
+    def subtasks(self) -> dict[SubtaskId, Any]:
+        """Give the actors of the job's subtasks."""
+        return self.deployed()[1]
+
+    def deployed(self) -> tuple[int, dict[SubtaskId, Any]]:
+        """Give the newest attempt and its actors; 0 before the first."""
+        deployed: tuple[int, dict[SubtaskId, Any]] = self._call(self._coordinator.subtasks)
+        return deployed
+
+    def end(self) -> None:
+        """Leave nothing behind: stop the job if it runs, and end its coordinator."""
+        with contextlib.suppress(ray.exceptions.RayError, ClusterError, JobFailed, TimeoutError):
+            if not self._published().over:
+                self.cancel()
+                self.follow(_STOP_S)
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.kill(self._coordinator)
+
+    def _published(self, timeout_s: float = 0.0) -> Published:
+        published: Published = self._call(self._coordinator.published, timeout_s)
+        return published
+
+    def _call(self, method: Any, *arguments: Any) -> Any:
+        give_up_s = time.monotonic() + _ANSWER_S
+        while True:
+            try:
+                ref = method.options(concurrency_group="driver").remote(*arguments)
+                return ray.get(ref, timeout=_ANSWER_S)
+            except ray.exceptions.GetTimeoutError as error:
+                raise ClusterError(
+                    f'job "{self.name}" does not answer for {_ANSWER_S} s'
+                ) from error
+            except ray.exceptions.ActorUnavailableError as error:
+                # Its process died; where the job has checkpoints it comes back, and goes on.
+                if time.monotonic() > give_up_s:
+                    raise ClusterError(f'job "{self.name}" does not come back') from error
+            except ray.exceptions.RayError as error:
+                raise JobFailed(f'the coordinator of job "{self.name}" died: {error}') from error
+            time.sleep(_COMES_BACK_S)
+
+
+def _outcome(name: str, published: Published) -> JobResult:
+    if published.error is not None:
+        failed: Any = unpack_report(published.error)
+        raise job_failed(name, failed.error)
+    assert published.result is not None, "a job that is over has a result"
+    return published.result

@@ -1,0 +1,1 @@
+"""What a job remembers, in an object store: chunks of state, manifests, and the log."""

@@ -1,0 +1,196 @@
+"""A subtask's part in checkpoints: when its snapshot is taken, and what becomes of what it wrote.
+
+What sinks have prepared stays here, and in every snapshot, until the coordinator says that it is
+visible: a checkpoint that is given up takes nothing with it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raystream.flow.codec import pickled
+from raystream.flow.element import Barrier
+from raystream.flow.ids import ChannelId
+from raystream.flow.messages import Commit, Committed
+from raystream.graph.physical import PhysicalPlan
+from raystream.keyed.snapshot import Snapshot
+from raystream.operators import sink
+from raystream.operators.sink import SinkSpec
+from raystream.subtask.alignment import Alignment
+from raystream.subtask.chain import RunningChain
+from raystream.subtask.events import Acknowledge, Effect, Keep, Tell
+from raystream.subtask.inbox import Inbox
+from raystream.subtask.kept_splits import KeptSplit, kept_splits, splits_section
+from raystream.subtask.outputs import Outputs
+from raystream.subtask.splits import Splits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Restored:
+    """This subtask's part of the snapshot that an attempt starts from."""
+
+    checkpoint_id: int
+    operators: Mapping[str, Snapshot] = field(default_factory=dict)
+    channels: tuple[bytes, ...] = ()
+
+
+class Keeping:
+    """Takes the snapshots of one subtask."""
+
+    def __init__(
+        self,
+        plan: PhysicalPlan,
+        chain: RunningChain,
+        splits: Splits | None,
+        inbox: Inbox,
+        restored: Restored | None,
+    ) -> None:
+        self._settings = plan.checkpoint
+        self._chain = chain
+        self._splits = splits
+        self._inbox = inbox
+        holds = plan.checkpoint is None or plan.checkpoint.mode == "exactly_once"
+        done = 0 if restored is None else restored.checkpoint_id
+        self._alignment = Alignment(inbox.channels, holds=holds, done=done)
+        self._prepared: dict[int, dict[str, bytes]] = {}
+        self._positions: dict[int, list[KeptSplit]] = {}  # of checkpoints that may complete
+        if restored is not None:
+            chain.restore(restored.operators)
+            if splits is not None:
+                splits.restore(kept_splits(restored.operators.get(chain.nodes[0].uid, ())))
+
+    # Barriers --------------------------------------------------------------------------------
+
+    def barrier(
+        self, channel: ChannelId, barrier: Barrier, now_us: int, outputs: Outputs
+    ) -> list[Effect]:
+        """Take a barrier from a channel: the snapshot, if it is the last one."""
+        complete = self._alignment.barrier(channel, barrier, now_us)
+        return self._go_on(complete, outputs)
+
+    def finish(self, channel: ChannelId, outputs: Outputs) -> list[Effect]:
+        """Note the end of a channel: nobody waits for its barrier."""
+        return self._go_on(self._alignment.finish(channel), outputs)
+
+    def give_up(self, checkpoint_id: int) -> None:
+        """Let go of a checkpoint that will not be completed."""
+        self._alignment.give_up(checkpoint_id)
+        self._positions.pop(checkpoint_id, None)
+        self._release()
+
+    def without_waiting(self, now_us: int, outputs: Outputs) -> list[Effect]:
+        """Take the snapshot before all rows before the barrier are through, if it waits for long.
+
+        It overtakes nothing: the barriers must have arrived, the rows before them are kept.
+        """
+        pending, due_us = self._alignment.pending, self._unaligned_us
+        if pending is None or due_us is None or now_us < due_us or pending.target:
+            return []
+        frames = self._inbox.before(pending.checkpoint_id, self._alignment.missing)
+        return [] if frames is None else self.take(pending, outputs, tuple(frames))
+
+    def dues(self, *, begun: bool) -> Iterator[int]:
+        """Tell when waiting ends; in the middle of an element nothing can be taken."""
+        if self._unaligned_us is not None and not begun:
+            pending = self._alignment.pending
+            assert pending is not None, "what is due is pending"
+            missing = self._alignment.missing
+            if self._inbox.before(pending.checkpoint_id, missing) is not None:
+                yield self._unaligned_us
+
+    @property
+    def _unaligned_us(self) -> int | None:
+        after_us = None if self._settings is None else self._settings.unaligned_after_us
+        pending = self._alignment.pending
+        if after_us is None or pending is None or pending.target:
+            return None
+        return self._alignment.since_us + after_us
+
+    def _go_on(self, complete: Barrier | None, outputs: Outputs) -> list[Effect]:
+        if complete is not None:
+            return self.take(complete, outputs)
+        held = self._alignment.held
+        if not held:  # a newer barrier may have given an older one up
+            self._release()
+        for channel in held:
+            self._inbox.hold(channel)
+        return []
+
+    def _release(self) -> None:
+        if not self._alignment.held:
+            self._inbox.release()
+
+    # Snapshots -------------------------------------------------------------------------------
+
+    def take(
+        self, barrier: Barrier, outputs: Outputs, channels: tuple[bytes, ...] = ()
+    ) -> list[Effect]:
+        """Take the snapshot, and let the barrier go on."""
+        checkpoint_id = barrier.checkpoint_id
+        self._prepare(checkpoint_id)
+        operators: dict[str, Snapshot] = {}
+        if barrier.target:
+            operators = self._chain.snapshot()
+        elif self._settings is not None:
+            operators = self._chain.changes()
+        if barrier.target or self._settings is not None:
+            self._keep_splits(checkpoint_id, operators)
+        keep = Keep(
+            checkpoint_id,
+            barrier.target,
+            operators,
+            tuple(self._prepared.items()),
+            () if self._splits is None else self._splits.names,
+            channels,
+        )
+        self._alignment.passed(checkpoint_id)
+        self._release()
+        return [*outputs.urgent(barrier), keep]
+
+    def _prepare(self, checkpoint_id: int) -> None:
+        prepared = {
+            node.uid: operator.prepare_commit(checkpoint_id)
+            for node, operator in self._chain.sinks()
+        }
+        written = {uid: pickled(some) for uid, some in prepared.items() if some}
+        if written:
+            self._prepared[checkpoint_id] = written
+
+    def _keep_splits(self, checkpoint_id: int, operators: dict[str, Snapshot]) -> None:
+        if self._splits is not None:
+            kept = self._splits.kept()
+            uid = self._chain.nodes[0].uid
+            operators[uid] = (*operators.get(uid, ()), splits_section(kept))
+            self._positions[checkpoint_id] = kept
+
+    # What follows ----------------------------------------------------------------------------
+
+    def completed(self, checkpoint_id: int) -> list[Acknowledge]:
+        """Tell readers how far a durable checkpoint has come."""
+        kept = self._positions.pop(checkpoint_id, None)
+        for older in [n for n in self._positions if n < checkpoint_id]:
+            del self._positions[older]
+        if kept is None or self._splits is None:
+            return []
+        return list(self._splits.acknowledge(kept))
+
+    def commit(self, order: Commit) -> Tell:
+        """Make visible what was prepared, checkpoint by checkpoint."""
+        specs: dict[str, Any] = {node.uid: node.spec for node, _ in self._chain.sinks()}
+        gathered: dict[tuple[int, str], list[Any]] = {}
+        for checkpoint_id, prepared in order.prepared:
+            for uid, packed in prepared.items():
+                gathered.setdefault((checkpoint_id, uid), []).extend(pickle.loads(packed))
+        for (checkpoint_id, uid), committables in gathered.items():
+            spec = specs[uid]
+            assert isinstance(spec, SinkSpec), "a sink operator has a sink's spec"
+            sink.commit(spec, checkpoint_id, committables)
+        return Tell(Committed(order.checkpoint_id))
+
+    def settled(self, checkpoint_id: int) -> None:
+        """Forget what is visible."""
+        for older in [n for n in self._prepared if n <= checkpoint_id]:
+            del self._prepared[older]

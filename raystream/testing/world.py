@@ -1,0 +1,284 @@
+"""A job in a world where anything may fail: the real machines, one thread, one seed.
+
+The seed decides the order of every step, and when what breaks: subtasks die, coordinators die and
+come back, or come back while the old one still acts; storage fails before it has done something,
+or after, or in the middle. Whoever runs it compares what came out with an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from raystream.clock import ManualClock
+from raystream.coordinator import events as job
+from raystream.coordinator.states import Beginning
+from raystream.errors import JobFailed, StorageError
+from raystream.flow.ids import SubtaskId
+from raystream.flow.snapshots import CheckpointEntry
+from raystream.graph.physical import PhysicalPlan
+from raystream.runtime.local_job import LocalJob
+from raystream.runtime.vault import Home, Vault
+from raystream.storage.documents import read_manifest
+from raystream.storage.loading import Loader
+from raystream.storage.log import read_log
+from raystream.storage.store import Created, Exists, Outcome, Store
+from raystream.subtask import events as sub
+from raystream.testing.trace import line, words
+
+_STEP_US_MAX = 40
+"""What one step may take of simulated time: checkpoints of a few milliseconds get their turn."""
+
+
+class WorldClock(ManualClock):
+    """A clock that goes on a little whenever it is looked at, so that slices of work end."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self._rng = rng
+
+    def monotonic_us(self) -> int:
+        self.advance(self._rng.randrange(_LOOK_US_MAX))
+        return super().monotonic_us()
+
+
+_LOOK_US_MAX = 8
+
+
+class Disk:
+    """Objects in memory, and how badly they are kept for now."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.failing = 0.0
+        self._rng = rng
+
+    def open(self, url: str) -> Store:
+        """Give a folder of it."""
+        return _Folder(self, url.rstrip("/"))
+
+    def trip(self, *, before: bool) -> None:
+        """Fail, now and then: before something is done, or, as the reply is lost, after it."""
+        if self._rng.random() < self.failing / 2:
+            done = "has not been" if before else "may have been"
+            raise StorageError(f"the disk is failing: what was asked for {done} done")
+
+    def tears(self) -> bool:
+        """Tell whether a write stops in the middle."""
+        return self._rng.random() < self.failing / 3
+
+
+class _Folder:
+    """A folder of a disk, as the engine sees it."""
+
+    def __init__(self, disk: Disk, url: str) -> None:
+        self._disk = disk
+        self.url = url
+
+    def create(self, path: str, content: bytes) -> Outcome:
+        self._disk.trip(before=True)
+        name = f"{self.url}/{path}"
+        there = self._disk.objects.get(name)
+        if there is None:
+            self._disk.objects[name] = content
+        self._disk.trip(before=False)
+        return Created() if there is None else Exists(there)
+
+    def put(self, path: str, content: bytes) -> None:
+        self._disk.trip(before=True)
+        if f"{self.url}/{path}" not in self._disk.objects and self._disk.tears():
+            self._disk.objects[f"{self.url}/{path}"] = content[: len(content) // 2]
+            raise StorageError("the disk is failing: a write was torn")
+        self._disk.objects[f"{self.url}/{path}"] = content
+        self._disk.trip(before=False)
+
+    def get(self, path: str, start: int = 0, length: int | None = None) -> bytes | None:
+        self._disk.trip(before=True)
+        content = self._disk.objects.get(f"{self.url}/{path}")
+        end = None if length is None else start + length
+        return None if content is None else content[start:end]
+
+    def list(self, prefix: str) -> list[str]:
+        self._disk.trip(before=True)
+        root = f"{self.url}/"
+        names = (name.removeprefix(root) for name in self._disk.objects if name.startswith(root))
+        return sorted(name for name in names if name.startswith(prefix))
+
+    def delete(self, paths: Iterable[str]) -> None:
+        self._disk.trip(before=True)
+        for path in paths:
+            self._disk.objects.pop(f"{self.url}/{path}", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How often what breaks, in one run; the seed says when."""
+
+    subtasks: int = 2
+    coordinators: int = 1
+    orphans: int = 1
+    storage: int = 1
+    messages: bool = True
+
+
+@dataclass(slots=True)
+class Incarnation:
+    """One coordinator process and the subtasks that it owns; an orphan acts on for a while."""
+
+    local: LocalJob
+    steps_left: int | None = None
+    plan: PhysicalPlan | None = None
+
+
+@dataclass(eq=False)
+class World:
+    """One job's life, from its first attempt to its end."""
+
+    plans: list[PhysicalPlan]
+    seed: int
+    faults: Faults = field(default_factory=Faults)
+    steps_max: int = 60_000
+    horizon: int = 1_500
+    """Faults come within so many steps."""
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)  # noqa: S311  chance of a test, not a secret
+        self.clock = WorldClock(self._rng)
+        self.disk = Disk(self._rng)
+        self.trace: list[str] = []  # bounded by the steps
+        self._root = "sim://job"
+        self._born = 0
+        self._living: list[Incarnation] = []
+        self._current = self._bear(self.plans[0], resumed=False)
+        self._storms: list[tuple[int, int]] = []
+
+    # Life ------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Let the job live until it has finished.
+
+        Raises: JobFailed where it fails, or does not end once nothing breaks any more.
+        """
+        due = self._fate()
+        for step in range(self.steps_max):
+            while due and due[0][0] <= step:
+                self._strike(due.pop(0)[1])
+            self._weather(step)
+            self.clock.advance(self._rng.randrange(_STEP_US_MAX))
+            one = self._rng.choice(self._living)
+            if not self._advance(one):
+                self._pass_time()
+            if self._current.local.over:
+                if self._current.local.state == "finished":
+                    return
+                self._current.local.result()
+                raise JobFailed(f"the job is {self._current.local.state}")
+        raise JobFailed(f"the job does not end within {self.steps_max} steps")
+
+    def _advance(self, one: Incarnation) -> bool:
+        if one.steps_left is not None:
+            one.steps_left -= 1
+            if one.steps_left < 0 or one.local.over:
+                self._living.remove(one)
+                return True
+        return one.local.advance()
+
+    def _pass_time(self) -> None:
+        wakes = [one.local.wake_us for one in self._living]
+        known = [wake_us for wake_us in wakes if wake_us is not None]
+        now_us = self.clock.monotonic_us()
+        self.clock.advance(max(0, min(known, default=now_us + 1_000) - now_us))
+
+    def _bear(self, plan: PhysicalPlan, *, resumed: bool) -> Incarnation:
+        self._born += 1
+        name = f"c{self._born}"
+        born_us = self.clock.now_us()
+        beginning = Beginning(by=name, born_us=born_us, resumed=resumed)
+        home = Home(self._root, "job", beginning)
+        vault = Vault(plan, home, opened=self.disk.open)
+
+        def happened(subtask: SubtaskId | None, event: sub.Event | job.Event | None) -> None:
+            where = f"{name} {'job' if subtask is None else subtask}"
+            self.trace.append(line(self.clock.now_us(), where, words(subtask, event)))
+
+        local = LocalJob(plan, self.clock, self._rng, happened, vault=vault, beginning=beginning)
+        one = Incarnation(local, plan=plan)
+        self._living.append(one)
+        local.begin()
+        return one
+
+    # Fate ------------------------------------------------------------------------------------
+
+    def _fate(self) -> list[tuple[int, str]]:
+        counts = {
+            "subtask": self.faults.subtasks,
+            "coordinator": self.faults.coordinators,
+            "orphan": self.faults.orphans,
+            "storm": self.faults.storage,
+            "rescale": len(self.plans) - 1,
+        }
+        kinds = [kind for kind, count in counts.items() for _ in range(count)]
+        return sorted((self._rng.randrange(self.horizon), kind) for kind in kinds)
+
+    def _strike(self, kind: str) -> None:
+        self.trace.append(line(self.clock.now_us(), "FATE", kind))
+        current = self._current
+        match kind:
+            case "subtask":
+                alive = current.local.alive
+                if alive:
+                    current.local.crash(self._rng.choice(alive))
+            case "coordinator" | "rescale":
+                self._living.remove(current)
+                plan = current.plan
+                assert plan is not None, "an incarnation has a plan"
+                if kind == "rescale":
+                    plan = self.plans[(self.plans.index(plan) + 1) % len(self.plans)]
+                self._current = self._bear(plan, resumed=True)
+            case "orphan":
+                current.steps_left = self._rng.randrange(1, 400)
+                assert current.plan is not None, "an incarnation has a plan"
+                self._current = self._bear(current.plan, resumed=True)
+            case "storm":
+                length = self._rng.randrange(20, 300)
+                self._storms.append((len(self.trace), length))
+                self.disk.failing = self._rng.choice([0.2, 0.6, 0.95])
+                self._storm_left = length
+            case _:
+                raise AssertionError(kind)
+
+    _storm_left = 0
+
+    def _weather(self, step: int) -> None:
+        if self._storm_left:
+            self._storm_left -= 1
+            if not self._storm_left:
+                self.disk.failing = 0.0
+
+    # What is left ----------------------------------------------------------------------------
+
+    def state(self, uid: str, section: str) -> list[dict[str, object]]:
+        """Give the rows of one section of the last checkpoint, in an order of their own."""
+        store = self.disk.open(self._root)
+        entries = [entry for _, entry in read_log(store)[0] if isinstance(entry, CheckpointEntry)]
+        newest = max(entries, key=lambda entry: entry.checkpoint_id)
+        content = store.get(newest.manifest)
+        assert content is not None, "what the log names is there"
+        manifest = read_manifest(content, newest.manifest)
+        loader = Loader(manifest, store)
+        rows = [
+            row
+            for snapshot in loader.snapshots(uid)
+            for one in snapshot
+            if one.name == section
+            for row in one.table.to_pylist()
+        ]
+        return sorted(rows, key=repr)
+
+
+def without_faults(plan: PhysicalPlan, seed: int = 0) -> World:
+    """Run a job undisturbed."""
+    world = World([plan], seed, Faults(0, 0, 0, 0), steps_max=400_000)
+    world.run()
+    return world

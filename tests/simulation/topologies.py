@@ -1,0 +1,208 @@
+"""Jobs of every shape, whose visible rows do not hang on what comes first."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from ledger import Ledger, LedgerSink, WholeSink
+
+import raystream as rs
+from raystream.contracts.checkpointing import Checkpointing, Exponential
+from raystream.contracts.source import END, Reader, Source, Split
+from raystream.graph.physical import PhysicalPlan
+from raystream.graph.planner import physical_plan
+
+KEYS = 5
+ROWS = 60
+SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.int64()), ("t", pa.timestamp("us", "UTC"))])
+TIMES = rs.WatermarkStrategy("t", out_of_orderness="5ms")
+
+
+class Rows(Source):
+    """Splits of numbered rows, in batches whose sizes differ from poll to poll."""
+
+    schema = SCHEMA
+
+    def __init__(self, splits: int = 3, rows: int = ROWS, first: int = 0) -> None:
+        self._splits, self._rows, self._first = splits, rows, first
+
+    def splits(self) -> list[Split]:
+        return [Split(f"s{i}") for i in range(self._splits)]
+
+    def open(self, split: Split, position: Any) -> Reader:
+        number = int(split.id[1:])
+        rng = random.Random(number * 1_000 + self._first)
+        rows = []
+        for i in range(self._rows):
+            time_us = i * 2_000 + rng.randrange(-2_000, 2_000)
+            value = self._first + number * self._rows + i
+            rows.append({"k": rng.randrange(KEYS), "v": value, "t": 1_000_000_000_000 + time_us})
+        return _RowsReader(rows, position or 0)
+
+
+class _RowsReader(Reader):
+    def __init__(self, rows: list[dict[str, Any]], position: int) -> None:
+        self._rows, self._position = rows, position
+        self._polls = 0
+
+    def poll(self, max_rows: int) -> Any:
+        self._polls += 1
+        if self._position >= len(self._rows):
+            return END
+        if self._polls % 5 == 0:
+            return None
+        count = 1 + (self._position * 7 + self._polls) % 6
+        rows = self._rows[self._position : self._position + count]
+        self._position += len(rows)
+        return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+    def position(self) -> int:
+        return self._position
+
+
+def count(state: int | None, row: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    seen = (state or 0) + 1
+    return seen, {"k": row["k"], "seen": seen}
+
+
+def chain(job: rs.Job, ledger: Ledger) -> None:
+    rows = job.source(Rows())
+    rows.filter(rs.col("v") % 3 != 0).map(lambda row: {"v": row["v"] * 2}).sink(LedgerSink(ledger))
+
+
+def diamond(job: rs.Job, ledger: Ledger) -> None:
+    rows = job.source(Rows(), watermark=TIMES)
+    left = rows.map(lambda row: ("left", row["v"]))
+    right = rows.rebalance().map(lambda row: ("right", row["v"]))
+    left.union(right).key_by(lambda pair: pair[1] % KEYS).map_with_state(
+        lambda state, pair: ((state or 0) + 1, (pair[1] % KEYS, (state or 0) + 1))
+    ).sink(LedgerSink(ledger))
+
+
+def union(job: rs.Job, ledger: Ledger) -> None:
+    one = job.source(Rows(2), name="one")
+    two = job.source(Rows(3, first=10_000), name="two")
+    one.union(two).key_by("k").map_with_state(count).uid("count").sink(LedgerSink(ledger))
+
+
+def windows(job: rs.Job, ledger: Ledger) -> None:
+    keyed = job.source(Rows(), watermark=TIMES).key_by("k")
+    for name, window in {
+        "tumbling": rs.Tumbling("20ms"),
+        "sliding": rs.Sliding("30ms", "10ms"),
+        "session": rs.Session("4ms"),
+        "cumulative": rs.Cumulative("40ms", "10ms"),
+    }.items():
+        keyed.window(window).aggregate(n=rs.count(), total=rs.sum("v"), top=rs.max("v")).map(
+            lambda row, name=name: (name, *row.values())
+        ).sink(LedgerSink(ledger))
+    keyed.window(rs.Tumbling("20ms")).apply(
+        lambda key, window, rows: [(key, sorted(row["v"] for row in rows))]
+    ).sink(LedgerSink(ledger))
+
+
+class Known(rs.BroadcastProcessFunction):
+    def open(self, ctx):
+        self.rules = ctx.state(rs.BroadcastState("rules"))
+
+    def process(self, row, ctx):
+        yield "row", row["v"]
+
+    def process_broadcast(self, row, ctx):
+        self.rules.put(row["v"], row["k"])
+
+
+def broadcast(job: rs.Job, ledger: Ledger) -> None:
+    rows = job.source(Rows(2), name="rows")
+    rules = job.source(Rows(1, rows=20, first=5_000), name="rules")
+    rows.connect(rules.broadcast()).process(Known()).uid("known").sink(LedgerSink(ledger))
+
+
+async def look_up(row: dict[str, Any]) -> tuple[str, int]:
+    return "looked up", row["v"]
+
+
+def asynchronous(job: rs.Job, ledger: Ledger) -> None:
+    rows = job.source(Rows(2))
+    rows.async_map(look_up, capacity=4).sink(LedgerSink(ledger))
+
+
+def two_sinks(job: rs.Job, ledger: Ledger) -> None:
+    rows = job.source(Rows())
+    rows.map(lambda row: ("one", row["v"])).sink(LedgerSink(ledger))
+    rows.key_by("k").aggregate(n=rs.count()).map(lambda row: ("whole", row["k"], row["n"])).sink(
+        WholeSink(ledger)
+    )
+
+
+class Gathering(rs.KeyedProcessFunction):
+    """Gives, a while behind the first row of a key, that it has come; every kind of state."""
+
+    def open(self, ctx):
+        self.rows = ctx.state(rs.ListState("rows"))
+        self.due = ctx.state(rs.ValueState("due", type=pa.int64()))
+        self.seen = ctx.state(rs.MapState("seen", key_type=pa.int64(), type=pa.int64()))
+
+    def process(self, row, ctx):
+        self.rows.add(row["v"])
+        third = row["v"] % 3
+        self.seen.put(third, (self.seen.get(third) or 0) + 1)
+        if self.due.value() is None:
+            self.due.update(10**15)
+            ctx.timers.register_event_time(10**15)
+        ctx.timers.register_event_time(ctx.timestamp + 1)
+
+    def on_timer(self, timestamp, ctx):
+        if timestamp == self.due.value():
+            self.due.clear()
+            thirds = sorted(self.seen.items())
+            self.seen.clear()
+            return [("all", ctx.key, sorted(self.rows.get()), thirds)]
+        return [("timer", ctx.key, timestamp)]
+
+
+def process(job: rs.Job, ledger: Ledger) -> None:
+    keyed = job.source(Rows(), watermark=TIMES).key_by("k")
+    keyed.process(Gathering()).uid("gather").sink(LedgerSink(ledger))
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A job, and the sections of state that an undisturbed run would have in the end, too."""
+
+    build: Callable[[rs.Job, Ledger], None]
+    states: tuple[tuple[str, str], ...] = ()
+
+
+TOPOLOGIES = {
+    "chain": Topology(chain),
+    "diamond": Topology(diamond),
+    "union": Topology(union),
+    "windows": Topology(windows),
+    "broadcast": Topology(broadcast),
+    "async": Topology(asynchronous),
+    "two sinks": Topology(two_sinks),
+    "process": Topology(process),
+}
+
+
+def plan_of(
+    name: str, ledger: Ledger, parallelism: int, settings: Checkpointing | None = None
+) -> PhysicalPlan:
+    """Give the plan of a topology, kept safe so often that many checkpoints meet many faults."""
+    checkpoint = settings or Checkpointing(
+        "sim://", every="15ms", timeout="80ms", keep=2, tolerate_failures=1
+    )
+    job = rs.Job(
+        name,
+        parallelism=parallelism,
+        checkpoint=checkpoint,
+        restart=Exponential(1_000, 10_000, 1_000_000),
+        config={"batch_rows_max": 16, "row_batch_rows_max": 8},
+    )
+    TOPOLOGIES[name].build(job, ledger)
+    return physical_plan(job._draft.plan())
