@@ -91,7 +91,7 @@ def test_a_source_travels_by_pickle_and_reads_the_same(tmp_path, extension):
     source = FileSource(write(table(), tmp_path / f"a.{extension}"))
     splits = pickle.loads(pickle.dumps(source.splits()))
     other = pickle.loads(pickle.dumps(source))
-    assert other.open(splits[0], 8).poll(1).to_pylist() == EXPECTED[extension][8:9]
+    assert other.open(splits[0], (0, 8)).poll(1).to_pylist() == EXPECTED[extension][8:9]
 
 
 def test_a_folder_is_read_with_all_below_it_but_hidden_names(tmp_path):
