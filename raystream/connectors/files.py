@@ -53,6 +53,7 @@ class FileSource(Source):
     """Read files, each row exactly once.
 
     Guarantee: exactly once; a position is a row of a split, and files are read from there again.
+    For that they must stay, whole and as they are, until a checkpoint has seen their end.
 
     ``path`` is a file, a glob, a folder (with all that is below it; names that start with ``_`` or
     ``.`` are skipped) or a list of these, local or any fsspec URL. ``format`` is ``"parquet"``,
@@ -62,7 +63,9 @@ class FileSource(Source):
     the path become string columns.
 
     ``mode="continuous"`` looks for new files every ``poll``, and never ends. A file counts once, by
-    its name, so let files appear complete: write under a name with ``_`` or ``.``, then rename.
+    its whole address, in all runs of a job: what is added to it after it was read is never read.
+    So let files appear complete: write under a name with ``_`` or ``.``, then rename. One that is
+    empty does not count yet.
 
     Raises: PlanError for an unknown format or mode; SourceError if there is nothing to read, or the
     first file cannot be read.
@@ -159,6 +162,8 @@ class FileSource(Source):
 
     def _new_splits(self) -> list[Split]:
         new = [file for file in self._list() if file.url not in self._seen]
+        if not self.bounded:
+            new = [file for file in new if file.size]  # others are just being made
         kind = _FORMATS[self._format]
 
         def split(file: File) -> list[Split]:
