@@ -165,6 +165,23 @@ def test_a_writer_needs_only_to_write():
     assert seen == [1, 2]
 
 
+@pytest.mark.parametrize("prepared", [None, (), (1, 2)])
+def test_a_writer_may_prepare_any_sequence_or_nothing(prepared: Any):
+    class Saying(BareWriter):
+        def prepare_commit(self, checkpoint_id: int) -> Any:
+            return prepared
+
+    class Committing(CommittedAtOnce):
+        def open(self, ctx: rs.OpenContext) -> Any:
+            return Saying([])
+
+    sink = Committing()
+    job = rs.Job("own", runtime="local")
+    job.from_items([1]).sink(sink)
+    job.run()
+    assert sink.commits == ([[1, 2]] if prepared else [])
+
+
 def test_a_global_commit_is_one_for_all_subtasks():
     sink = CommittedAtOnce()
     job = rs.Job("own", runtime="local", parallelism=3)
