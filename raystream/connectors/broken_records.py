@@ -67,7 +67,7 @@ def csv_rows(
             table = pa.csv.read_csv(io.BytesIO(out.getvalue()), size, quoted, convert)
         except pa.ArrowException as error:
             raise failure(str(error)) from error
-        return one_record(table)
+        return _one(table)
 
     for rows, wrong in _raw_rows(file, names):
         count = len(wrong) + rows.num_rows
@@ -78,7 +78,7 @@ def csv_rows(
         skip = max(0, skip - count)
 
 
-def one_record(table: pa.Table) -> pa.RecordBatch:
+def _one(table: pa.Table) -> pa.RecordBatch:
     """Put the chunks of a table together."""
     columns = [column.combine_chunks() for column in table.columns]
     return pa.RecordBatch.from_arrays(columns, schema=table.schema)
