@@ -14,7 +14,7 @@ from raystream.contracts.source import (
     Split,
     discovery_period_us,
 )
-from raystream.errors import PlanError
+from raystream.errors import PlanError, SourceError
 
 
 def chain(history: Source, live: Source) -> Source:
@@ -91,7 +91,12 @@ class ChainedSource(Source):
         stages = [*((self._history, one) for one in share.history)]
         if share.live is not None:
             stages.append((self._live, share.live))
-        stage, inner = (0, None) if position is None else position
+        stage, name, inner = (0, None, None) if position is None else position
+        if stage < len(stages) and name not in {None, stages[stage][1].id}:
+            raise SourceError(
+                f"{self.describe()} was reading {name}, which is now in another share",
+                hint="the splits of a chain must be those that the job has listed first",
+            )
         return _ChainedReader(stages, stage, inner)
 
     def project(self, columns: Sequence[str]) -> Source:
@@ -116,7 +121,7 @@ class _Share:
 
 
 class _ChainedReader(Reader):
-    """Reads one split after the other; its position is which one, and the position there."""
+    """Reads one split after the other; its position: which one, its id, and the position there."""
 
     def __init__(self, stages: Sequence[tuple[Source, Split]], stage: int, position: Any) -> None:
         self._stages = stages
@@ -133,12 +138,13 @@ class _ChainedReader(Reader):
             self._stage, self._position = self._stage + 1, None
         return END
 
-    def position(self) -> tuple[int, Any]:
+    def position(self) -> tuple[int, str | None, Any]:
         inner = self._position if self._reader is None else self._reader.position()
-        return self._stage, inner
+        name = self._stages[self._stage][1].id if self._stage < len(self._stages) else None
+        return self._stage, name, inner
 
     def checkpointed(self, position: Any) -> None:
-        stage, inner = position
+        stage, _, inner = position
         # What was read before has ended, and its reader is closed.
         if self._reader is not None and stage == self._stage:
             told = getattr(self._reader, "checkpointed", None)

@@ -101,12 +101,22 @@ def test_a_position_at_the_seam_does_not_open_what_has_ended():
     (split,) = chained.splits()
     reader = chained.open(split, None)
     assert reader.poll(4).num_rows == 4
-    assert reader.position() == (0, 4)
+    assert reader.position() == (0, "a", 4)
     assert reader.poll(1).to_pylist() == [{"n": 500}]
-    assert reader.position() == (1, 1)
-    reader.checkpointed((0, 4))
+    assert reader.position() == (1, "x", 1)
+    reader.checkpointed((0, "a", 4))
     reader.close()
-    assert chained.open(split, (2, None)).poll(1) is rs.END
+    assert chained.open(split, (2, None, None)).poll(1) is rs.END
+
+
+def test_a_share_that_was_dealt_otherwise_is_refused_not_read_from_the_wrong_place():
+    history = History([], {"a": 0, "b": 10})
+    (split,) = rs.chain(history, Live([], {"x": 500})).splits()
+    later = rs.chain(history, Live([], {"x": 500, "y": 600}))
+    with pytest.raises(rs.SourceError, match="was reading b, which is now in another share"):
+        later.open(later.splits()[0], (1, "b", 2))
+    # The split as it was listed first still says what its share is.
+    assert later.open(split, (1, "b", 2)).poll(9).to_pylist() == [{"n": 12}, {"n": 13}]
 
 
 def test_columns_are_left_out_where_both_can(tmp_path):
