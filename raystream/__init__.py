@@ -149,6 +149,7 @@ from raystream.operators.expressions import event_time
 if TYPE_CHECKING:
     from raystream import testing
     from raystream.connectors.callback import CallbackSink
+    from raystream.connectors.chained import chain
     from raystream.connectors.console import PrintSink
     from raystream.connectors.file_sink import FileSink
     from raystream.connectors.files import FileSource
@@ -168,6 +169,7 @@ _CONNECTORS = {
     "NexmarkSource": "nexmark",
     "PrintSink": "console",
     "SocketSource": "socket",
+    "chain": "chained",
 }
 
 
@@ -262,6 +264,7 @@ __all__ = [
     "Writer",
     "approx_count_distinct",
     "attach",
+    "chain",
     "coalesce",
     "col",
     "collect",

@@ -1,41 +1,49 @@
 """Read files record by record where some cannot be read: lines of text and JSON, rows of CSV.
 
-A file is read as ever until something in it cannot be; from there on it is cut into records first,
-and those that fail are found by halves. A record that cannot be read counts in positions as a row.
+What can be read is read as ever. A block that cannot be is cut into records first, and those that
+fail are found by halves. A record that cannot be read counts in positions as a row.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.json
 
 from raystream.connectors.file_listing import File
-from raystream.connectors.file_reader import Unreadable
-from raystream.errors import SourceError
+from raystream.connectors.file_reader import Broken, Records
+from raystream.errors import RaystreamError, SourceError
 from raystream.operators.rejecting import by_halves
 
-Read: TypeAlias = pa.RecordBatch | Unreadable
 Failure: TypeAlias = Callable[[str], SourceError]
 
 _BLOCK_BYTES = 2 * 1024 * 1024
-_ROW_BYTES_MAX = 256 * 1024 * 1024
+
+
+def good_lines(
+    lines: Sequence[bytes], block: int, parse: Callable[[Sequence[bytes]], pa.RecordBatch]
+) -> Records:
+    """Read the lines of a block, of which some cannot be read; each is a record."""
+    results, failures = by_halves(
+        len(lines), lambda start, count: parse(lines[start : start + count])
+    )
+    broken = tuple(Broken(place, lines[place], error) for place, error in failures)
+    return Records(pa.concat_batches([parse([]), *results]), broken, block)
 
 
 def going_on(
-    whole: Iterable[pa.RecordBatch], skip: int, rest: Callable[[int], Iterator[Read]]
-) -> Iterator[Read]:
+    whole: Iterable[Records], skip: int, rest: Callable[[int], Iterator[Records]]
+) -> Iterator[Records]:
     """Give what can be read at full speed, and the rest record by record from where that failed."""
     done = skip
     try:
-        for batch in whole:
-            yield batch
-            done += batch.num_rows
+        for records in whole:
+            yield records
+            done += len(records)
     except (pa.ArrowException, SourceError):
         pass
     else:
@@ -43,46 +51,9 @@ def going_on(
     yield from rest(done)
 
 
-def json_lines(file: File, columns: pa.Schema, skip: int, failure: Failure) -> Iterator[Read]:
-    """Give JSON objects, one a line, from a record on."""
-    options = pa.json.ParseOptions(explicit_schema=columns, unexpected_field_behavior="ignore")
-
-    def parse(lines: list[bytes]) -> pa.RecordBatch:
-        text = b"\n".join(lines)
-        read = pa.json.ReadOptions(use_threads=False, block_size=len(text) + 1)
-        try:
-            table = pa.json.read_json(io.BytesIO(text), read, options)
-        except pa.ArrowException as error:
-            raise failure(str(error)) from error
-        if table.num_rows != len(lines):  # the parser takes an object that goes over two lines
-            raise failure("a line does not hold one JSON object")
-        return _one(table)
-
-    for lines in _blocks_of_lines(file, failure):
-        records = [line for line in lines if line.strip()]
-        given, skip = records[skip:], max(0, skip - len(records))
-        yield from _parts(given, parse)
-
-
-def text_lines(
-    file: File, skip: int, make: Callable[[bytes], pa.RecordBatch], failure: Failure
-) -> Iterator[Read]:
-    """Give lines of UTF-8 from a line on."""
-
-    def parse(lines: list[bytes]) -> pa.RecordBatch:
-        try:
-            return make(b"\n".join(lines))
-        except pa.ArrowException as error:
-            raise failure(str(error)) from error
-
-    for lines in _blocks_of_lines(file, failure):
-        given, skip = lines[skip:], max(0, skip - len(lines))
-        yield from _parts(given, parse)
-
-
 def csv_rows(
     file: File, names: list[str], columns: pa.Schema, skip: int, failure: Failure
-) -> Iterator[Read]:
+) -> Iterator[Records]:
     """Give CSV rows from a record on; in a block, those of a wrong width count as the first."""
     convert = pa.csv.ConvertOptions(column_types=columns, include_columns=columns.names)
     quoted = pa.csv.ParseOptions(newlines_in_values=True)
@@ -93,30 +64,42 @@ def csv_rows(
             out = io.BytesIO()
             pa.csv.write_csv(pa.RecordBatch.from_arrays(texts, names=rows.schema.names), out)
             size = pa.csv.ReadOptions(use_threads=False, block_size=max(1, out.tell()))
-            return _one(pa.csv.read_csv(io.BytesIO(out.getvalue()), size, quoted, convert))
+            table = pa.csv.read_csv(io.BytesIO(out.getvalue()), size, quoted, convert)
         except pa.ArrowException as error:
             raise failure(str(error)) from error
+        return _one(table)
 
     for rows, wrong in _raw_rows(file, names):
-        told = [(row.encode(), failure(problem)) for row, problem in wrong][skip:]
-        skip = max(0, skip - len(wrong))
-        if told:
-            yield Unreadable(told)
-        given, skip = rows.slice(skip), max(0, skip - rows.num_rows)
-        if not given.num_rows:
-            continue
-        yield from _rows_of(given, parse)
+        count = len(wrong) + rows.num_rows
+        if skip < count:
+            told = [(row.encode(), failure(problem)) for row, problem in wrong]
+            records = _rows_of(rows, told, columns, parse)
+            yield records.slice(skip, count - skip)
+        skip = max(0, skip - count)
+
+
+def _one(table: pa.Table) -> pa.RecordBatch:
+    """Put the chunks of a table together."""
+    columns = [column.combine_chunks() for column in table.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
 
 
 def _rows_of(
-    rows: pa.RecordBatch, parse: Callable[[pa.RecordBatch], pa.RecordBatch]
-) -> Iterator[Read]:
+    rows: pa.RecordBatch,
+    told: list[tuple[bytes, SourceError]],
+    columns: pa.Schema,
+    parse: Callable[[pa.RecordBatch], pa.RecordBatch],
+) -> Records:
     results, failures = by_halves(
         rows.num_rows, lambda start, count: parse(rows.slice(start, count))
     )
-    yield from results
-    if failures:
-        yield Unreadable((_csv_row(rows, place), error) for place, error in failures)
+    lost: list[tuple[int, bytes, RaystreamError]] = [
+        *((place, raw, error) for place, (raw, error) in enumerate(told)),
+        *((len(told) + place, _csv_row(rows, place), error) for place, error in failures),
+    ]
+    none = pa.RecordBatch.from_pylist([], columns)
+    kept = pa.concat_batches(results) if results else none
+    return Records(kept, tuple(Broken(*one) for one in lost))
 
 
 def _raw_rows(
@@ -148,36 +131,3 @@ def _csv_row(rows: pa.RecordBatch, place: int) -> bytes:
     values = [column[place].as_py().decode("latin-1") for column in rows.columns]
     csv.writer(out, lineterminator="").writerow(values)
     return out.getvalue().encode("latin-1")
-
-
-def _parts(lines: list[bytes], parse: Callable[[list[bytes]], pa.RecordBatch]) -> Iterator[Read]:
-    if not lines:
-        return
-    results, failures = by_halves(
-        len(lines), lambda start, count: parse(lines[start : start + count])
-    )
-    yield from results
-    if failures:
-        yield Unreadable((lines[place], error) for place, error in failures)
-
-
-def _blocks_of_lines(file: File, failure: Failure) -> Iterator[list[bytes]]:
-    rest = b""
-    with file.open_text() as raw:
-        while block := raw.read(_BLOCK_BYTES):
-            # The end of the last whole line; what is behind it waits for the next block.
-            end = block.rfind(b"\n")
-            if end < 0:
-                rest += block
-                if len(rest) > _ROW_BYTES_MAX:
-                    raise failure(f"a line of more than {_ROW_BYTES_MAX} bytes")
-                continue
-            yield (rest + block[:end]).split(b"\n")
-            rest = block[end + 1 :]
-    if rest:
-        yield [rest]
-
-
-def _one(table: pa.Table) -> pa.RecordBatch:
-    columns = [column.combine_chunks() for column in table.columns]
-    return pa.RecordBatch.from_arrays(columns, schema=table.schema)

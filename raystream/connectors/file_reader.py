@@ -1,8 +1,10 @@
-"""Read batches of a file from any row on, cut to what the stream wants at a time."""
+"""Read a file from any record on, cut to what the stream wants at a time."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -19,13 +21,44 @@ BATCH_BYTES = Limits().poll_bytes_target
 BATCH_ROWS = Limits().batch_rows_max
 
 
-class Unreadable(list[tuple[Any, RaystreamError]]):
-    """Records that are no rows: what stands in the file, and why it cannot be read."""
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A record that is no row: its place, what stands in the file, and why it cannot be read."""
+
+    place: int
+    raw: Any
+    error: RaystreamError
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Records of a file in an order that never changes: rows, and what is ``broken`` among them.
+
+    ``block`` is where a parser may start to find them again; those of a block are counted from it.
+    """
+
+    rows: pa.RecordBatch
+    broken: tuple[Broken, ...] = ()
+    block: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.broken)
+
+    def slice(self, start: int, count: int) -> Records:
+        """Give ``count`` records from one on."""
+        if not self.broken:
+            return Records(self.rows.slice(start, count), (), self.block)
+        places = [one.place for one in self.broken]
+        first, stop = bisect_left(places, start), bisect_left(places, start + count)
+        rows = self.rows.slice(start - first, count - (stop - first))
+        broken = (replace(one, place=one.place - start) for one in self.broken[first:stop])
+        return Records(rows, tuple(broken), self.block)
 
 
 class FileReader(Reader):
-    """Gives the rows of one split; its position is the number of records given so far.
+    """Gives the records of one split.
 
+    Its position is a pair: where the parser may start, and the records behind that to leave out.
     A ``tolerant`` one hands over what it cannot read, and goes on.
     """
 
@@ -33,76 +66,73 @@ class FileReader(Reader):
         self,
         file: File,
         schema: pa.Schema,
-        batches: Iterator[pa.RecordBatch | Unreadable],
-        position: int,
+        found: Iterator[Records],
+        position: tuple[int, int],
         *,
         tolerant: bool = False,
     ) -> None:
         self._file = file
         self._schema = schema
-        self._batches = batches
-        self._position = position
-        self._left: pa.RecordBatch | None = None
-        self._rows_a_poll = BATCH_ROWS
+        self._found = found
+        self._block, self._given = position
+        self._left: Records | None = None
+        self._records_a_poll = BATCH_ROWS
         self._tolerant = tolerant
-        self._unreadable = Unreadable()
 
     def poll(self, max_rows: int) -> Polled:
         if self._left is None:
             self._left = self._next()
-            if self._unreadable:
-                return self._broken()
             if self._left is None:
                 return END
-            self._rows_a_poll = rows_within(self._left, BATCH_BYTES)
-        count = min(max_rows, self._rows_a_poll, self._left.num_rows)
-        given = self._left.slice(0, count)
-        self._left = self._left.slice(count) if count < self._left.num_rows else None
-        self._position += count
-        return given
+            self._records_a_poll = rows_within(self._left.rows, BATCH_BYTES)
+            if self._left.block != self._block:
+                self._block, self._given = self._left.block, 0
+        left = self._left
+        count = min(max_rows, self._records_a_poll, len(left))
+        given = left.slice(0, count)
+        self._left = left.slice(count, len(left) - count) if count < len(left) else None
+        self._given += count
+        if not given.broken:
+            return given.rows
+        return Batch(given.rows, unreadable=[(one.raw, one.error) for one in given.broken])
 
-    def _broken(self) -> Batch:
-        """Give what cannot be read, before the rows that were found behind it."""
-        found, self._unreadable = self._unreadable, Unreadable()
-        self._position += len(found)
-        return Batch(pa.RecordBatch.from_pylist([], self._schema), unreadable=found)
-
-    def position(self) -> int:
-        return self._position
+    def position(self) -> tuple[int, int]:
+        return self._block, self._given
 
     def close(self) -> None:
-        close = getattr(self._batches, "close", None)
+        close = getattr(self._found, "close", None)
         if close is not None:
             close()
 
-    def _next(self) -> pa.RecordBatch | None:
+    def _next(self) -> Records | None:
         try:
-            for batch in self._batches:
-                if isinstance(batch, Unreadable):
-                    self._unreadable = batch
-                    return None
-                if batch.num_rows and (fits := self._fitted(batch)).num_rows:
-                    return fits
-                if self._unreadable:
-                    return None
+            for records in self._found:
+                if len(records):
+                    return self._fitted(records)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise unreadable(self._file, error) from error
         return None
 
-    def _fitted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _fitted(self, records: Records) -> Records:
+        rows = records.rows
         try:
-            return fitted(batch, self._schema, self._file)
+            return replace(records, rows=fitted(rows, self._schema, self._file))
         except SourceError as error:
             if not self._tolerant or not isinstance(error.__cause__, pa.ArrowException):
                 raise
         parts, failures = by_halves(
-            batch.num_rows,
-            lambda start, count: fitted(batch.slice(start, count), self._schema, self._file),
+            rows.num_rows,
+            lambda start, count: fitted(rows.slice(start, count), self._schema, self._file),
         )
-        self._unreadable = Unreadable(
-            (batch.slice(place, 1).to_pylist()[0], failure) for place, failure in failures
-        )
-        return pa.concat_batches([pa.RecordBatch.from_pylist([], self._schema), *parts])
+        lost = {one.place for one in records.broken}
+        places = [place for place in range(len(records)) if place not in lost]  # those of rows
+        broken = [
+            Broken(places[index], rows.slice(index, 1).to_pylist()[0], error)
+            for index, error in failures
+        ]
+        kept = pa.concat_batches([pa.RecordBatch.from_pylist([], self._schema), *parts])
+        merged = sorted([*records.broken, *broken], key=lambda one: one.place)
+        return Records(kept, tuple(merged), records.block)
 
 
 def rows_within(batch: pa.RecordBatch, target_bytes: int) -> int:
@@ -118,6 +148,14 @@ def skip_rows(batches: Iterable[pa.RecordBatch], count: int) -> Iterator[pa.Reco
             continue
         yield batch.slice(count) if count else batch
         count = 0
+
+
+def skip_records(found: Iterable[Records], count: int) -> Iterator[Records]:
+    """Leave out the first ``count`` records."""
+    for records in found:
+        if count < len(records):
+            yield records.slice(count, len(records) - count) if count else records
+        count = max(0, count - len(records))
 
 
 def fitted(record: pa.RecordBatch, schema: pa.Schema, file: File) -> pa.RecordBatch:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
 from raystream.connectors.file_encoders import Encoder, Rows, encoder
 from raystream.connectors.file_listing import PathLike, filesystem_of, is_local
+from raystream.connectors.file_places import FileName, Place, UnseenFile, place_of
 from raystream.connectors.partitions import by_folder
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
@@ -39,7 +38,12 @@ class FileSink(Sink):
     """Write rows to files in a folder; they appear when a checkpoint is complete.
 
     Guarantee: exactly once; a file is written under a name that starts with ``_tmp-``, and renamed
-    once the checkpoint that covers its rows is durable.
+    once the checkpoint that covers its rows is durable. In S3 it is an upload of parts until then,
+    and each file that is open keeps up to 5 MiB in memory.
+
+    What a process wrote that was killed stays behind: files ``_tmp-*``, which no ``FileSource``
+    reads and which may be deleted when no job writes to the folder, or uploads, which a lifecycle
+    rule of the bucket ends (``AbortIncompleteMultipartUpload``, some days).
 
     ``format`` is ``"parquet"``, ``"csv"`` (with a header), ``"json"`` (one object a line),
     ``"arrow"`` or ``"text"`` (one string column). ``partition_by`` puts rows in folders such as
@@ -71,15 +75,13 @@ class FileSink(Sink):
 
     def open(self, ctx: OpenContext) -> Writer:
         rolling = _Rolling(self._format, self._partition_by, self._roll_rows, self._roll_bytes)
-        return _FileWriter(_Folder(self._url), rolling, ctx.subtask_index)
+        return _FileWriter(place_of(self._url), rolling, ctx.subtask_index)
 
     def commit(self, checkpoint_id: int, committables: Sequence[Any]) -> None:
-        _Folder(self._url).publish(committables)
+        place_of(self._url).publish(committables)
 
     def abort(self, committables: Sequence[Any]) -> None:
-        folder = _Folder(self._url)
-        for written, _ in committables:
-            folder.remove(written)
+        place_of(self._url).remove(committables)
 
     def describe(self) -> str:
         parts = f" by {', '.join(self._partition_by)}" if self._partition_by else ""
@@ -106,102 +108,24 @@ class _Rolling:
         return self.roll_bytes is not None and file.size >= self.roll_bytes
 
 
-class _Folder:
-    """The folder that files appear in; everything is named relative to it."""
-
-    def __init__(self, url: str) -> None:
-        self._filesystem, self._root = filesystem_of(url)
-        self._local = is_local(self._filesystem)
-        self._url = url
-
-    def make(self) -> None:
-        """Make the folder itself."""
-        try:
-            self._filesystem.makedirs(self._root, exist_ok=True)
-        except OSError as error:
-            raise SinkError(f"cannot write to {self._url}: {error}") from error
-
-    def create(self, name: str) -> BinaryIO:
-        """Open a new file."""
-        path = f"{self._root}/{name}"
-        try:
-            if self._local:
-                return Path(path).open("xb")
-            file: BinaryIO = self._filesystem.open(path, "wb")
-        except OSError as error:
-            raise SinkError(f"cannot write {path}: {error}") from error
-        return file
-
-    def seal(self, file: BinaryIO) -> None:
-        """Close a file so that it outlives a crash of the machine."""
-        if self._local:
-            file.flush()
-            os.fsync(file.fileno())
-        file.close()
-
-    def remove(self, name: str) -> None:
-        """Delete a file that may be gone already."""
-        with contextlib.suppress(FileNotFoundError):
-            self._filesystem.rm_file(f"{self._root}/{name}")
-
-    def publish(self, renames: Sequence[Any]) -> None:
-        """Give files their final names; those that have them already are left alone.
-
-        Raises: SinkError if a file is under neither name.
-        """
-        touched = {f"{self._root}/{final}".rpartition("/")[0] for _, final in renames}
-        for folder in sorted(touched):
-            self._filesystem.makedirs(folder, exist_ok=True)
-        for written, final in renames:
-            self._rename(f"{self._root}/{written}", f"{self._root}/{final}")
-        if self._local:
-            for folder in sorted(touched):
-                _sync_folder(folder)
-
-    def _rename(self, source: str, target: str) -> None:
-        try:
-            if self._local:
-                Path(source).replace(target)
-            else:
-                self._filesystem.mv(source, target)
-        except FileNotFoundError as error:
-            # A commit that is repeated, or runs twice at once, finds the work done.
-            self._filesystem.invalidate_cache()
-            if not self._filesystem.exists(target):
-                raise SinkError(
-                    f"{source} was prepared and is gone, and {target} is not there",
-                    hint="did something else clean up the folder?",
-                ) from error
-
-
 def _slice(rows: Rows, start: int, count: int) -> Rows:
     if isinstance(rows, list):
         return rows[start : start + count]
     return rows.slice(start, count)
 
 
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 class _OpenFile:
     """A file that is being written."""
 
-    def __init__(self, name: str, number: int, out: BinaryIO, first: Rows, format: str) -> None:
-        self.name = name
-        self.number = number
-        self.out = out
+    def __init__(self, file: UnseenFile, first: Rows, format: str) -> None:
+        self.unseen = file
         self.rows = 0
-        self.encoder: Encoder = encoder(format, first, out)
+        self.encoder: Encoder = encoder(format, first, file.out)
 
     @property
     def size(self) -> int:
         """Bytes written, and those of rows that are kept."""
-        return self.out.tell() + self.encoder.kept_bytes
+        return self.unseen.out.tell() + self.encoder.kept_bytes
 
     def write(self, rows: Rows) -> None:
         self.encoder.write(rows)
@@ -211,15 +135,15 @@ class _OpenFile:
 class _FileWriter(Writer):
     """Writes the files of one subtask; names carry a random token, so that no two runs collide."""
 
-    def __init__(self, folder: _Folder, rolling: _Rolling, subtask: int) -> None:
-        self._folder = folder
+    def __init__(self, place: Place, rolling: _Rolling, subtask: int) -> None:
+        self._place = place
         self._rolling = rolling
         self._subtask = subtask
         self._token = secrets.token_hex(4)
         self._open: OrderedDict[str, _OpenFile] = OrderedDict()
-        self._finished: list[tuple[str, int, str]] = []
+        self._finished: list[UnseenFile] = []
         self._count = 0
-        folder.make()
+        place.make()
 
     def write(self, batch: Batch) -> None:
         if not len(batch):
@@ -232,23 +156,15 @@ class _FileWriter(Writer):
     def prepare_commit(self, checkpoint_id: int) -> list[Any]:
         for partition in list(self._open):
             self._finish(partition)
-        extension = _EXTENSIONS[self._rolling.format]
-        committables = []
-        for name, number, partition in self._finished:
-            final = (
-                f"part-{self._subtask:04}-{checkpoint_id:06}-{number:06}-{self._token}.{extension}"
-            )
-            committables.append((name, f"{partition}/{final}" if partition else final))
-        self._finished = []
-        return committables
+        prepared, self._finished = self._finished, []
+        return [file.committable(checkpoint_id) for file in prepared]
 
     def close(self) -> None:
         for file in self._open.values():
             file.encoder.discard()
-            file.out.close()
-            self._folder.remove(file.name)
-        for name, _, _ in self._finished:
-            self._folder.remove(name)
+            file.unseen.remove()
+        for finished in self._finished:
+            finished.remove()
         self._open.clear()
         self._finished = []
 
@@ -269,19 +185,20 @@ class _FileWriter(Writer):
         if len(self._open) >= _OPEN_FILES_MAX:
             self._finish(next(iter(self._open)))
         self._count += 1
-        name = f"_tmp-{self._token}-{self._subtask:04}-{self._count:06}"
-        out = self._folder.create(name)
+        extension = _EXTENSIONS[self._rolling.format]
+        unseen = self._place.create(
+            FileName(partition, self._subtask, self._count, self._token, extension)
+        )
         try:
-            file = _OpenFile(name, self._count, out, first, self._rolling.format)
+            file = _OpenFile(unseen, first, self._rolling.format)
         except (SinkError, pa.ArrowException):
-            out.close()
-            self._folder.remove(name)
+            unseen.remove()
             raise
         self._open[partition] = file
         return file
 
     def _finish(self, partition: str) -> None:
         file = self._open.pop(partition)
-        self._finished.append((file.name, file.number, partition))
+        self._finished.append(file.unseen)
         file.encoder.finish()
-        self._folder.seal(file.out)
+        file.unseen.seal()

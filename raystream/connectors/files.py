@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, Literal, Protocol
@@ -18,11 +18,10 @@ from raystream.connectors.file_formats import (
     Json,
     Text,
     Wanted,
-    WholeFiles,
     asked_types,
 )
 from raystream.connectors.file_listing import File, PathLike, filesystem_of, is_local, list_files
-from raystream.connectors.file_reader import FileReader, unreadable
+from raystream.connectors.file_reader import FileReader, Records, unreadable
 from raystream.connectors.parquet_files import Parquet
 from raystream.contracts.source import Reader, Source, Split
 from raystream.errors import PlanError, SourceError
@@ -38,7 +37,7 @@ class _Format(Protocol):
 
     def splits(self, file: File, schema: pa.Schema, *, exact: bool) -> list[Split]: ...
 
-    def batches(self, file: File, payload: Any, wanted: Wanted) -> Iterable[pa.RecordBatch]: ...
+    def records(self, file: File, payload: Any, wanted: Wanted) -> Iterator[Records]: ...
 
 
 _FORMATS: dict[str, _Format] = {
@@ -54,6 +53,7 @@ class FileSource(Source):
     """Read files, each row exactly once.
 
     Guarantee: exactly once; a position is a row of a split, and files are read from there again.
+    For that they must stay, whole and as they are, until a checkpoint has seen their end.
 
     ``path`` is a file, a glob, a folder (with all that is below it; names that start with ``_`` or
     ``.`` are skipped) or a list of these, local or any fsspec URL. ``format`` is ``"parquet"``,
@@ -63,7 +63,9 @@ class FileSource(Source):
     the path become string columns.
 
     ``mode="continuous"`` looks for new files every ``poll``, and never ends. A file counts once, by
-    its name, so let files appear complete: write under a name with ``_`` or ``.``, then rename.
+    its whole address, in all runs of a job: what is added to it after it was read is never read.
+    So let files appear complete: write under a name with ``_`` or ``.``, then rename. One that is
+    empty does not count yet.
 
     Raises: PlanError for an unknown format or mode; SourceError if there is nothing to read, or the
     first file cannot be read.
@@ -112,17 +114,14 @@ class FileSource(Source):
 
     def open(self, split: Split, position: Any) -> Reader:
         file: File = split.payload[0] if isinstance(split.payload, tuple) else split.payload
-        skip = 0 if position is None else int(position)
+        block, skip = (0, 0) if position is None else position
         from_folders = {name for name, _ in file.partitions} - self._in_files
         in_file = [field for field in self._asked if field.name not in from_folders]
         # Rows are counted by a column of the file, also where only its folders are asked for.
         wanted = [field for field in in_file if field.name in self.schema.names] or in_file[:1]
-        known = _FORMATS[self._format]
-        asked = Wanted(pa.schema(wanted), skip)
-        tolerant = self._tolerant
-        read = known.tolerant if tolerant and isinstance(known, WholeFiles) else known.batches
-        batches = iter(read(file, split.payload, asked))
-        return FileReader(file, self.schema, batches, skip, tolerant=tolerant)
+        asked = Wanted(pa.schema(wanted), skip, block, self._tolerant)
+        found = _FORMATS[self._format].records(file, split.payload, asked)
+        return FileReader(file, self.schema, found, (block, skip), tolerant=self._tolerant)
 
     def tolerating(self) -> Source:
         """Give a source that hands over lines that it cannot read, and goes on."""
@@ -163,6 +162,8 @@ class FileSource(Source):
 
     def _new_splits(self) -> list[Split]:
         new = [file for file in self._list() if file.url not in self._seen]
+        if not self.bounded:
+            new = [file for file in new if file.size]  # others are just being made
         kind = _FORMATS[self._format]
 
         def split(file: File) -> list[Split]:

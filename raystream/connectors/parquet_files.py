@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from raystream.connectors.file_listing import File
 from raystream.connectors.file_reader import (
     BATCH_BYTES,
     BATCH_ROWS,
+    Records,
     check_agreement,
     rows_within,
     skip_rows,
@@ -64,7 +66,7 @@ class Parquet:
                 first, rows = group + 1, 0
         return splits
 
-    def batches(self, file: File, payload: Any, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+    def records(self, file: File, payload: Any, wanted: Wanted) -> Iterator[Records]:
         """Give the rows of the wanted columns from the wanted row of the split on.
 
         Row groups before that row are not read. A batch that turns out too large is followed by
@@ -83,9 +85,9 @@ class Parquet:
         while again:
             again = False
             for batch in _from_row(
-                file, metadata, range(first, stop), Wanted(wanted.columns, skip), rows
+                file, metadata, range(first, stop), replace(wanted, skip=skip), rows
             ):
-                yield batch
+                yield Records(batch)
                 skip += batch.num_rows
                 fitting = rows_within(batch, BATCH_BYTES)
                 if batch.nbytes > 2 * BATCH_BYTES and fitting <= rows // 2:

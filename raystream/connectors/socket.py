@@ -25,6 +25,7 @@ class SocketSource(Source):
     """Connect to ``host:port`` and give each line as column ``line``, until the peer closes.
 
     Guarantee: at most once; a connection cannot be read again, so lines are lost with the reader.
+    A job that goes on from a checkpoint connects again, and gets what the peer sends from then on.
 
     Lines end with a line feed, before which a carriage return is dropped; bytes that are no UTF-8
     become U+FFFD.

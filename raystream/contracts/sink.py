@@ -11,22 +11,40 @@ from raystream.contracts.context import OpenContext
 
 
 class Writer(abc.ABC):
-    """Writes the rows of one subtask."""
+    """Writes the rows of one subtask. One that is not derived from this needs only ``write``."""
 
     @abc.abstractmethod
     def write(self, batch: Batch) -> None:
         """Take a batch; return when it is safe to take the next."""
 
     def prepare_commit(self, checkpoint_id: int) -> list[Any]:
-        """Finish what was written so far; give what ``Sink.commit`` needs to make it visible."""
+        """Finish all that was written since the last time; give what makes it visible.
+
+        What is given, the *committables*, is pickled into the checkpoint: names of what was
+        written, or few rows. It must outlive this process, and stay until it is committed or
+        aborted, which may be in another process and much later. Writing goes on afterwards, before
+        any commit. A checkpoint may be given up: its committables are then committed with the next.
+        """
         return []
 
     def close(self) -> None:
-        """Let go of what is open, and of what was written but never prepared."""
+        """Let go of what is open, and of what was written but never prepared; all else stays."""
 
 
 class Sink(abc.ABC):
-    """Where rows go. Without a ``commit`` of its own a sink is at-least-once.
+    """Where rows go, exactly once where it has a ``commit`` of its own, at least once otherwise.
+
+    Rows are written in two phases. A writer takes rows so that nobody sees them, and at checkpoint
+    n gives committables. ``commit(n, …)`` makes those visible. The engine promises of ``commit``:
+
+    - it is called only when checkpoint n is durable: the rows will not come again;
+    - it is called for every checkpoint that had committables, the older first;
+    - it may be repeated, after a crash that left open whether it had been done, from any process,
+      also while a process that is given up for dead is at it: it must then change nothing.
+
+    Each subtask commits what its writer prepared; where ``global_commit`` is set, one call takes
+    what all of them did. A bounded job takes a last checkpoint when all rows have come. ``abort``
+    is called for what was prepared and will never be committed, and may be repeated too.
 
     One whose ``upserts`` is set takes changelogs: each batch says in ``ops`` what its rows do.
     A sink whose ``to_driver`` is set runs in the process that started the job: its rows are brought
@@ -42,10 +60,14 @@ class Sink(abc.ABC):
         """Make the writer of one subtask."""
 
     def commit(self, checkpoint_id: int, committables: Sequence[Any]) -> None:
-        """Make prepared rows visible; must bear being repeated, even at the same time."""
+        """Make visible what writers prepared for a checkpoint, which is durable now.
+
+        Must bear being repeated, also at the same time. What cannot be found, and has not become
+        visible either, is lost: raise, never pass over it.
+        """
 
     def abort(self, committables: Sequence[Any]) -> None:
-        """Throw prepared rows away; must bear being repeated."""
+        """Throw prepared rows away, but none that are visible; must bear being repeated."""
 
     def receive(self, batch: Batch) -> bool:
         """Take rows in the driver (``to_driver``); True when no more are wanted."""

@@ -39,6 +39,7 @@ def test_every_lesson_is_run_here():
         "06_test_your_job.py",
         "07_state_and_timers.py",
         "08_late_and_broken_rows.py",
+        "09_own_sink.py",
     ]
 
 
@@ -107,6 +108,11 @@ def test_late_and_broken_rows_go_aside():
         "late: [{'at': 3, 'user': 'ann', 'amount': 9}]",
         "broken: ['oops']",
     ]
+
+
+def test_own_sink_writes_each_word_once():
+    printed = program(*COMMAND_LINE, EXAMPLES / "09_own_sink.py")
+    assert printed == "be be not or to to\n"
 
 
 @pytest.mark.cluster

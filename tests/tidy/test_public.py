@@ -90,6 +90,7 @@ PUBLIC = [
     "Writer",
     "approx_count_distinct",
     "attach",
+    "chain",
     "coalesce",
     "col",
     "collect",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from goldens import load
 
 import raystream as rs
 from raystream.contracts.source import discovery_period_us
@@ -162,12 +165,45 @@ def test_a_writer_needs_only_to_write():
     assert seen == [1, 2]
 
 
+@pytest.mark.parametrize("prepared", [None, (), (1, 2)])
+def test_a_writer_may_prepare_any_sequence_or_nothing(prepared: Any):
+    class Saying(BareWriter):
+        def prepare_commit(self, checkpoint_id: int) -> Any:
+            return prepared
+
+    class Committing(CommittedAtOnce):
+        def open(self, ctx: rs.OpenContext) -> Any:
+            return Saying([])
+
+    sink = Committing()
+    job = rs.Job("own", runtime="local")
+    job.from_items([1]).sink(sink)
+    job.run()
+    assert sink.commits == ([[1, 2]] if prepared else [])
+
+
 def test_a_global_commit_is_one_for_all_subtasks():
     sink = CommittedAtOnce()
     job = rs.Job("own", runtime="local", parallelism=3)
     job.from_items(range(9)).rebalance().sink(sink)
     job.run()
     assert [sorted(commit) for commit in sink.commits] == [list(range(9))]
+
+
+def test_the_lesson_s_sink_commits_a_checkpoint_once_whoever_repeats_it(tmp_path):
+    path = tmp_path / "words.db"
+    with sqlite3.connect(path) as db:
+        db.executescript("CREATE TABLE done (id INTEGER PRIMARY KEY); CREATE TABLE words (word)")
+    sink = load("examples/09_own_sink.py").Table(str(path))
+    writer = sink.open(rs.OpenContext())
+    epochs = []
+    for epoch in (1, 2):
+        writer.write(rs.Batch([f"a{epoch}", f"b{epoch}"]))
+        epochs.append((epoch, list(writer.prepare_commit(epoch))))
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda told: sink.commit(*told), epochs * 3))
+    words = [word for (word,) in sqlite3.connect(path).execute("SELECT word FROM words")]
+    assert sorted(words) == ["a1", "a2", "b1", "b2"]
 
 
 class Modulo:

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import raystream as rs
-from raystream.contracts.source import END
 
 N = pa.schema({"n": pa.int64(), "text": pa.string()})
 
@@ -74,34 +73,3 @@ def test_event_times_that_are_missing_are_letters_too(tmp_path):
     rows, dead = read(path, "json", N, watermark=rs.WatermarkStrategy("n"))
     assert [row["n"] for row in rows] == [1, 3]
     assert [letter["row"] for letter in dead] == [{"n": None, "text": "b"}]
-
-
-@pytest.mark.parametrize("format", ["json", "csv", "text"])
-def test_a_reader_goes_on_from_any_record(tmp_path, format):
-    path = tmp_path / "a"
-    good = {"json": b'{"n": %d, "text": "a"}', "csv": b"%d,a", "text": b"%d"}[format]
-    bad = {"json": b"{", "csv": b"x,a", "text": b"\xff"}[format]
-    lines = [bad if n in {0, 4, 5, 9} else good % n for n in range(10)]
-    path.write_bytes(b"\n".join([b"n,text"] * (format == "csv") + lines))
-    schema = None if format == "text" else N
-    source = rs.FileSource(path, format=format, schema=schema).tolerating()
-    (split,) = source.splits()
-
-    def records(position):
-        reader = source.open(split, position)
-        given = []
-        while (polled := reader.poll(1)) is not END:
-            if isinstance(polled, rs.Batch):
-                given += [raw for raw, _ in polled.unreadable]
-            else:
-                given += polled.to_pylist()
-            assert reader.position() == (position or 0) + len(given)
-        reader.close()
-        return given
-
-    every = records(None)
-    assert len(every) == 10
-    assert every.count(bad) == 4
-    for position in (0, 1, 5, 10):
-        rest = records(position)
-        assert len(rest) == 10 - position

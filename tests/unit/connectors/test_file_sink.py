@@ -309,3 +309,60 @@ def test_other_filesystems_hide_what_is_not_committed():
     assert all("/_tmp-" in path for path in memory.find("/sink-test/hidden"))
     sink.abort(committables)
     assert memory.find("/sink-test/hidden") == []
+
+
+def test_epochs_of_one_run_appear_one_by_one(tmp_path):
+    sink = FileSink(tmp_path, "csv", partition_by="k", roll_rows=2)
+    writer = sink.open(context())
+    epochs = []
+    for epoch in (1, 2, 3):
+        for n in range(3):
+            writer.write(Batch([{"k": n % 2, "n": 10 * epoch + n}]))
+        epochs.append(writer.prepare_commit(epoch))
+    assert visible(tmp_path) == []
+    # The first was given up: its rows come with the second, in order.
+    for last in (2, 3):
+        sink.commit(last, epochs[last - 1])
+        assert all(f"-{last:06}-" in name for name in visible(tmp_path)[-1:])
+    sink.commit(1, epochs[0])
+    assert sorted(row["n"] for row in rows(FileSource(tmp_path))) == [
+        *(10 * epoch + n for epoch in (1, 2, 3) for n in range(3))
+    ]
+    writer.close()
+    assert all_files(tmp_path) == sorted(name.rpartition("/")[2] for name in visible(tmp_path))
+
+
+def test_an_epoch_is_prepared_once(tmp_path):
+    writer = FileSink(tmp_path, "csv").open(context())
+    writer.write(Batch(RECORD))
+    assert len(writer.prepare_commit(1)) == 1
+    assert writer.prepare_commit(2) == []
+
+
+def test_a_file_that_has_its_name_survives_an_abort_and_a_commit_that_comes_again(tmp_path):
+    sink = FileSink(tmp_path, "csv")
+    committables = written(sink, RECORD)
+    sink.commit(1, committables)
+    before = {name: (tmp_path / name).read_bytes() for name in visible(tmp_path)}
+    sink.abort(committables)
+    # As after a copy that stopped before it took the first name away.
+    (old, new), *_ = committables
+    (tmp_path / old).write_bytes((tmp_path / new).read_bytes())
+    sink.commit(1, committables)
+    assert {name: (tmp_path / name).read_bytes() for name in all_files(tmp_path)} == before
+
+
+@pytest.mark.parametrize("mode", ["bounded", "continuous"])
+def test_what_killed_writers_leave_is_never_read(tmp_path, mode):
+    sink = FileSink(tmp_path, "json", partition_by="k")
+    sink.commit(1, written(sink, [{"k": 1, "n": 1}]))
+    left = sink.open(context())
+    left.write(Batch([{"k": 1, "n": 2}]))
+    left.prepare_commit(2)
+    left.write(Batch([{"k": 2, "n": 3}]))
+    assert sum(name.startswith("_tmp-") for name in all_files(tmp_path)) == 2
+    for path in (tmp_path, f"{tmp_path}/*", f"{tmp_path}/**"):
+        schema = pa.schema({"n": pa.int64()})
+        source = FileSource(path, "json", schema, mode=mode)
+        assert [row["n"] for row in rows(source)] == [1]
+        assert not source.discover()

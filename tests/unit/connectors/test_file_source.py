@@ -91,7 +91,7 @@ def test_a_source_travels_by_pickle_and_reads_the_same(tmp_path, extension):
     source = FileSource(write(table(), tmp_path / f"a.{extension}"))
     splits = pickle.loads(pickle.dumps(source.splits()))
     other = pickle.loads(pickle.dumps(source))
-    assert other.open(splits[0], 8).poll(1).to_pylist() == EXPECTED[extension][8:9]
+    assert other.open(splits[0], (0, 8)).poll(1).to_pylist() == EXPECTED[extension][8:9]
 
 
 def test_a_folder_is_read_with_all_below_it_but_hidden_names(tmp_path):
@@ -398,3 +398,37 @@ def test_a_password_in_an_address_is_refused():
     with pytest.raises(PlanError) as refused:
         FileSource("ftp://me:hunter2@host/a.csv")
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet"])
+def test_splits_have_the_same_names_in_every_run(tmp_path, monkeypatch, extension):
+    (tmp_path / "in").mkdir()
+    write(table(), tmp_path / "in" / f"b.{extension}")
+    one = FileSource(tmp_path / "in", mode="continuous")
+    first = [split.id for split in one.splits()]
+    monkeypatch.chdir(tmp_path)
+    write(table(), tmp_path / "in" / f"a.{extension}")
+    (later,) = one.discover()
+    assert one.discover() == []
+    assert later.id.startswith(f"{tmp_path}/in/a.{extension}")
+    # A run that starts now lists all of them under the same names, wherever it is.
+    for other in (FileSource("in", mode="continuous"), pickle.loads(pickle.dumps(one))):
+        assert sorted(split.id for split in other.splits()) == sorted([later.id, *first])
+        assert other.discover() == []
+
+
+def test_continuous_reads_a_file_once_also_if_it_grows_and_waits_while_it_is_empty(tmp_path):
+    path = tmp_path / "a.txt"
+    path.touch()
+    source = FileSource(tmp_path, "text", pa.schema({"line": pa.string()}), mode="continuous")
+    assert source.splits() == []
+    assert source.discover() == []
+    path.write_text("one\n")
+    (split,) = source.discover()
+    reader = source.open(split, None)
+    assert reader.poll(9).to_pylist() == [{"line": "one"}]
+    assert reader.poll(9) is END
+    path.write_text("one\ntwo\n")
+    assert source.discover() == []
+    # Another run names it as this one did: whoever knows it as finished leaves it alone.
+    assert [again.id for again in source.splits()] == [split.id]
