@@ -88,4 +88,5 @@ def is_inside(path: str) -> bool:
 
 def joined(folder: str, *names: str) -> str:
     """Put names behind the address of a folder."""
-    return "/".join((folder.rstrip("/") if folder.strip("/") else folder, *names))
+    begin = folder if folder.endswith("://") else f"{folder.rstrip('/')}/"
+    return begin + "/".join(names)

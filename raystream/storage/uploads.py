@@ -150,10 +150,10 @@ class Uploader:
         # A number is used once, also where the put fails: it may have been heard nevertheless.
         chunk = chunk_path(self._attempt, self._subtask, self._seq)
         self._seq += 1
-        data, parts = laid_out(chunk, [each for _, each in pending])
-        store.put(chunk, data)
+        body, parts = laid_out(chunk, [each for _, each in pending])
+        store.put(chunk, body)
         if self._cache is not None:
-            self._cache.write(store.url, chunk, data)
+            self._cache.write(store.url, chunk, body)
         for (piece, _), part in zip(pending, parts, strict=True):
             piece.part, piece.table = part, None
 
