@@ -45,15 +45,15 @@ class Found:
         return joined(self.root, self.manifest)
 
 
-def new_job_id(clock: Clock, token: str) -> str:
-    """Name a run by when it began and a random hexadecimal ``token``; ids sort by time.
+def new_job_id(clock: Clock, random_hex: str) -> str:
+    """Name a run by when it began and a random number in hexadecimal; ids sort by time.
 
-    Raises: ConfigError if the token is not hexadecimal.
+    Raises: ConfigError if the number is not hexadecimal.
     """
     now = _EPOCH + timedelta(microseconds=clock.now_us())
-    made = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{token}"
+    made = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{random_hex}"
     if not _ID.fullmatch(made):
-        raise ConfigError(f"the token of a job's id is hexadecimal, got {token!r}")
+        raise ConfigError(f"the random part of an id is hexadecimal, got {random_hex!r}")
     return made
 
 

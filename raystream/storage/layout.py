@@ -22,7 +22,7 @@ SAVEPOINTS = "savepoints"
 SAVEPOINT_MANIFEST = "manifest.json"
 
 _ENTRY = re.compile(r"([0-9]{10,18})\.json")
-_CHUNK = re.compile(r"([0-9]{1,18})-.+-[0-9]+-[0-9]+\.arrow")
+_CHUNK = re.compile(r"([0-9]{1,18})-.*-[0-9]+-[0-9]+\.arrow")
 _CHECKPOINT = re.compile(r"manifest-[0-9]+\.json")
 
 _NAME_MAX = 100

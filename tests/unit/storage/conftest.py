@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-import warnings
 
 import pytest
 
@@ -40,9 +39,7 @@ def url(request, tmp_path):
         case "memory":
             return f"memory://{name}"
         case "s3":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return f"{request.getfixturevalue('s3_bucket')}/{name}"
+            return f"{request.getfixturevalue('s3_bucket')}/{name}"
 
 
 @pytest.fixture

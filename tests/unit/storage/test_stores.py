@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
-from multiprocessing import get_context
 
 import pytest
 
 from raystream.errors import ConfigError, StorageError
 from raystream.storage.failures import storage_error
 from raystream.storage.opening import open_store, probe
-from raystream.storage.store import Created, Exists, Missing, joined
+from raystream.storage.store import UNFINISHED, Created, Exists, Missing, joined
 
 
 def test_what_is_written_is_read(store):
@@ -94,32 +95,74 @@ def test_of_sixteen_threads_one_creates_and_all_see_what_it_wrote(store):
         assert store.get(f"log/{round_}") == b"%d" % winners[0]
 
 
-def race(folder, number, gate, results):
-    store = open_store(folder)
-    for round_ in range(20):
-        gate.wait()
-        results.put((round_, number, store.create(f"log/{round_}", b"%d" % number)))
+RACER = """
+import sys
+from raystream.storage.opening import open_store
+from raystream.storage.store import Created
+
+store, me = open_store(sys.argv[1]), sys.argv[2].encode()
+print("ready", flush=True)
+sys.stdin.readline()
+for round_ in range(50):
+    result = store.create(f"log/{round_}", me)
+    print(me.decode() if result == Created() else result.data.decode(), result == Created())
+"""
 
 
 @pytest.mark.slow
 def test_of_four_processes_one_creates_and_all_see_what_it_wrote(tmp_path):
-    context = get_context("fork")
-    gate, results = context.Barrier(4), context.Queue()
     racers = [
-        context.Process(target=race, args=(str(tmp_path), number, gate, results))
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(tmp_path), str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for number in range(4)
     ]
     for racer in racers:
-        racer.start()
-    found = [results.get(timeout=30) for _ in range(80)]
+        assert racer.stdout.readline() == "ready\n"
     for racer in racers:
-        racer.join()
-    for round_ in range(20):
-        of_round = {number: result for each, number, result in found if each == round_}
-        (winner,) = [number for number, result in of_round.items() if result == Created()]
-        losers = [result for result in of_round.values() if result != Created()]
-        assert losers == [Exists(b"%d" % winner)] * 3
-    assert sorted(os.listdir(tmp_path / "log")) == sorted(map(str, range(20)))
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    told = [racer.communicate(timeout=60)[0].splitlines() for racer in racers]
+    for of_round in zip(*told, strict=True):
+        assert len({line.split()[0] for line in of_round}) == 1
+        assert sum(line.endswith("True") for line in of_round) == 1
+    assert len(told[0]) == 50
+    assert sorted(path.name for path in (tmp_path / "log").iterdir()) == sorted(map(str, range(50)))
+
+
+KILLED = """
+import os, pathlib, sys
+from raystream.storage.opening import open_store
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), 9)
+
+match sys.argv[2]:
+    case "before the disk has it":
+        os.fsync = die
+    case "before it has its name":
+        os.link = pathlib.Path.replace = die
+getattr(open_store(sys.argv[1]), sys.argv[3])("log/0", b"0123456789" * 100_000)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["create", "put"])
+@pytest.mark.parametrize("when", ["before the disk has it", "before it has its name"])
+def test_a_writer_that_is_killed_leaves_nothing_under_the_name(tmp_path, when, how):
+    (tmp_path / "log").mkdir()
+    writer = subprocess.run([sys.executable, "-c", KILLED, tmp_path, when, how], check=False)
+    assert writer.returncode == -9
+    store = open_store(str(tmp_path))
+    assert isinstance(store.get("log/0"), Missing)
+    (left,) = store.list("log")
+    assert left.startswith("0.")
+    assert left.endswith(UNFINISHED)
+    assert store.create("log/0", b"mine") == Created()
+    assert store.get("log/0") == b"mine"
 
 
 def test_a_probe_passes_and_leaves_nothing(store):
@@ -197,11 +240,31 @@ def test_a_place_that_cannot_be_written_is_told_with_its_reason(tmp_path):
     assert "a part of the path is a file" in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_told_with_its_reason(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageError, match="grant writing"):
-        probe(open_store(str(tmp_path)))
+    me = os.geteuid()
+    if me == 0:  # who may write anywhere
+        os.seteuid(65_534)
+    else:
+        tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(StorageError, match="grant writing") as caught:
+            probe(open_store(str(tmp_path)))
+    finally:
+        os.seteuid(me)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_files_have_the_mode_that_the_umask_leaves(tmp_path):
+    store = open_store(str(tmp_path / "x"))
+    mask = os.umask(0o027)
+    try:
+        store.create("created", b"")
+        store.put("put", b"")
+    finally:
+        os.umask(mask)
+    for name in ("created", "put"):
+        assert (tmp_path / "x" / name).stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o750
 
 
 @pytest.mark.parametrize(
