@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from uploaded import GROUPS, items_of, keyed, listed, manifest_of, subtask, values_of
 
@@ -47,19 +47,20 @@ class Memory:
 
 changes = st.dictionaries(st.integers(0, 5), st.integers(1, 3) | st.none(), max_size=3)
 events = st.one_of(
-    # A barrier: what the keyed section says, and what the other one does.
+    # A barrier, or a checkpoint without trouble: what the keyed section says, and the other one.
     st.tuples(
-        st.just("freeze"),
-        st.sampled_from(["whole", "delta", "delta", "absent"]),
+        st.sampled_from(["freeze", "checkpoint"]),
+        st.sampled_from(["whole", "delta", "absent"]),
         changes,
         st.sampled_from(["same", "more", "new", "absent"]),
     ),
-    # An upload of the newest barrier, or late of one before; the ack may be lost.
+    # An upload of the newest barrier, or late of one before; its ack may be lost, or heard while
+    # another subtask lets the checkpoint fail.
     st.tuples(
         st.just("upload"),
         st.integers(0, 2),
         st.sampled_from(["", "", "", "before", "after"]),
-        st.booleans(),
+        st.sampled_from(["complete", "complete", "failed", "lost"]),
     ),
 )
 
@@ -95,27 +96,32 @@ class Life:
             self.items = [*self.items, len(self.items)]
             sections.append(listed(self.items[-1:], delta=True))
         else:
-            self.items = self.items if other == "same" and self.items else [len(self.frozen) % 2]
+            self.items = self.items if other == "same" and self.items else [0]
             sections.append(listed(self.items))
         checkpoint_id = len(self.frozen)
         frozen = self.uploader.freeze(checkpoint_id, {"op": tuple(sections)})
         self.frozen.append((frozen, self.values, self.items))
 
-    def upload(self, back, fails, heard):
+    def checkpoint(self, *kept):
+        self.freeze(*kept)
+        self.upload(0, "", "complete")
+
+    def upload(self, back, fails, ack):
         if back >= len(self.frozen):
             return
         frozen, *expected = self.frozen[-1 - back]
         self.store.fails = fails
         with contextlib.suppress(StorageError):
             kept = self.uploader.upload(frozen, self.store)
-            # An ack of a checkpoint that has been superseded, or one that was lost, is not used.
-            if heard and frozen.checkpoint_id > self.acked_id:
-                self.complete(frozen.checkpoint_id, kept, expected)
+            # An ack of a checkpoint that has been superseded is not used.
+            if ack != "lost" and frozen.checkpoint_id > self.acked_id:
+                manifest = manifest_of({ME: kept}, checkpoint_id=frozen.checkpoint_id)
+                self.acked_id = frozen.checkpoint_id
+                self.acked = manifest.subtasks[0].parts
+                if ack == "complete":
+                    self.complete(manifest, expected)
 
-    def complete(self, checkpoint_id, kept, expected):
-        manifest = manifest_of({ME: kept}, checkpoint_id=checkpoint_id)
-        self.acked_id = checkpoint_id
-        self.acked = manifest.subtasks[0].parts
+    def complete(self, manifest, expected):
         self.kept.append((manifest, expected))
         retired = self.kept[: -self.keep]
         self.kept = self.kept[-self.keep :]
@@ -134,6 +140,7 @@ class Life:
 
 
 @pytest.mark.slow
+@settings(max_examples=300)
 @given(st.lists(events, max_size=14), st.integers(1, 2))
 def test_every_kept_checkpoint_restores_whatever_failed_and_was_deleted(happened, keep):
     life = Life(keep)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import hashlib
 import itertools
@@ -17,7 +17,7 @@ from raystream.storage.chunks import decoded, encoded, laid_out
 
 CHUNK = "chunks/0-w-0-0.arrow"
 
-NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=datetime.timezone.utc)
+NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.timezone.utc)
 
 TABLES = {
     "times": pa.table(

@@ -36,8 +36,8 @@ class World:
         self.clock.advance(1_000)
         job_id = new_job_id(self.clock, number)
         root = open_store(job_root(self.directory, name, job_id))
-        for number, entry in enumerate([AttemptEntry(0, "ada"), *entries]):
-            append(root, number, entry)
+        for place, entry in enumerate([AttemptEntry(0, "ada"), *entries]):
+            append(root, place, entry)
         return root
 
     def checkpoint(self, root, checkpoint_id):

@@ -99,6 +99,15 @@ def test_no_part_is_listed_anew_that_the_last_checkpoint_had_left_out(root, uplo
     assert items_of(restored(root, fifth)["op"]) == [1]
 
 
+def test_a_late_upload_of_an_old_barrier_does_not_bring_its_parts_back(root, uploader):
+    first = uploader.keep(0, root, {"op": (listed([1]),)})
+    late = uploader.freeze(1, {"op": (listed([2], delta=True),)})
+    uploader.keep(2, root, {"op": (listed([3]),)})  # checkpoint 0 may be deleted now
+    uploader.upload(late, root)
+    fourth = uploader.keep(3, root, {"op": (listed([1]),)})
+    assert fourth["op"][0].parts != first["op"][0].parts
+
+
 def test_a_section_that_is_gone_takes_its_lineage_along(root, uploader):
     uploader.keep(1, root, {"op": (listed([1]),)})
     assert uploader.keep(2, root, {"op": ()}) == {"op": ()}
