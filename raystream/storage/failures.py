@@ -24,7 +24,10 @@ _ERRNOS = {
     errno.ENOSPC: "the disk is full: free space there, or choose another place",
     errno.EDQUOT: "the quota is used up: free space there, or choose another place",
     errno.EACCES: "grant writing there to the user of this process, or choose another place",
-    errno.EPERM: "grant writing there to the user of this process, or choose another place",
+    errno.EPERM: "grant writing there to the user of this process, or choose another place: "
+    "one whose filesystem has hard links",
+    errno.EOPNOTSUPP: "the filesystem lacks hard links, or flushing: choose another place",
+    errno.ENOSYS: "the filesystem lacks hard links, or flushing: choose another place",
     errno.EROFS: "the filesystem is mounted read-only: choose another place",
     errno.ENOTDIR: "a part of the path is a file: choose another place",
     errno.EISDIR: "this is a folder: choose another place",

@@ -132,5 +132,9 @@ def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
+    except OSError as error:
+        # Some shared filesystems flush names by themselves, and know no flushing of a folder.
+        if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:
+            raise
     finally:
         os.close(handle)

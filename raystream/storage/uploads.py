@@ -61,7 +61,7 @@ class Frozen:
 
 
 class Uploader:
-    """The uploads of one subtask in one attempt; ``cache`` gets what is uploaded as well.
+    """The uploads of one subtask in one attempt; ``cache`` gets what recovery will ask for.
 
     ``freeze`` is called by the thread of the subtask, ``upload`` by any other.
     """
@@ -152,7 +152,7 @@ class Uploader:
         self._seq += 1
         body, parts = laid_out(chunk, [each for _, each in pending])
         store.put(chunk, body)
-        if self._cache is not None:
+        if self._cache is not None and not frozen.whole:
             self._cache.write(store.url, chunk, body)
         for (piece, _), part in zip(pending, parts, strict=True):
             piece.part, piece.table = part, None

@@ -282,6 +282,12 @@ def test_reasons_of_the_system_come_with_what_to_do(error, hint):
     assert hint in str(told)
 
 
+def test_a_missing_package_is_told_with_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(StorageError, match=r"raystream\[s3\]"):
+        open_store("s3://bucket/folder")
+
+
 @pytest.mark.slow
 def test_a_bucket_that_is_not_there_is_told(s3_bucket):
     with pytest.raises(StorageError, match="create the bucket"):
