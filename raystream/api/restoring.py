@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import difflib
 import logging
-import time
 import uuid
 
+from raystream.clock import SystemClock
 from raystream.coordinator.states import Beginning
 from raystream.errors import PlanError, RestoreRefused
 from raystream.flow.snapshots import Manifest
 from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.vault import Home
 from raystream.storage.jobs import (
+    LATEST,
     Found,
-    absolute,
-    find,
-    ids_of,
-    load_manifest,
-    new_id,
-    newest,
-    root_of,
+    job_ids,
+    job_root,
+    new_job_id,
+    read_manifest,
+    resolve,
 )
-from raystream.storage.store import open_store
+from raystream.storage.opening import open_store
 
-LATEST = "latest"
 _LOG = logging.getLogger("raystream")
 
 
@@ -46,28 +44,22 @@ def home_of(
             where=where,
             hint="give Job(checkpoint=…), or the path of a snapshot",
         )
-    directory = "" if settings is None else _absolute(settings.directory)
-    known = ids_of(directory, plan.job) if directory else []
-    if start == LATEST and known:
-        root = root_of(directory, plan.job, known[0])
-        entry = newest(open_store(root), savepoints=True)
-        if entry is not None:
-            check(load_manifest(absolute(root, entry.manifest)), plan, allow_dropped, where)
-        return Home(root, known[0], Beginning(resumed=True))
-    source = ""
-    if start is not None and start != LATEST:
-        found = find(_absolute(start))
+    directory = None if settings is None else open_store(settings.directory).url
+    found = None if start is None else resolve(start, directory, plan.job)
+    if found is not None:
         check(found, plan, allow_dropped, where)
-        source = found.url
-    elif start is None and known:
+    if found is not None and found.job_id is not None and directory is not None:
+        root = job_root(directory, plan.job, found.job_id)
+        return Home(root, found.job_id, Beginning(resumed=True))
+    if start is None and directory is not None and job_ids(open_store(directory), plan.job):
         _LOG.warning(
-            'job "%s" starts empty, though runs of that name have made checkpoints: '
-            'run(from_snapshot="latest") or --from latest goes on where the newest was',
+            'job "%s" starts empty, though it has run before: run(from_snapshot="latest"), or '
+            "--from latest, goes on where its newest checkpoint was",
             plan.job,
         )
-    job_id = new_id(int(time.time() * 1e6), uuid.uuid4().hex)
-    root = root_of(directory, plan.job, job_id) if directory else ""
-    return Home(root, job_id, Beginning(source=source))
+    job_id = new_job_id(SystemClock(), uuid.uuid4().hex[:8])
+    root = "" if directory is None else job_root(directory, plan.job, job_id)
+    return Home(root, job_id, Beginning(source="" if found is None else found.url))
 
 
 def check(found: Found, plan: PhysicalPlan, allow_dropped: bool, where: str) -> None:
@@ -75,7 +67,7 @@ def check(found: Found, plan: PhysicalPlan, allow_dropped: bool, where: str) -> 
 
     Raises: RestoreRefused naming what does not fit.
     """
-    manifest = found.manifest
+    manifest = read_manifest(open_store(found.root), found.manifest)
     if manifest.max_parallelism != plan.max_parallelism:
         raise RestoreRefused(
             f"{found.url} was taken with max_parallelism {manifest.max_parallelism}, the job has "
@@ -110,7 +102,3 @@ def check(found: Found, plan: PhysicalPlan, allow_dropped: bool, where: str) -> 
 
 def _stateful(manifest: Manifest) -> list[str]:
     return [entry.uid for entry in manifest.operators if entry.stateful]
-
-
-def _absolute(path: str) -> str:
-    return open_store(path).url

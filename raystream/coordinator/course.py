@@ -20,7 +20,7 @@ from raystream.coordinator.journal import Journal
 from raystream.errors import StorageError
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Acked, Declined, Drain
-from raystream.flow.snapshots import CheckpointEntry, SavepointEntry
+from raystream.flow.snapshots import CheckpointEntry, SavepointEntry, manifest_path
 from raystream.graph.physical import PhysicalPlan
 from raystream.operators.sink import SinkSpec
 
@@ -109,9 +109,8 @@ class Course:
             return [WriteSavepoint(pending.target, manifest)]
         if not logged:
             return self._complete()
-        # An attempt has one coordinator: no other one writes under this name.
-        name = f"manifest-{manifest.attempt}-{pending.checkpoint_id}.json"
-        path, at_us = pending.address or name, self._clock.now_us()
+        at_us = self._clock.now_us()
+        path = pending.address or manifest_path(manifest.attempt, pending.checkpoint_id)
         entry = CheckpointEntry(pending.checkpoint_id, manifest.attempt, path, at_us)
         return [*self._journal.append(entry, manifest)]
 

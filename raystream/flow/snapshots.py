@@ -48,20 +48,18 @@ class SubtaskSnapshot:
 
     ``prepared`` is what its sinks have written and not yet seen committed: by checkpoint, oldest
     first, and by the uid of the sink, pickled. ``splits`` names the splits that it reads or has
-    read. ``channels`` are frames that an unaligned barrier has left waiting, in order of arrival.
+    read.
     """
 
     subtask: SubtaskId
     operators: Mapping[str, tuple[Kept, ...]] = field(default_factory=dict)
     prepared: tuple[tuple[int, Mapping[str, bytes]], ...] = ()
     splits: tuple[str, ...] = ()
-    channels: tuple[Part, ...] = ()
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """Every part that the snapshot needs."""
-        kept = (part for some in self.operators.values() for one in some for part in one.parts)
-        return (*kept, *self.channels)
+        return tuple(p for some in self.operators.values() for one in some for p in one.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,14 @@ class Manifest:
     operators: tuple[OperatorEntry, ...]
     subtasks: tuple[SubtaskSnapshot, ...]
     format: int = FORMAT
+
+
+def manifest_path(attempt: int, checkpoint_id: int) -> str:
+    """Name a checkpoint's manifest in the job's root.
+
+    An attempt has one coordinator: no other one writes under this name.
+    """
+    return f"manifest-{attempt}-{checkpoint_id}.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,15 @@ from raystream.flow.ids import SubtaskId
 from raystream.flow.snapshots import Manifest, SubtaskSnapshot
 from raystream.graph.physical import PhysicalPlan
 from raystream.storage import log
-from raystream.storage.documents import read_manifest, write_manifest
-from raystream.storage.jobs import load_manifest, put_savepoint
-from raystream.storage.loading import Cache, Loader
-from raystream.storage.retention import left_behind, unneeded
-from raystream.storage.store import Store, open_store, probe
-from raystream.storage.uploads import Uploads
+from raystream.storage.cache import Cache
+from raystream.storage.codec import decode_manifest, encode_manifest
+from raystream.storage.layout import CHUNKS, SAVEPOINT_MANIFEST, log_path
+from raystream.storage.loading import load
+from raystream.storage.opening import open_store, probe
+from raystream.storage.retention import referenced, retired_names, sweep_names
+from raystream.storage.store import Missing, Store, joined
+from raystream.storage.uploads import Uploader
+from raystream.subtask import kept_frames
 from raystream.subtask.events import Keep
 from raystream.subtask.keeping import Restored
 
@@ -62,10 +65,8 @@ class Vault:
         self.opened = opened
         # A job may start from a snapshot and make none of its own.
         self.store = None if home is None or not home.url else opened(home.url)
-        self.cache: Cache | None = None
-        if cached and home is not None:
-            folder = Path(tempfile.gettempdir(), "raystream-chunks", home.job_id)
-            self.cache = Cache(folder)
+        folder = Path(tempfile.gettempdir(), "raystream-chunks")
+        self.cache = Cache(str(folder)) if cached and self.store is not None else None
 
     def perform(self, errand: Errand) -> job.Event | None:
         """Do an errand of the coordinator; may be repeated where it raises StorageError.
@@ -74,7 +75,7 @@ class Vault:
         """
         match errand:
             case job.WriteSavepoint(target, manifest):
-                put_savepoint(self.opened(target), manifest)
+                self.opened(target).put(SAVEPOINT_MANIFEST, encode_manifest(manifest))
                 return job.SavepointWritten(manifest.checkpoint_id)
             case job.ReadLog():
                 return self._read_log()
@@ -86,9 +87,8 @@ class Vault:
                 self._discard(errand)
                 return None
             case job.Sweep(attempt, kept):
-                store = self._root
-                listed = store.list("chunks")
-                store.delete(left_behind(listed, map(self._manifest, kept), attempt))
+                needed = referenced(map(self._manifest, kept))
+                self._root.delete(sweep_names(self._root.list(CHUNKS), needed, attempt))
                 return None
             case _:
                 assert_never(errand)
@@ -99,43 +99,43 @@ class Vault:
         return self.store
 
     def _read_log(self) -> job.LogRead:
-        store = self._root
-        entries, next_number = log.read_log(store)
-        if not entries:
-            assert self._home is not None, "what has a root has a home"
-            probe(store, self._home.beginning.by)
-        return job.LogRead(entries, next_number)
+        found = log.read_log(self._root)
+        if not found.entries:
+            probe(self._root)
+        entries = tuple((one.number, one.entry) for one in found.entries)
+        return job.LogRead(entries, found.next_number)
 
     def _append(self, append: job.Append) -> job.Appended | job.Outrun:
-        store = self._root
         if append.manifest is not None:
             entry: Any = append.entry
-            if "/" in entry.manifest:
-                put_savepoint(self.opened(entry.manifest.rpartition("/")[0]), append.manifest)
-            else:
-                store.put(entry.manifest, write_manifest(append.manifest))
-        outcome = log.append(store, append.number, append.entry)
-        if isinstance(outcome, log.Taken):
+            folder, _, name = entry.manifest.rpartition("/")
+            store = self.opened(folder) if folder else self._root
+            store.put(name, encode_manifest(append.manifest))
+        outcome = log.append(self._root, append.number, append.entry)
+        if isinstance(outcome, log.Outrun):
             return job.Outrun(append.number, outcome.entry)
         return job.Appended(append.number)
 
     def _manifest(self, path: str) -> Manifest:
-        if "/" in path:
-            return load_manifest(path, self.opened).manifest
-        content = self._root.get(path)
-        if content is None:
-            raise CorruptSnapshot(f"{self._root.url}/{path} is gone, which the job's log names")
-        return read_manifest(content, f"{self._root.url}/{path}")
+        folder, _, name = path.rpartition("/")
+        store = self.opened(folder) if folder else self._root
+        found = store.get(name)
+        if isinstance(found, Missing):
+            raise CorruptSnapshot(
+                f"{found.url} is gone, which the log of the job names",
+                hint="something outside of raystream removed it; start from another snapshot",
+            )
+        return decode_manifest(found, joined(store.url, name))
 
     def _discard(self, discard: job.Discard) -> None:
-        store = self._root
-        ours = [(n, e) for n, e in discard.retired if "/" not in e.manifest]
-        retired = [self._manifest(entry.manifest) for _, entry in ours]
-        kept = [self._manifest(path) for path in discard.kept if "/" not in path]
-        # First the entry: what the log names is there.
-        store.delete(log.path_of(number) for number, _ in ours)
-        store.delete(entry.manifest for _, entry in ours)
-        store.delete(unneeded(retired, kept, discard.live))
+        # A savepoint is nobody's to delete; it has an address, the others a name.
+        ours = [(number, e.manifest) for number, e in discard.retired if "/" not in e.manifest]
+        retired = [self._manifest(name) for _, name in ours]
+        kept = [self._manifest(path) for path in discard.kept]
+        # First the entries: what the log names is there.
+        self._root.delete(log_path(number) for number, _ in ours)
+        self._root.delete(name for _, name in ours)
+        self._root.delete(retired_names(kept, retired, discard.live))
 
 
 class Keeper:
@@ -145,43 +145,46 @@ class Keeper:
         self._vault = vault
         self._plan = plan
         self._subtask = subtask
-        self._uploads = Uploads(subtask, attempt, vault.cache)
+        self._uploader = Uploader(subtask, attempt, plan.max_parallelism, cache=vault.cache)
 
     def freeze(self, keep: Keep) -> Upload:
         """Take a snapshot as it is now; what comes back stores it."""
-        frozen = self._uploads.freeze(keep.operators, keep.channels, whole=bool(keep.target))
-
-        def upload() -> SubtaskSnapshot:
-            store = self._vault.opened(keep.target) if keep.target else self._vault.store
-            if store is None:  # only what sinks have prepared is asked for
-                return SubtaskSnapshot(self._subtask, {}, keep.prepared)
-            stored = self._uploads.store(frozen, store)
-            return SubtaskSnapshot(
-                self._subtask, stored.operators, keep.prepared, keep.splits, stored.channels
-            )
-
-        return upload
+        store = self._vault.opened(keep.target) if keep.target else self._vault.store
+        if store is None:  # only what sinks have prepared is asked for
+            return lambda: SubtaskSnapshot(self._subtask, {}, keep.prepared)
+        frozen = self._uploader.freeze(keep.checkpoint_id, keep.operators, whole=bool(keep.target))
+        return lambda: SubtaskSnapshot(
+            self._subtask, self._uploader.upload(frozen, store), keep.prepared, keep.splits
+        )
 
     def restore(self, manifest: Manifest, path: str) -> Restored:
         """Read this subtask's part of a snapshot.
 
-        Raises: CorruptSnapshot; StorageError; PlanError for channels where the parallelism differs.
+        Raises: CorruptSnapshot; StorageError; PlanError for rows that wait in the channels of
+        another plan.
         """
-        vault = self._vault
-        root = vault.store if "/" not in path else vault.opened(path.rpartition("/")[0])
+        vault, folder = self._vault, path.rpartition("/")[0]
+        root = vault.opened(folder) if folder else vault.store
         assert root is not None, "a manifest in the job's root has a root"
-        loader = Loader(manifest, root, vault.cache)
-        chain = self._plan.chain(self._subtask.chain)
-        uids = [node.uid for node in chain.nodes]
-        operators = loader.load(uids, self._subtask.index, self._subtask.parallelism)
-        before = [one for one in manifest.subtasks if one.channels]
-        mine = [one for one in before if one.subtask == self._subtask]
-        known = {subtask for one in self._plan.chains for subtask in one.subtasks}
-        if any(one.subtask not in known for one in before):
+        self._check_frames(manifest)
+        uids = [node.uid for node in self._plan.chain(self._subtask.chain).nodes]
+        subtask = self._subtask
+        operators = load(
+            manifest, root, uids, subtask.index, subtask.parallelism, cache=vault.cache
+        )
+        return Restored(manifest.checkpoint_id, operators)
+
+    def _check_frames(self, manifest: Manifest) -> None:
+        waiting = {one.subtask for one in manifest.subtasks if _has_frames(one)}
+        if not waiting <= set(self._plan.subtasks):
             raise PlanError(
                 f"checkpoint {manifest.checkpoint_id} is unaligned: rows wait in its channels, "
                 "which only the same plan at the same parallelism can take up",
                 hint="restart it as it was, make a savepoint, and start from that",
             )
-        frames = loader.frames(mine[0].channels) if mine else ()
-        return Restored(manifest.checkpoint_id, operators, frames)
+
+
+def _has_frames(snapshot: SubtaskSnapshot) -> bool:
+    sections = (kept for some in snapshot.operators.values() for kept in some)
+    frames = (kept for kept in sections if kept.name == kept_frames.NAME)
+    return any(part.rows for kept in frames for part in kept.parts)

@@ -1,1 +1,1 @@
-"""What a job remembers, in an object store: chunks of state, manifests, and the log."""
+"""What outlives a job's processes: objects in a store, snapshots and a log made of them."""

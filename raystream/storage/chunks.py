@@ -1,73 +1,88 @@
-"""Tables in one object: Arrow streams one after the other, each with a checksum of its bytes."""
+"""Tables in one object: each an Arrow IPC stream of its own, one after another, zstd inside.
+
+A chunk has no head and no index: where a table lies in it, and the checksum of its bytes, stand in
+the manifest that lists it. So a reader asks for the tables it needs, and trusts none unverified.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from raystream.errors import CorruptSnapshot
 from raystream.flow.snapshots import Part
 
-_ROWS_MAX = 131_072
-"""Rows of one record batch: what a reader has to hold at least."""
+BATCH_ROWS_MAX = 65_536
+"""Rows of one record batch: what is compressed and decompressed in one piece."""
+
+BATCH_BYTES_TARGET = 16 * 1024 * 1024
+"""Bytes of one record batch, about: rows may be wide."""
 
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
-def encode(chunk: str, tables: Sequence[pa.Table]) -> tuple[bytes, list[Part]]:
-    """Write tables into the bytes of one object; give where each is."""
-    content = bytearray()
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One table as the bytes that a chunk holds."""
+
+    data: pa.Buffer
+    sha256: str
+    rows: int
+
+
+def encoded(table: pa.Table) -> Encoded:
+    """Encode a table; its schema is kept as it is, with metadata."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=_OPTIONS) as writer:
+        writer.write_table(table, max_chunksize=_batch_rows(table))
+    data = sink.getvalue()
+    return Encoded(data, hashlib.sha256(data).hexdigest(), table.num_rows)
+
+
+def laid_out(chunk: str, tables: Sequence[Encoded]) -> tuple[bytes, tuple[Part, ...]]:
+    """Put tables behind one another: the bytes of ``chunk``, and where each table is in them."""
     parts = []
-    for table in tables:
-        written = _stream(table)
-        digest = hashlib.sha256(written).hexdigest()
-        parts.append(Part(chunk, len(content), len(written), digest, table.num_rows))
-        content += written
-    return bytes(content), parts
+    offset = 0
+    for one in tables:
+        parts.append(Part(chunk, offset, one.data.size, one.sha256, one.rows))
+        offset += one.data.size
+    return b"".join(one.data for one in tables), tuple(parts)
 
 
-def raw(chunk: str, blobs: Sequence[bytes], after: int) -> tuple[bytes, list[Part]]:
-    """Give the same for bytes that are no tables, to stand behind ``after`` bytes of an object."""
-    content = bytearray()
-    parts = []
-    for blob in blobs:
-        digest = hashlib.sha256(blob).hexdigest()
-        parts.append(Part(chunk, after + len(content), len(blob), digest, 0))
-        content += blob
-    return bytes(content), parts
+def verifies(data: bytes | memoryview, part: Part) -> bool:
+    """Tell whether bytes are those that were written for a part."""
+    return len(data) == part.length and hashlib.sha256(data).hexdigest() == part.sha256
 
 
-def verify(content: bytes | None, part: Part, where: str) -> bytes:
-    """Give the bytes of a part, if they are those that were written.
+def decoded(data: bytes | memoryview, part: Part, url: str) -> pa.Table:
+    """Read the table of a part from its bytes; ``url`` is where its chunk was read.
 
-    Raises: CorruptSnapshot naming the object.
+    Raises: CorruptSnapshot if the bytes are not those that were written.
     """
-    if content is None:
-        raise CorruptSnapshot(f"{where}/{part.chunk} is gone, which a checkpoint needs")
-    if len(content) != part.length or hashlib.sha256(content).hexdigest() != part.sha256:
-        raise CorruptSnapshot(
-            f"{where}/{part.chunk} is damaged: bytes {part.offset} to "
-            f"{part.offset + part.length} are not what was written"
-        )
-    return content
-
-
-def decode(content: bytes, part: Part, where: str) -> pa.Table:
-    """Read one table of a chunk.
-
-    Raises: CorruptSnapshot naming the object.
-    """
+    if not verifies(data, part):
+        raise corrupt(part, url, f"{len(data)} bytes do not have the checksum of the manifest")
     try:
-        with pa.ipc.open_stream(pa.py_buffer(verify(content, part, where))) as reader:
-            return reader.read_all()
-    except pa.ArrowException as error:
-        raise CorruptSnapshot(f"{where}/{part.chunk} cannot be read: {error}") from error
+        table = pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise corrupt(part, url, f"no table can be read: {error}") from error
+    if table.num_rows != part.rows:
+        raise corrupt(part, url, f"a table of {table.num_rows} rows, not of {part.rows}")
+    return table
 
 
-def _stream(table: pa.Table) -> bytes:
-    out = pa.BufferOutputStream()
-    with pa.ipc.new_stream(out, table.schema, options=_OPTIONS) as writer:
-        writer.write_table(table, max_chunksize=_ROWS_MAX)
-    return bytes(out.getvalue())
+def corrupt(part: Part, url: str, what: str) -> CorruptSnapshot:
+    """Say that a part cannot be used; the caller raises it."""
+    return CorruptSnapshot(
+        f'chunk "{part.chunk}" is damaged at byte {part.offset}: {what}',
+        where=url,
+        hint="something outside of raystream changed, cut or removed it; "
+        "start from another snapshot with --from PATH",
+    )
+
+
+def _batch_rows(table: pa.Table) -> int:
+    row_bytes = int(table.nbytes // max(1, table.num_rows))
+    return max(1, min(BATCH_ROWS_MAX, BATCH_BYTES_TARGET // max(1, row_bytes)))

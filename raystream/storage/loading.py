@@ -1,116 +1,173 @@
-"""Read one subtask's share of a snapshot: every part verified, deltas merged, keys divided."""
+"""From a manifest to what one subtask restores: only its share is fetched, and all is verified."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import tempfile
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pyarrow as pa
 
-from raystream.errors import CorruptSnapshot
+from raystream.flow.ids import SubtaskId
+from raystream.flow.keygroup import key_group_range
 from raystream.flow.snapshots import Kept, Manifest, Part
 from raystream.keyed.snapshot import Section, Share, Snapshot, merged, share
-from raystream.storage import chunks
-from raystream.storage.store import Store
+from raystream.storage.cache import Cache
+from raystream.storage.chunks import corrupt, decoded, verifies
+from raystream.storage.store import Missing, Store, joined
 
-_CACHE_BYTES_MAX = 512 * 1024 * 1024
-"""What the cache of one node may hold: beyond it the oldest chunks go."""
+READS_AT_ONCE = 8
+"""Requests that one subtask has under way: a store's bandwidth comes from several."""
+
+GAP_BYTES_MAX = 64 * 1024
+"""Bytes between two parts that are read along: fewer than a request costs."""
+
+READ_BYTES_MAX = 32 * 1024 * 1024
+"""Where one request ends and the next begins, unless a part is larger."""
 
 
-class Cache:
-    """Chunks that were written on this node: restoring asks here before it asks the store.
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """One section of one subtask of the attempt that was kept."""
 
-    A miss, or bytes that are not what was written, falls through to the store.
+    subtask: SubtaskId
+    kept: Kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Needed:
+    """Who holds something of one section for a subtask; ``all_of`` it where nothing is divided."""
+
+    holders: tuple[_Holder, ...]
+    all_of: bool = False
+
+
+def load(
+    manifest: Manifest,
+    store: Store,
+    uids: Iterable[str],
+    index: int,
+    parallelism: int,
+    *,
+    cache: Cache | None = None,
+) -> dict[str, Snapshot]:
+    """Give what subtask ``index`` of ``parallelism`` restores, for each uid that was kept.
+
+    ``store`` is the root that holds the manifest.
+    Raises: StorageError; CorruptSnapshot naming the chunk that is missing or does not verify.
     """
+    wanted = {uid: _needed(manifest, uid, index, parallelism) for uid in dict.fromkeys(uids)}
+    found = {uid: sections for uid, sections in wanted.items() if sections is not None}
+    holders = [one for sections in found.values() for each in sections for one in each.holders]
+    parts = dict.fromkeys(part for one in holders for part in one.kept.parts)
+    tables = _fetched(list(parts), store, cache)
+    most = manifest.max_parallelism
+    return {
+        uid: tuple(_restored(each, tables, index, parallelism, most) for each in sections)
+        for uid, sections in found.items()
+    }
 
-    def __init__(self, folder: Path, bytes_max: int = _CACHE_BYTES_MAX) -> None:
-        self._folder = folder
-        self._bytes_max = bytes_max
 
-    def keep(self, url: str, chunk: str, content: bytes) -> None:
-        """Keep a chunk; a node without room for it does without."""
-        with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                file.write(content)
-            Path(file.name).replace(self._path(url, chunk))
-            self._trim()
+def _needed(manifest: Manifest, uid: str, index: int, parallelism: int) -> list[_Needed] | None:
+    """Give those who hold something for a subtask, by section; None where nobody kept the uid."""
+    snapshots = [one for one in manifest.subtasks if uid in one.operators]
+    if not snapshots:
+        return None
+    sections: dict[str, list[_Holder]] = {}
+    for one in sorted(snapshots, key=lambda one: one.subtask):
+        for kept in one.operators[uid]:
+            sections.setdefault(kept.name, []).append(_Holder(one.subtask, kept))
+    most = manifest.max_parallelism
+    needed = [_useful(tuple(each), index, parallelism, most) for each in sections.values()]
+    # Where only some kept a section, none of them may own what this subtask does.
+    return [one for one in needed if one.holders]
 
-    def get(self, url: str, part: Part) -> bytes | None:
-        """Give the bytes of a part, if they are here and as they were written."""
-        try:
-            with self._path(url, part.chunk).open("rb") as file:
-                file.seek(part.offset)
-                return chunks.verify(file.read(part.length), part, url)
-        except (OSError, CorruptSnapshot):
-            return None
 
-    def _path(self, url: str, chunk: str) -> Path:
-        return self._folder / hashlib.sha256(f"{url}/{chunk}".encode()).hexdigest()
+def _useful(
+    holders: tuple[_Holder, ...], index: int, parallelism: int, max_parallelism: int
+) -> _Needed:
+    """Leave out the holders that ``share`` would take nothing from."""
+    shares = {one.kept.share for one in holders}
+    if len(shares) > 1:
+        return _Needed(holders)  # which ``share`` refuses
+    match Share(holders[0].kept.share):
+        case Share.BROADCAST:
+            return _Needed((holders[index % len(holders)],), all_of=True)
+        case Share.SPLIT if len(holders) == parallelism:
+            return _Needed((holders[index],), all_of=True)
+        case Share.SPLIT | Share.UNION:
+            return _Needed(holders)
+        case Share.KEYED:
+            mine = key_group_range(index, parallelism, max_parallelism)
+            near = (one for one in holders if _overlap(mine, _owned(one, max_parallelism)))
+            return _Needed(tuple(near))
 
-    def _trim(self) -> None:
-        files = sorted(
-            ((path.stat().st_mtime_ns, path.stat().st_size, path) for path in self._files()),
+
+def _owned(one: _Holder, max_parallelism: int) -> range:
+    """Give the key groups of a holder: it kept no others, which its uploader has seen to."""
+    return key_group_range(one.subtask.index, one.subtask.parallelism, max_parallelism)
+
+
+def _overlap(one: range, other: range) -> bool:
+    return one.start < other.stop and other.start < one.stop
+
+
+def _restored(
+    needed: _Needed,
+    tables: dict[Part, pa.Table],
+    index: int,
+    parallelism: int,
+    max_parallelism: int,
+) -> Section:
+    sections = [
+        Section(
+            one.kept.name,
+            merged([tables[part] for part in one.kept.parts], one.kept.key),
+            Share(one.kept.share),
         )
-        over = sum(size for _, size, _ in files) - self._bytes_max
-        for _, size, path in files:
-            if over <= 0:
-                return
-            path.unlink(missing_ok=True)
-            over -= size
-
-    def _files(self) -> Iterator[Path]:
-        return (path for path in self._folder.iterdir() if path.is_file())
+        for one in needed.holders
+    ]
+    if needed.all_of:
+        return sections[0]
+    return share([(one,) for one in sections], index, parallelism, max_parallelism)[0]
 
 
-class Loader:
-    """Reads parts of one manifest; ``store`` is its root."""
+def _fetched(parts: Sequence[Part], store: Store, cache: Cache | None) -> dict[Part, pa.Table]:
+    reads = _reads(parts)
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        done = list(pool.map(lambda read: _read(read, store, cache), reads))
+    return {part: table for tables in done for part, table in tables.items()}
 
-    def __init__(self, manifest: Manifest, store: Store, cache: Cache | None = None) -> None:
-        self._manifest = manifest
-        self._store = store
-        self._cache = cache
 
-    def load(self, uids: Collection[str], index: int, parallelism: int) -> dict[str, Snapshot]:
-        """Give one subtask its part of what all subtasks of its operators had kept, by uid.
+def _reads(parts: Sequence[Part]) -> list[list[Part]]:
+    """Put parts together that one request reads: neighbours in one chunk."""
+    reads: list[list[Part]] = []
+    end = 0
+    for part in sorted(parts, key=lambda part: (part.chunk, part.offset)):
+        last = reads[-1][0] if reads else None
+        near = last is not None and last.chunk == part.chunk and part.offset - end <= GAP_BYTES_MAX
+        if last is not None and near and part.offset + part.length - last.offset <= READ_BYTES_MAX:
+            reads[-1].append(part)
+            end = max(end, part.offset + part.length)
+        else:
+            reads.append([part])
+            end = part.offset + part.length
+    return reads
 
-        Raises: CorruptSnapshot; StorageError.
-        """
-        loaded = {}
-        for uid in uids:
-            snapshots = self.snapshots(uid)
-            if snapshots:
-                count = self._manifest.max_parallelism
-                loaded[uid] = share(snapshots, index, parallelism, count)
-        return loaded
 
-    def snapshots(self, uid: str) -> list[Snapshot]:
-        """Give what each subtask of an operator had kept, in their order."""
-        parts = sorted(self._manifest.subtasks, key=lambda one: one.subtask.index)
-        return [
-            tuple(self.section(kept) for kept in one.operators[uid])
-            for one in parts
-            if uid in one.operators
-        ]
+def _read(parts: Sequence[Part], store: Store, cache: Cache | None) -> dict[Part, pa.Table]:
+    chunk, start = parts[0].chunk, parts[0].offset
+    length = max(part.offset + part.length for part in parts) - start
+    url = joined(store.url, chunk)
+    data = None if cache is None else cache.read(store.url, chunk, start, length)
+    if data is None or not all(verifies(_within(data, part, start), part) for part in parts):
+        there = store.get(chunk, start, length)
+        if isinstance(there, Missing):
+            raise corrupt(parts[0], url, "there is no such object")
+        data = there
+    return {part: decoded(_within(data, part, start), part, url) for part in parts}
 
-    def section(self, kept: Kept) -> Section:
-        """Read one section, its deltas merged into it."""
-        tables = [self._table(part) for part in kept.parts]
-        return Section(kept.name, merged(tables, kept.key), Share(kept.share), kept.key)
 
-    def frames(self, parts: Collection[Part]) -> tuple[bytes, ...]:
-        """Read frames that channels had waiting."""
-        return tuple(self._bytes(part) for part in parts)
-
-    def _table(self, part: Part) -> pa.Table:
-        return chunks.decode(self._bytes(part), part, self._store.url)
-
-    def _bytes(self, part: Part) -> bytes:
-        here = None if self._cache is None else self._cache.get(self._store.url, part)
-        if here is not None:
-            return here
-        content = self._store.get(part.chunk, part.offset, part.length)
-        return chunks.verify(content, part, self._store.url)
+def _within(data: bytes, part: Part, start: int) -> memoryview:
+    offset = part.offset - start
+    return memoryview(data)[offset : offset + part.length]

@@ -20,9 +20,9 @@ from raystream.operators.operator import Operator, Output
 from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.sink import SinkOperator
 from raystream.operators.source import SourceOperator
-from raystream.subtask import kept_splits
+from raystream.subtask import kept_frames, kept_splits
 
-_NOT_THEIRS = (kept_splits.NAME,)
+_NOT_THEIRS = (kept_splits.NAME, kept_frames.NAME)
 """Sections that stand beside those of an operator, and are taken up by the machine."""
 
 Emitted = tuple[tuple[int, ...], Batch | Watermark | Status]

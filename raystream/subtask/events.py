@@ -108,7 +108,7 @@ class Keep:
     """Store this subtask's part of a checkpoint in the background, then say so to the coordinator.
 
     ``operators`` are sections by uid; those of a savepoint (``target``) are whole, the others may
-    be deltas. ``channels`` are frames that an unaligned barrier has left waiting.
+    be deltas.
     """
 
     checkpoint_id: int
@@ -116,7 +116,6 @@ class Keep:
     operators: Mapping[str, Snapshot]
     prepared: Prepared
     splits: tuple[str, ...] = ()
-    channels: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from raystream.subtask.alignment import Alignment
 from raystream.subtask.chain import RunningChain
 from raystream.subtask.events import Acknowledge, Effect, Keep, Tell
 from raystream.subtask.inbox import Inbox
+from raystream.subtask.kept_frames import frames_section, kept_frames
 from raystream.subtask.kept_splits import KeptSplit, kept_splits, splits_section
 from raystream.subtask.outputs import Outputs
 from raystream.subtask.splits import Splits
@@ -34,7 +35,6 @@ class Restored:
 
     checkpoint_id: int
     operators: Mapping[str, Snapshot] = field(default_factory=dict)
-    channels: tuple[bytes, ...] = ()
 
 
 class Keeping:
@@ -57,10 +57,13 @@ class Keeping:
         self._alignment = Alignment(inbox.channels, holds=holds, done=done)
         self._prepared: dict[int, dict[str, bytes]] = {}
         self._positions: dict[int, list[KeptSplit]] = {}  # of checkpoints that may complete
+        self.frames: tuple[bytes, ...] = ()  # that waited before the barrier of what is restored
         if restored is not None:
             chain.restore(restored.operators)
+            beside = restored.operators.get(chain.nodes[0].uid, ())
+            self.frames = kept_frames(beside)
             if splits is not None:
-                splits.restore(kept_splits(restored.operators.get(chain.nodes[0].uid, ())))
+                splits.restore(kept_splits(beside))
 
     # Barriers --------------------------------------------------------------------------------
 
@@ -138,13 +141,16 @@ class Keeping:
             operators = self._chain.changes()
         if barrier.target or self._settings is not None:
             self._keep_splits(checkpoint_id, operators)
+        if self._settings is not None and self._settings.unaligned_after_us is not None:
+            # Also where nothing waits: each subtask takes up its own again.
+            head = self._chain.nodes[0].uid
+            operators[head] = (*operators.get(head, ()), frames_section(channels))
         keep = Keep(
             checkpoint_id,
             barrier.target,
             operators,
             tuple(self._prepared.items()),
             () if self._splits is None else self._splits.names,
-            channels,
         )
         self._alignment.passed(checkpoint_id)
         self._release()

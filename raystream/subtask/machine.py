@@ -112,7 +112,7 @@ class SubtaskMachine:
         self._polled: list[Polled] = []  # bounded by the polls under way
         self._changes: list[Watermark | Status] = []  # bounded by the splits that come
         self._triggers: list[Trigger] = []  # one is under way at a time
-        self._replayed = [] if restored is None else list(restored.channels)
+        self._replayed = list(self._keeping.frames)
         self._task: Iterator[None] | None = None
         self._timers_ran = False
         self._effects: list[Effect] = []

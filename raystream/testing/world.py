@@ -20,10 +20,10 @@ from raystream.flow.snapshots import CheckpointEntry
 from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.local_job import LocalJob
 from raystream.runtime.vault import Home, Vault
-from raystream.storage.documents import read_manifest
-from raystream.storage.loading import Loader
+from raystream.storage.jobs import read_manifest
+from raystream.storage.loading import load
 from raystream.storage.log import read_log
-from raystream.storage.store import Created, Exists, Outcome, Store
+from raystream.storage.store import Created, Creation, Exists, Missing, Store
 from raystream.subtask import events as sub
 from raystream.testing.trace import line, words
 
@@ -76,34 +76,34 @@ class _Folder:
         self._disk = disk
         self.url = url
 
-    def create(self, path: str, content: bytes) -> Outcome:
+    def create(self, path: str, data: bytes) -> Creation:
         self._disk.trip(before=True)
         name = f"{self.url}/{path}"
         there = self._disk.objects.get(name)
         if there is None:
-            self._disk.objects[name] = content
+            self._disk.objects[name] = data
         self._disk.trip(before=False)
         return Created() if there is None else Exists(there)
 
-    def put(self, path: str, content: bytes) -> None:
+    def put(self, path: str, data: bytes) -> None:
         self._disk.trip(before=True)
         if f"{self.url}/{path}" not in self._disk.objects and self._disk.tears():
-            self._disk.objects[f"{self.url}/{path}"] = content[: len(content) // 2]
+            self._disk.objects[f"{self.url}/{path}"] = data[: len(data) // 2]
             raise StorageError("the disk is failing: a write was torn")
-        self._disk.objects[f"{self.url}/{path}"] = content
+        self._disk.objects[f"{self.url}/{path}"] = data
         self._disk.trip(before=False)
 
-    def get(self, path: str, start: int = 0, length: int | None = None) -> bytes | None:
+    def get(self, path: str, start: int = 0, length: int | None = None) -> bytes | Missing:
         self._disk.trip(before=True)
-        content = self._disk.objects.get(f"{self.url}/{path}")
+        data = self._disk.objects.get(f"{self.url}/{path}")
         end = None if length is None else start + length
-        return None if content is None else content[start:end]
+        return Missing(f"{self.url}/{path}") if data is None else data[start:end]
 
-    def list(self, prefix: str) -> list[str]:
+    def list(self, folder: str = "") -> list[str]:
         self._disk.trip(before=True)
-        root = f"{self.url}/"
+        root = f"{self.url}/{folder}/" if folder else f"{self.url}/"
         names = (name.removeprefix(root) for name in self._disk.objects if name.startswith(root))
-        return sorted(name for name in names if name.startswith(prefix))
+        return sorted({name.split("/")[0] for name in names})
 
     def delete(self, paths: Iterable[str]) -> None:
         self._disk.trip(before=True)
@@ -261,19 +261,12 @@ class World:
     def state(self, uid: str, section: str) -> list[dict[str, object]]:
         """Give the rows of one section of the last checkpoint, in an order of their own."""
         store = self.disk.open(self._root)
-        entries = [entry for _, entry in read_log(store)[0] if isinstance(entry, CheckpointEntry)]
-        newest = max(entries, key=lambda entry: entry.checkpoint_id)
-        content = store.get(newest.manifest)
-        assert content is not None, "what the log names is there"
-        manifest = read_manifest(content, newest.manifest)
-        loader = Loader(manifest, store)
-        rows = [
-            row
-            for snapshot in loader.snapshots(uid)
-            for one in snapshot
-            if one.name == section
-            for row in one.table.to_pylist()
-        ]
+        entries = [one.entry for one in read_log(store).entries]
+        known = [entry for entry in entries if isinstance(entry, CheckpointEntry)]
+        newest = max(known, key=lambda entry: entry.checkpoint_id)
+        manifest = read_manifest(store, newest.manifest)
+        found = load(manifest, store, [uid], 0, 1).get(uid, ())
+        rows = [row for one in found if one.name == section for row in one.table.to_pylist()]
         return sorted(rows, key=repr)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import ray
 
+from raystream.clock import SystemClock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.errors import ClusterError, ConfigError, JobFailed, job_failed
@@ -19,7 +20,7 @@ from raystream.flow.ids import SubtaskId
 from raystream.flow.time import Duration, positive
 from raystream.runtime.ray.coordinator_actor import Published
 from raystream.runtime.ray.report import pack_report, unpack_report
-from raystream.storage.jobs import new_id, savepoint_of
+from raystream.storage.jobs import new_job_id, savepoint_root
 
 Progress: TypeAlias = Callable[[JobStatus], None]
 
@@ -138,8 +139,8 @@ class RayJobHandle:
             )
         if path is not None:
             return path.rstrip("/") if "://" in path else str(Path(path).absolute())
-        token = uuid.uuid4().hex
-        return savepoint_of(directory, self.name, new_id(int(time.time() * 1e6), token))
+        token = uuid.uuid4().hex[:8]
+        return savepoint_root(directory, self.name, new_job_id(SystemClock(), token))
 
     def _asks(self, target: str, *, stop: bool, drain: bool) -> str | None:
         request = uuid.uuid4().hex
