@@ -7,6 +7,7 @@ after the other. Whatever goes wrong before the entry gives the checkpoint up, w
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass, field
 
@@ -161,8 +162,13 @@ class Checkpoints:
             taken_us=pending.triggered_us,
             savepoint=bool(pending.target),
             operators=operators,
-            subtasks=tuple(pending.acks[s] for s in self._plan.subtasks),
+            subtasks=tuple(self._unsettled(pending.acks[s]) for s in self._plan.subtasks),
         )
+
+    def _unsettled(self, snapshot: SubtaskSnapshot) -> SubtaskSnapshot:
+        """Leave out what is visible by now: not every subtask had heard so when it acked."""
+        left = tuple(one for one in snapshot.prepared if one[0] > self._settled_id)
+        return dataclasses.replace(snapshot, prepared=left)
 
     @property
     def live_parts(self) -> tuple[Part, ...]:

@@ -1,0 +1,36 @@
+"""A job's visible rows are those of an undisturbed run, whatever dies: many seeds, every shape.
+
+``make sim SEEDS=2000`` runs more of them; what once failed is kept in ``regressions.txt``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from runs import NAMES, live
+
+SEEDS = int(os.environ.get("SEEDS", "200"))
+EACH = 5
+"""Seeds of one test: so that a run of many is many tests, and one that fails names its seeds."""
+
+REGRESSIONS = [
+    line.split("#")[0].split()
+    for line in (Path(__file__).parent / "regressions.txt").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, max(1, SEEDS // len(NAMES)), EACH))
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_are_those_of_an_undisturbed_run(name, first):
+    for seed in range(first, first + EACH):
+        live(name, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "seed"), [(words[0], int(words[1])) for words in REGRESSIONS])
+def test_what_once_failed_does_not_fail_again(name, seed):
+    live(name.replace("_", " "), seed)
