@@ -238,8 +238,6 @@ class CoordinatorMachine:
             return self._closed_all()
         return self._close("failed", error)
 
-    # Starting --------------------------------------------------------------------------------
-
     def _ready(self, subtask: SubtaskId, splits: tuple[str, ...]) -> list[job.Effect]:
         if self.state != "starting" or subtask not in self._waiting:
             return []

@@ -22,18 +22,9 @@ from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.states import Beginning
 from raystream.errors import RaystreamError, StorageError, SubtaskLost, job_failed
+from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
-from raystream.flow.messages import (
-    Acked,
-    Cancel,
-    Closed,
-    Declined,
-    Ended,
-    Finish,
-    Ready,
-    Report,
-)
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.runtime.local_process import Errands, Maker, Process
 from raystream.runtime.shell import abort_sinks, list_splits, sink_specs, source_spec
@@ -53,7 +44,8 @@ class LocalJob:
     """One job's machines, and the links between them.
 
     ``run`` drives it; so does whoever calls ``begin``, ``advance`` while that does something, and
-    decides what to do about time when it does not.
+    decides what to do about time when it does not. With ``slow_words`` what the coordinator and its
+    subtasks say to each other is under way for a while, as rows are.
     """
 
     def __init__(
@@ -65,6 +57,7 @@ class LocalJob:
         *,
         vault: Vault | None = None,
         beginning: Beginning | None = None,
+        slow_words: bool = False,
     ) -> None:
         self._plan = plan
         self._clock = clock
@@ -79,7 +72,8 @@ class LocalJob:
         self._links: dict[
             tuple[SubtaskId | None, SubtaskId | None], list[tuple[int, sub.Event | job.Event]]
         ] = {}
-        self._errands = Errands(clock, drawn=rng is not None)
+        self._slow_words = slow_words
+        self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
         self.answers: dict[str, job.Answer] = {}
 
@@ -124,7 +118,7 @@ class LocalJob:
         self._rng = None  # nothing is under way any more
         self._job(job.StopAsked())
         for subtask in list(self._processes):
-            self._step(subtask, Cancel())
+            self._step(subtask, messages.Cancel())
 
     # Failures --------------------------------------------------------------------------------
 
@@ -137,7 +131,7 @@ class LocalJob:
         """Let a subtask's process die where it stands; the coordinator hears of it in its turn."""
         process = self._processes.pop(subtask)
         self._fails(process, SubtaskLost(f"{subtask} died: its worker process is gone"))
-        self._says(process, Closed())
+        self._says(process, messages.Closed())
 
     # What happens next -----------------------------------------------------------------------
 
@@ -193,7 +187,7 @@ class LocalJob:
     def _step(self, subtask: SubtaskId, event: sub.Event) -> None:
         process = self._processes[subtask]
         self._happened(subtask, event)
-        if isinstance(event, Finish | Cancel):
+        if isinstance(event, messages.Finish | messages.Cancel):
             self._let_go(process, event)
             return
         try:
@@ -203,7 +197,7 @@ class LocalJob:
             return
         self._do(process, effects)
 
-    def _let_go(self, process: Process, event: Finish | Cancel) -> None:
+    def _let_go(self, process: Process, event: messages.Finish | messages.Cancel) -> None:
         del self._processes[process.subtask]
         self._figures.take(process.machine.figures())
         try:
@@ -215,7 +209,7 @@ class LocalJob:
             self._do(process, process.machine.step(event))
         except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
             self._fails(process, error)
-            self._says(process, Closed())
+            self._says(process, messages.Closed())
 
     def _pass(
         self,
@@ -224,12 +218,13 @@ class LocalJob:
         attempt: int,
         event: sub.Event | job.Event,
     ) -> None:
-        if self._rng is None:
+        word = (sender is None or to is None) and not isinstance(event, messages.AlignTo)
+        if self._rng is None or (word and not self._slow_words):
             self._arrive(to, attempt, event)
         else:
             self._links.setdefault((sender, to), []).append((attempt, event))
 
-    def _says(self, process: Process, report: Report) -> None:
+    def _says(self, process: Process, report: messages.Report) -> None:
         said = job.Said(process.subtask, process.attempt, report)
         self._pass(process.subtask, None, process.attempt, said)
 
@@ -255,10 +250,10 @@ class LocalJob:
 
         def store() -> None:
             if self._processes.get(process.subtask) is process:  # else it died, and this with it
-                self._says(process, Acked(keep.checkpoint_id, upload()))
+                self._says(process, messages.Acked(keep.checkpoint_id, upload()))
 
         def failed(error: Exception) -> None:
-            self._says(process, Declined(keep.checkpoint_id, str(error)))
+            self._says(process, messages.Declined(keep.checkpoint_id, str(error)))
 
         self._errands.retried(store, failed)
 
@@ -279,7 +274,7 @@ class LocalJob:
                 case sub.Keep():
                     self._keep(process, effect)
                 case sub.Tell(report):
-                    if isinstance(report, Ended):
+                    if isinstance(report, messages.Ended):
                         self._figures.take(process.machine.figures())
                     self._says(process, report)
                 case _:
@@ -344,7 +339,7 @@ class LocalJob:
                 failed(error)
                 return
             self._processes[subtask] = process
-            self._says(process, Ready(process.machine.splits))
+            self._says(process, messages.Ready(process.machine.splits))
 
         def failed(error: Exception) -> None:
             event = job.Failed(subtask, error, deploy.attempt)
@@ -355,9 +350,9 @@ class LocalJob:
     def _close_subtask(self, subtask: SubtaskId) -> None:
         attempt = self._coordinator.attempt
         if subtask in self._processes:
-            self._pass(None, subtask, attempt, Finish())
+            self._pass(None, subtask, attempt, messages.Finish())
         else:
-            self._pass(subtask, None, attempt, job.Said(subtask, attempt, Closed()))
+            self._pass(subtask, None, attempt, job.Said(subtask, attempt, messages.Closed()))
 
     def _list_later(self, chain: str, after_us: int) -> None:
         if after_us:

@@ -202,7 +202,9 @@ class World:
             where = f"{name} {'job' if subtask is None else subtask}"
             self.trace.append(line(self.clock.now_us(), where, words(subtask, event)))
 
-        local = LocalJob(plan, self.clock, self._rng, happened, vault=vault, beginning=beginning)
+        local = LocalJob(
+            plan, self.clock, self._rng, happened, vault=vault, beginning=beginning, slow_words=True
+        )
         one = Incarnation(local, plan=plan)
         self._living.append(one)
         local.begin()
