@@ -104,6 +104,7 @@ from raystream.contracts.aggregate import (
     sum as sum,
 )
 from raystream.contracts.batch import Batch
+from raystream.contracts.checkpointing import Checkpointing, Restart
 from raystream.contracts.context import OpenContext
 from raystream.contracts.evictor import Evictor
 from raystream.contracts.process import (
@@ -195,6 +196,7 @@ __all__ = [
     "BroadcastProcessFunction",
     "BroadcastState",
     "CallbackSink",
+    "Checkpointing",
     "ClusterError",
     "CoProcessFunction",
     "ConfigError",
@@ -235,6 +237,7 @@ __all__ = [
     "RaystreamError",
     "Reader",
     "ReducingState",
+    "Restart",
     "Session",
     "Sink",
     "SinkError",

@@ -33,7 +33,8 @@ from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.ray.errands import Errands
 from raystream.runtime.ray.placement import Room, actor_options
 from raystream.runtime.ray.report import pack_report, unpack_report
-from raystream.runtime.ray.subtask_actor import Deployment, SubtaskActor
+from raystream.runtime.ray.spare import Spare
+from raystream.runtime.ray.subtask_actor import Deployment
 from raystream.runtime.shell import abort_sinks, list_splits, source_spec, travelling
 from raystream.runtime.vault import Home
 from raystream.subtask import events as sub
@@ -185,6 +186,7 @@ class _Shell:
         self._closed: set[SubtaskId] = set()  # of this attempt
         self._dead: set[SubtaskId] = set()  # whose actors are no more
         self._answers: dict[str, job.Answer] = {}
+        self._spare = Spare(given.packed, kept=given.home is not None)
         self.room = Room(given.plan.job)
         self.actors: dict[SubtaskId, Any] = {}
         self.deployed: tuple[int, dict[SubtaskId, Any]] = (0, {})
@@ -231,6 +233,7 @@ class _Shell:
             self._machine.abandon(travelling(self._plan.job, error))
         finally:
             self._errands.close()
+            self._spare.close()
             for actor in self.actors.values():
                 ray.kill(actor)
             self._publish(self.published())
@@ -264,6 +267,7 @@ class _Shell:
         effects = self._machine.step(event)
         if before == "starting" and self._machine.state == "running":
             self._figures.running(self._clock.monotonic_us())
+            self._spare.prepare()
         self._do(effects)
 
     def _do(self, effects: list[job.Effect]) -> None:
@@ -293,7 +297,7 @@ class _Shell:
         alive = {s: actor for s, actor in self.actors.items() if s not in self._dead}
         # Whoever asks for the actors gets all of them or none.
         self.actors = {
-            subtask: alive.get(subtask) or SubtaskActor.options(**options[subtask.chain]).remote()
+            subtask: alive.get(subtask) or self._spare.take(options[subtask.chain])
             for subtask in self._plan.subtasks
         }
         self._closed, self._dead, self._deadlines = set(), set(), {}

@@ -87,6 +87,10 @@ class SubtaskCalls:
         self._outbox = Outbox(1)
         self._attempt = 0
 
+    def warm(self, plan: bytes) -> None:
+        """Load what the job's code needs, before there is a subtask to run."""
+        cloudpickle.loads(plan)
+
     def push(self, frame: bytes) -> None:
         """Take a frame; the caller was granted the room for it."""
         self._mailbox.put(sub.Received(frame))
