@@ -77,6 +77,7 @@ def kill(handle, kind: str) -> bool:
     return pid is not None
 
 
+@pytest.mark.timeout(120 + 20 * KILLS)
 def test_rows_are_those_of_an_undisturbed_run_whoever_is_killed(tmp_path):
     handle = counting(tmp_path, "kills").submit()
     rng = random.Random(KILLS)
