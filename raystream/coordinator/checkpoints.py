@@ -39,7 +39,10 @@ class Reason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFigures:
-    """One checkpoint as it is shown: times in microseconds since the epoch and of length."""
+    """One checkpoint as it is shown: times in microseconds since the epoch and of length.
+
+    ``bytes`` is all that it names, ``new_bytes`` what was stored for it.
+    """
 
     checkpoint_id: int
     attempt: int
@@ -47,6 +50,7 @@ class CheckpointFigures:
     triggered_us: int
     duration_us: int
     bytes: int = 0
+    new_bytes: int = 0
     savepoint: bool = False
     reason: str = ""
 
@@ -60,6 +64,7 @@ class Pending:
     triggered_us: int
     asked: SavepointAsked | None
     acks: dict[SubtaskId, SubtaskSnapshot] = field(default_factory=dict)
+    new_bytes: int = 0
     writing: bool = False
 
     @property
@@ -141,6 +146,9 @@ class Checkpoints:
         if subtask in pending.acks:
             return False
         pending.acks[subtask] = ack.snapshot
+        known = set(self.newest[subtask].parts) if subtask in self.newest else set()
+        new = set(ack.snapshot.parts) - known
+        pending.new_bytes += sum(part.length for part in new)
         if not pending.target:
             self.newest[subtask] = ack.snapshot
         pending.writing = len(pending.acks) == len(self._plan.subtasks)
@@ -261,6 +269,7 @@ class Checkpoints:
             pending.triggered_us,
             now_us - pending.began_us,
             sum(part.length for part in parts),
+            pending.new_bytes,
             bool(pending.target),
             reason,
         )

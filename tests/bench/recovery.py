@@ -35,7 +35,7 @@ class Times(rs.Sink):
 
 class _TimesWriter(rs.Writer):
     def __init__(self, path: str) -> None:
-        self.file = Path(path).open("a", buffering=1)
+        self.file = Path(path).open("a", buffering=1)  # noqa: SIM115  open as long as the writer
 
     def write(self, batch: Any) -> None:
         last = max(row["v"] for row in batch.rows) if isinstance(batch.rows, list) else None
@@ -105,8 +105,9 @@ def main() -> None:
             time.sleep(3)
         handle.cancel()
         print(
-            f"recovery, {keys:,} keys, {given.rate:,} rows/s: median {statistics.median(took):.2f} s, "
-            f"least {min(took):.2f}, most {max(took):.2f} over {len(took)} kills"
+            f"recovery, {keys:,} keys, {given.rate:,} rows/s: median "
+            f"{statistics.median(took):.2f} s, least {min(took):.2f}, most {max(took):.2f} over "
+            f"{len(took)} kills"
         )
         ray.shutdown()
 

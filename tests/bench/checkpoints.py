@@ -1,0 +1,98 @@
+"""What checkpoints cost: throughput with one every second against none, and what is uploaded.
+
+A million keys, of which about a hundredth change between two checkpoints; all in one run, with and
+without in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import raystream as rs
+
+SCHEMA = pa.schema({"k": pa.int64(), "v": pa.int64()})
+
+
+class Skewed(rs.Source):
+    """Every key once, then, for so many seconds, rows of a part of the keys that moves slowly."""
+
+    schema = SCHEMA
+
+    def __init__(self, keys: int, seconds: float, share: float, rate: int) -> None:
+        self.keys, self.seconds, self.share, self.rate = keys, seconds, share, rate
+
+    def splits(self) -> list[rs.Split]:
+        return [rs.Split("all")]
+
+    def open(self, split: rs.Split, position: Any) -> rs.Reader:
+        return _SkewedReader(self)
+
+
+class _SkewedReader(rs.Reader):
+    def __init__(self, source: Skewed) -> None:
+        self.source, self.given, self.began_s = source, 0, 0.0
+        self.rng = np.random.default_rng(7)
+
+    def poll(self, max_rows: int) -> Any:
+        keys, count = self.source.keys, max_rows
+        if self.given < keys:
+            k = np.arange(self.given, min(self.given + count, keys))
+        else:
+            self.began_s = self.began_s or time.monotonic()
+            passed_s = time.monotonic() - self.began_s
+            if passed_s > self.source.seconds:
+                return rs.END
+            hot = max(1, int(keys * self.source.share))
+            k = (int(passed_s) * hot + self.rng.integers(0, hot, count)) % keys
+        self.given += len(k)
+        return pa.RecordBatch.from_arrays([pa.array(k), pa.array(k)], schema=SCHEMA)
+
+    def position(self) -> int:
+        return self.given
+
+
+def measure(keys: int, seconds: float, folder: str | None) -> tuple[float, list[Any]]:
+    """Run the job; give its rows a second behind the warm-up, and its checkpoints."""
+    checkpoint = None if folder is None else rs.Checkpointing(folder, every="1s")
+    job = rs.Job("cost", checkpoint=checkpoint)
+    rows = job.source(Skewed(keys, seconds, 0.01, 0))
+    rows.key_by("k").aggregate(n=rs.count(), s=rs.sum("v")).filter(rs.col("n") < 0).print()
+    result = job.run()
+    return (result.records_in - keys) / seconds, list(result.checkpoints)
+
+
+def main() -> None:
+    """Run it."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--keys", type=int, default=1_000_000)
+    options.add_argument("--seconds", type=float, default=10)
+    options.add_argument("--rounds", type=int, default=2)
+    given = options.parse_args()
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    import ray
+
+    ray.init(address="local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    for _ in range(given.rounds):
+        plain, _ = measure(given.keys, given.seconds, None)
+        with tempfile.TemporaryDirectory() as folder:
+            safe, checkpoints = measure(given.keys, given.seconds, folder)
+        sizes = [one.new_bytes for one in checkpoints]
+        print(
+            f"{given.keys:,} keys: {plain / 1e6:.2f} M rows/s without, {safe / 1e6:.2f} M with "
+            f"({safe / plain - 1:+.1%}); {len(checkpoints)} checkpoints, new bytes each: "
+            f"{[f'{size / 1e6:.1f} MB' for size in sizes]}, "
+            f"took {[f'{one.duration_us / 1e3:.0f} ms' for one in checkpoints]}",
+            flush=True,
+        )
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
