@@ -11,46 +11,17 @@ import random
 import signal
 import time
 from collections import Counter
-from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.dataset as ds
 import pytest
+from survivors import KEYS, RATE, counting, wanted, written
 
 import raystream as rs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 KILLS = int(os.environ.get("KILLS", "4"))
-KEYS, RATE = 100, 20_000
 ROWS = RATE * (6 + 2 * KILLS)
-COUNTED = pa.schema({"k": pa.int64(), "n": pa.int64()})
 KINDS = ("source", "map_with_state", "sink", "coordinator")
-
-
-def numbered(state, row):
-    seen = (state or 0) + 1
-    return seen, {"k": row["k"], "n": seen}
-
-
-def counting(folder: Path, name: str, rows: int = ROWS, **settings) -> rs.Job:
-    """Three chains: a source, a count by key, and a file sink that is exactly once."""
-    checkpoint = rs.Checkpointing(folder / "checkpoints", every="300ms")
-    job = rs.Job(name, checkpoint=checkpoint, **settings)
-    read = job.source(rs.DataGenSource(lambda i: {"k": i % KEYS}, rows=rows, rows_per_second=RATE))
-    counts = read.key_by(lambda row: row["k"]).map_with_state(numbered, schema=COUNTED)
-    counts.disable_chaining().sink(rs.FileSink(folder / "out", "parquet")).disable_chaining()
-    return job
-
-
-def written(folder: Path) -> Counter[tuple[int, int]]:
-    """Give what is visible, as a multiset."""
-    table = ds.dataset(folder / "out", format="parquet").to_table()
-    return Counter(zip(table.column("k").to_pylist(), table.column("n").to_pylist(), strict=True))
-
-
-def wanted(rows: int) -> Counter[tuple[int, int]]:
-    return Counter((k, n + 1) for k in range(KEYS) for n in range(rows // KEYS))
 
 
 def process_of(handle, kind: str) -> int | None:
@@ -79,7 +50,7 @@ def kill(handle, kind: str) -> bool:
 
 @pytest.mark.timeout(120 + 20 * KILLS)
 def test_rows_are_those_of_an_undisturbed_run_whoever_is_killed(tmp_path):
-    handle = counting(tmp_path, "kills").submit()
+    handle = counting(tmp_path, "kills", ROWS).submit()
     rng = random.Random(KILLS)
     killed: Counter[str] = Counter()
     try:

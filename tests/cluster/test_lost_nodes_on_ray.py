@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
-from test_kills_on_ray import RATE, wanted, written
+from survivors import RATE, wanted, written
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "support"
 
 NODE = """
 import sys, time
@@ -35,7 +35,7 @@ cluster = Cluster(initialize_head=True, head_node_args=head)
 node = cluster.add_node(num_cpus=4, resources={{"away": 4}})
 ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
 from pathlib import Path
-from test_kills_on_ray import counting
+from survivors import counting
 job = counting(Path({folder!r}), "nodes", {rows})
 handle = job.submit()
 while len(handle.checkpoints()) < 3:
@@ -55,7 +55,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
-from test_kills_on_ray import counting
+from survivors import counting
 counting(Path({folder!r}), "driver", {rows}).run(from_snapshot={start!r})
 print("done", flush=True)
 """
