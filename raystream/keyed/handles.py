@@ -21,8 +21,8 @@ Cells: TypeAlias = dict[Any, Any] | Expiring | DiskCells | ExpiringDiskCells | D
 
 _MISSING: Any = object()
 
-Touched: TypeAlias = dict[Any, None]
-"""Slots that were written, in order; of a map, pairs of a slot and a canonical key in it."""
+Touched: TypeAlias = set[Any]
+"""Slots that were written; of a map, pairs of a slot and a canonical key in it."""
 
 
 class Place:
@@ -66,7 +66,7 @@ class ValueHandle:
                 value = self._fit(value)
             self._cells[slot] = value
         if self.touched is not None:
-            self.touched[slot] = None
+            self.touched.add(slot)
 
     def clear(self) -> None:
         """Forget the value."""
@@ -75,7 +75,7 @@ class ValueHandle:
     def touch(self, slots: Iterable[Hashable]) -> None:
         """Mark slots as written, for who writes the cells without the handle."""
         if self.touched is not None:
-            self.touched.update(dict.fromkeys(slots))
+            self.touched.update(slots)
 
 
 class ReducingHandle:
@@ -173,7 +173,7 @@ class ListHandle:
         found.append(value)
         cells[slot] = found
         if self.touched is not None:
-            self.touched[slot] = None
+            self.touched.add(slot)
 
     def update(self, values: Iterable[Any]) -> None:
         """Set the elements; none clears the list."""
@@ -188,13 +188,13 @@ class ListHandle:
         made.extend(elements)
         self._cells[self._at.slot] = made
         if self.touched is not None:
-            self.touched[self._at.slot] = None
+            self.touched.add(self._at.slot)
 
     def clear(self) -> None:
         """Forget the elements."""
         self._cells.pop(self._at.slot, None)
         if self.touched is not None:
-            self.touched[self._at.slot] = None
+            self.touched.add(self._at.slot)
 
 
 class MapHandle:
@@ -244,7 +244,7 @@ class MapHandle:
         found[name] = (key, value) if type(name) is tuple else value
         cells[slot] = found
         if self.touched is not None:
-            self.touched[slot, name] = None
+            self.touched.add((slot, name))
 
     def remove(self, key: Any) -> None:
         """Forget a key, if it is there."""
@@ -253,7 +253,7 @@ class MapHandle:
             name = self._name(key)
             found.pop(name, None)
             if self.touched is not None:
-                self.touched[self._at.slot, name] = None
+                self.touched.add((self._at.slot, name))
             if type(found) is dict and not found:
                 self._cells.pop(self._at.slot, None)
 
@@ -285,7 +285,7 @@ class MapHandle:
         slot = self._at.slot
         if self.touched is not None and (found := self._cells.get(slot)) is not None:
             names = found if type(found) is dict else [name for name, _ in found.pairs()]
-            self.touched.update(((slot, name), None) for name in names)
+            self.touched.update((slot, name) for name in names)
         self._cells.pop(slot, None)
 
     def _name(self, key: Any) -> Hashable:

@@ -7,7 +7,7 @@ there for states with a ttl.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, TypeAlias
@@ -59,33 +59,33 @@ class StateRows:
                 case "map":
                     yield self._maps(cells, slots, values, written)
 
-    def write_some(self, cells: Cells, touched: Sequence[Any]) -> Rows:
+    def write_some(self, cells: Cells, touched: Collection[Any]) -> Rows:
         """Give the rows of some slots, and last the column ``GONE``: whether they are no more.
 
         ``touched`` are slots, of maps pairs of a slot and a canonical key in it.
         """
-        if self.layout == "map":
-            found = [_entry_of_map(cells, slot, name) for slot, name in touched]
-        else:
-            found = [_entry(cells, slot) for slot in touched]
-        written = [None if one is None else one[0] for one in found]
-        gone = pa.array([one is None for one in found], pa.bool_())
         slots = list(touched)
         match self.layout:
             case "value":
-                values = [None if one is None else one[1] for one in found]
+                values, written = _found(cells, slots)
                 columns = self._columns(values, written)
+                gone = [value is None for value in values]
             case "list":
-                columns = self._lists([self.make() if one is None else one[1] for one in found])
+                held, _ = _found(cells, slots)
+                gone = [one is None for one in held]
+                columns = self._lists([self.make() if one is None else one for one in held])
             case "map":
                 names = [name for _, name in touched]
+                found = [_entry_of_map(cells, slot, name) for slot, name in touched]
+                gone = [one is None for one in found]
                 pairs = [
                     (plain_key(name), None) if one is None else _pair(name, one[1])
                     for name, one in zip(names, found, strict=True)
                 ]
+                written = [None if one is None else one[0] for one in found]
                 slots = [slot for slot, _ in touched]
                 columns = self._entries(names, pairs, written)
-        return slots, columns | {GONE: gone}
+        return slots, columns | {GONE: pa.array(gone, pa.bool_())}
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -203,6 +203,14 @@ def _pieces(cells: Cells) -> Iterator[Piece]:
 
 def _unwritten(found: dict[Any, Any]) -> list[tuple[Hashable, Any, int]]:
     return [(name, value, 0) for name, value in found.items()]
+
+
+def _found(cells: Any, slots: list[Any]) -> tuple[list[Any], list[int | None]]:
+    """Give the value of each slot, None where there is none, and when it was written."""
+    if isinstance(cells, dict):
+        return list(map(cells.get, slots)), []
+    found = [cells.entry(slot) or (None, None) for slot in slots]
+    return [value for _, value in found], [at_us for at_us, _ in found]
 
 
 def _entry(cells: Any, slot: Hashable) -> tuple[int | None, Any] | None:

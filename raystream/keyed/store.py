@@ -208,10 +208,10 @@ class KeyedStore:
         return self._written(state, state.rows.write(state.cells))
 
     def _changed(self, state: _State) -> Section:
-        touched, state.handle.touched = state.handle.touched, {}
+        touched, state.handle.touched = state.handle.touched, set()
         if touched is None or state.lineage.wants_whole(len(touched)):
             return state.lineage.given(self._section(state))
-        some = state.rows.write_some(state.cells, list(touched))
+        some = state.rows.write_some(state.cells, touched)
         return state.lineage.given(self._written(state, [some], delta=True))
 
     def _written(self, state: _State, pieces: Iterable[Rows], *, delta: bool = False) -> Section:

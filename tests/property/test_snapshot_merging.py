@@ -82,7 +82,9 @@ def test_without_a_key_rows_add_up_by_key_group(batches):
         made = keyed_section("s", table, hash_columns([values]), GROUPS, delta=number > 0)
         parts.append(made.table)
     together = merged(parts, ())
-    assert sorted(together.column("value").to_pylist()) == sorted(v for batch in batches for v in batch)
+    assert sorted(together.column("value").to_pylist()) == sorted(
+        v for batch in batches for v in batch
+    )
     groups = together.column(KEY_GROUP).to_numpy()
     assert (np.diff(groups) >= 0).all()
 

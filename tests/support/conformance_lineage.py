@@ -7,7 +7,6 @@ from typing import Any
 
 from raystream.keyed.snapshot import GONE, KEY_GROUP, Section, Share, Snapshot, merged
 
-
 _WRITTEN = {"written", "__written"}
 
 
