@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
+
 import numpy as np
 
 from raystream.flow.batch import Int64s
@@ -39,6 +41,28 @@ class Lineage:
         else:
             self._rows_whole, self._rows_since, self._deltas = section.table.num_rows, 0, 0
         return section
+
+
+class TouchedKeys:
+    """Keys in canonical form that were written since they were last taken.
+
+    Nothing is marked before the first ``take``: who never asks for changes pays nothing for them.
+    """
+
+    __slots__ = ("_keys",)
+
+    def __init__(self) -> None:
+        self._keys: set[Hashable] | None = None
+
+    def mark(self, keys: Iterable[Hashable]) -> None:
+        """Mark keys as written."""
+        if self._keys is not None:
+            self._keys.update(keys)
+
+    def take(self) -> set[Hashable] | None:
+        """Give the keys that were marked, and unmark them; at first None: all."""
+        keys, self._keys = self._keys, set()
+        return keys
 
 
 class TouchedSlots:

@@ -15,7 +15,7 @@ class Lineages:
 
     def __init__(self) -> None:
         self.sections: dict[str, list[Section]] = {}
-        self.deltas = 0
+        self.rows_changed = 0
 
     def take(self, changes: Snapshot) -> None:
         """Take what an operator gives as its changes: what it names no more is no more."""
@@ -29,7 +29,7 @@ class Lineages:
                 assert (one.key, one.share) == (before[0].key, before[0].share)
                 assert one.key or GONE not in one.table.column_names, "what is new is not gone"
                 kept[one.name] = [*before, one]
-                self.deltas += 1
+                self.rows_changed += one.table.num_rows
             else:
                 assert GONE not in one.table.column_names
                 kept[one.name] = [one]
