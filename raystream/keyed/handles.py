@@ -65,8 +65,9 @@ class ValueHandle:
             if self._kinds is not None and type(value) not in self._kinds:
                 value = self._fit(value)
             self._cells[slot] = value
-        if self.touched is not None:
-            self.touched.add(slot)
+        touched = self.touched
+        if touched is not None:
+            touched.add(slot)
 
     def clear(self) -> None:
         """Forget the value."""
