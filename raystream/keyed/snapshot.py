@@ -28,6 +28,9 @@ KEY_GROUP = "__group"
 GONE = "__gone"
 """The last column of a delta with a key where rows can go: true for a key that is no more."""
 
+BUCKET = "__bucket"
+"""The column that says in which window or pane a row lies; later ones go later."""
+
 _GROUP_FIELD = pa.field(KEY_GROUP, pa.int32(), nullable=False)
 
 
@@ -54,7 +57,8 @@ class Section:
     ``key`` names the columns of which each row has its own values; empty, rows may be alike. A
     section with ``delta`` holds only what changed since the operator was last asked: with a key,
     rows that take the place of earlier ones, and, where the column ``GONE`` is true, of nothing;
-    without, rows that are new.
+    without, rows that are new, and, where ``GONE`` is true, a row of which only the ``BUCKET``
+    counts: all that was given before of this bucket and of lower ones is gone.
     """
 
     name: str
@@ -205,7 +209,7 @@ def merged(parts: Sequence[pa.Table], key: Sequence[str]) -> pa.Table:
     if len(parts) == 1:
         return parts[0]
     if not key:
-        return _sorted(_joined(list(parts)))
+        return _sorted(_joined(_without_gone(parts)))
     table = _joined([_flagged(part) for part in parts])
     names = [f"key_{place}" for place in range(len(key))]
     columns = [_comparable(table.column(name)) for name in key]
@@ -214,6 +218,26 @@ def merged(parts: Sequence[pa.Table], key: Sequence[str]) -> pa.Table:
     kept = np.sort(last.to_numpy())
     rows = table.take(pa.array(kept[~table.column(GONE).to_numpy()[kept]]))
     return _sorted(rows.drop_columns(GONE))
+
+
+def _without_gone(parts: Sequence[pa.Table]) -> list[pa.Table]:
+    """Leave out rows of buckets that a later part says are gone."""
+    left: list[pa.Table] = []
+    gone_to: int | None = None
+    for part in reversed(parts):
+        rows = part
+        if GONE in part.column_names:
+            gone = part.column(GONE)
+            rows = part.filter(pc.invert(gone)).drop_columns(GONE)
+        if gone_to is not None:
+            rows = rows.filter(pc.greater(rows.column(BUCKET), gone_to))
+        if (
+            GONE in part.column_names
+            and (told := pc.max(part.filter(gone).column(BUCKET))).is_valid
+        ):
+            gone_to = told.as_py() if gone_to is None else max(gone_to, told.as_py())
+        left.append(rows)
+    return left[::-1]
 
 
 def _comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:

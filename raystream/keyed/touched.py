@@ -28,6 +28,11 @@ class Lineage:
         self._rows_since = 0
         self._deltas = 0
 
+    @property
+    def rows(self) -> int:
+        """Rows that were given since the section was begun anew."""
+        return max(self._rows_whole, 0) + self._rows_since
+
     def wants_whole(self, changed: int) -> bool:
         """Tell whether the section is due whole, where a delta would have so many rows."""
         too_many = self._rows_since + changed > self._rows_whole
