@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from raystream.errors import CorruptSnapshot
 from raystream.flow.hashing import hash_columns
-from raystream.keyed.snapshot import GONE, KEY_GROUP, Section, keyed_section, merged
+from raystream.keyed.snapshot import BUCKET, GONE, KEY_GROUP, Section, keyed_section, merged
 
 GROUPS = 4
 floats = st.sampled_from([None, 0.0, -0.0, 1.5, math.nan, -math.nan, math.inf])
@@ -87,6 +87,29 @@ def test_without_a_key_rows_add_up_by_key_group(batches):
     )
     groups = together.column(KEY_GROUP).to_numpy()
     assert (np.diff(groups) >= 0).all()
+
+
+def test_without_a_key_lower_buckets_go_where_a_delta_says_so():
+    def part(*buckets, gone_to=None):
+        table = pa.table(
+            {
+                BUCKET: pa.array(buckets, pa.int64()),
+                "v": pa.array(list(map(str, buckets)), pa.string()),
+            }
+        )
+        gone = [False] * len(buckets)
+        if gone_to is not None:
+            table = pa.concat_tables(
+                [table, pa.Table.from_pylist([{BUCKET: gone_to}], table.schema)]
+            )
+            gone.append(True)
+        return table.append_column(GONE, pa.array(gone, pa.bool_()))
+
+    whole = pa.table({BUCKET: [1, 2, 3, 4], "v": ["1", "2", "3", "4"]})
+    parts = [whole, part(3, 9), part(5, gone_to=2), part(gone_to=1), part(3, 9)]
+    together = merged(parts, ())
+    assert together.column(BUCKET).to_pylist() == [3, 4, 3, 9, 5, 3, 9]
+    assert together.column_names == [BUCKET, "v"]
 
 
 def test_rows_keep_the_order_in_which_they_were_last_given():
