@@ -38,6 +38,11 @@ class Expiring:
         del self._values[slot]
         return default
 
+    def entry(self, slot: Hashable) -> tuple[int, Any] | None:
+        """Give when a value was written, and the value; None where none is alive."""
+        found = self._values.get(slot)
+        return found if found is not None and self._now() - found[0] < self._ttl_us else None
+
     def __setitem__(self, slot: Hashable, value: Any) -> None:
         self.put(slot, value, self._now())
 

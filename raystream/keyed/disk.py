@@ -119,6 +119,11 @@ class DiskCells:
             found = self._fetch(slot)
         return default if found is _ABSENT else found
 
+    def entry(self, slot: Hashable) -> tuple[None, Any] | None:
+        """Give a value, and that nobody knows when it was written; None where there is none."""
+        found = self.get(slot, _ABSENT)
+        return None if found is _ABSENT else (None, found)
+
     def __setitem__(self, slot: Hashable, value: Any) -> None:
         self._hot[slot] = value
         self._dirty.add(slot)

@@ -17,6 +17,7 @@ from raystream.flow.key import canonical
 from raystream.keyed.disk import Disk, pack_value, write_batch
 from raystream.keyed.key_bytes import key_bytes, read_key
 from raystream.keyed.key_form import KeyForm, plain_key
+from raystream.keyed.snapshot import Section
 from raystream.keyed.timers import Domain, Timer, Timers
 
 _PLACE = b"\xff\xff\0\0"
@@ -83,6 +84,10 @@ class DiskTimers(Timers):
         while timer is None and self._load(domain, upto_us):
             timer = super().pop(domain, upto_us)
         return timer
+
+    def changes(self) -> list[Section]:
+        # What moves between memory and disk would look as if it came and went.
+        return self.snapshot()
 
     def _pieces(self) -> Iterator[tuple[Domain, list[Timer]]]:
         yield from super()._pieces()

@@ -27,6 +27,11 @@ class ExpiringDiskCells:
             return default
         return found[1]
 
+    def entry(self, slot: Hashable) -> tuple[int, Any] | None:
+        """Give when a value was written, and the value; None where none is alive."""
+        found: tuple[int, Any] | None = self._cells.get(slot)
+        return None if found is None or self._is_dead(found) else found
+
     def __setitem__(self, slot: Hashable, value: Any) -> None:
         self.put(slot, value, self._now())
 

@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from raystream.flow.batch import Int64s
 from raystream.keyed.key_index import KeyIndex
-from raystream.keyed.measures import BUCKET, Measures
+from raystream.keyed.measures import Measures
 from raystream.keyed.slots import SlotColumn
+from raystream.keyed.snapshot import BUCKET
 
 _CHUNKS_MAX: Final = 32
 """Records of changed rows that lie side by side before they are made one."""

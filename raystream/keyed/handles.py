@@ -21,6 +21,9 @@ Cells: TypeAlias = dict[Any, Any] | Expiring | DiskCells | ExpiringDiskCells | D
 
 _MISSING: Any = object()
 
+Touched: TypeAlias = set[Any]
+"""Slots that were written; of a map, pairs of a slot and a canonical key in it."""
+
 
 class Place:
     """Where the current key of an operator is found: ``slot`` is its place in all cells."""
@@ -34,12 +37,13 @@ class Place:
 class ValueHandle:
     """One value of the current key."""
 
-    __slots__ = ("_at", "_cells", "_default", "_fit", "_get", "_kinds", "_make")
+    __slots__ = ("_at", "_cells", "_default", "_fit", "_get", "_kinds", "_make", "touched")
 
     def __init__(self, cells: Cells, at: Place, type: ValueType, default: Any = None) -> None:
         self._cells, self._get, self._at = cells, cells.get, at
         self._kinds, self._fit = type.kinds, type.fit
         self._default = default
+        self.touched: Touched | None = None
         self._make = None if is_simple(default) else maker(default)
 
     def value(self) -> Any:
@@ -54,16 +58,25 @@ class ValueHandle:
 
         Raises: UserError for a value that is not of the state's type.
         """
+        slot = self._at.slot
         if value is None:
-            self._cells.pop(self._at.slot, None)
-            return
-        if self._kinds is not None and type(value) not in self._kinds:
-            value = self._fit(value)
-        self._cells[self._at.slot] = value
+            self._cells.pop(slot, None)
+        else:
+            if self._kinds is not None and type(value) not in self._kinds:
+                value = self._fit(value)
+            self._cells[slot] = value
+        touched = self.touched
+        if touched is not None:
+            touched.add(slot)
 
     def clear(self) -> None:
         """Forget the value."""
-        self._cells.pop(self._at.slot, None)
+        self.update(None)
+
+    def touch(self, slots: Iterable[Hashable]) -> None:
+        """Mark slots as written, for who writes the cells without the handle."""
+        if self.touched is not None:
+            self.touched.update(slots)
 
 
 class ReducingHandle:
@@ -76,6 +89,14 @@ class ReducingHandle:
     ) -> None:
         self._value = ValueHandle(cells, at, type)
         self._function = function
+
+    @property
+    def touched(self) -> Touched | None:
+        return self._value.touched
+
+    @touched.setter
+    def touched(self, touched: Touched) -> None:
+        self._value.touched = touched
 
     def add(self, value: Any) -> None:
         """Make the value of what it was and one more."""
@@ -101,6 +122,14 @@ class AggregatingHandle:
         self._rule = rule
         self.arrivals = 0
 
+    @property
+    def touched(self) -> Touched | None:
+        return self._value.touched
+
+    @touched.setter
+    def touched(self, touched: Touched) -> None:
+        self._value.touched = touched
+
     def add(self, row: Any) -> None:
         """Take one more row."""
         before = self._value.value()
@@ -122,11 +151,12 @@ class AggregatingHandle:
 class ListHandle:
     """A list of the current key; ``make`` makes an empty one."""
 
-    __slots__ = ("_at", "_cells", "_fit", "_kinds", "_make")
+    __slots__ = ("_at", "_cells", "_fit", "_kinds", "_make", "touched")
 
     def __init__(self, cells: Cells, at: Place, type: ValueType, make: Callable[[], Any]) -> None:
         self._cells, self._at, self._make = cells, at, make
         self._kinds, self._fit = type.kinds, type.fit
+        self.touched: Touched | None = None
 
     def get(self) -> list[Any]:
         """Give the elements, in a list of the caller's own."""
@@ -143,6 +173,8 @@ class ListHandle:
             found = self._make()
         found.append(value)
         cells[slot] = found
+        if self.touched is not None:
+            self.touched.add(slot)
 
     def update(self, values: Iterable[Any]) -> None:
         """Set the elements; none clears the list."""
@@ -156,10 +188,14 @@ class ListHandle:
         made = self._make()
         made.extend(elements)
         self._cells[self._at.slot] = made
+        if self.touched is not None:
+            self.touched.add(self._at.slot)
 
     def clear(self) -> None:
         """Forget the elements."""
         self._cells.pop(self._at.slot, None)
+        if self.touched is not None:
+            self.touched.add(self._at.slot)
 
 
 class MapHandle:
@@ -169,13 +205,14 @@ class MapHandle:
     beside its value.
     """
 
-    __slots__ = ("_at", "_cells", "_keys", "_make", "_values")
+    __slots__ = ("_at", "_cells", "_keys", "_make", "_values", "touched")
 
     def __init__(
         self, cells: Cells, at: Place, keys: ValueType, values: ValueType, make: Callable[[], Any]
     ) -> None:
         self._cells, self._at, self._make = cells, at, make
         self._keys, self._values = keys, values
+        self.touched: Touched | None = None
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Give the value of a key, or ``default``."""
@@ -207,12 +244,17 @@ class MapHandle:
             found = self._make()
         found[name] = (key, value) if type(name) is tuple else value
         cells[slot] = found
+        if self.touched is not None:
+            self.touched.add((slot, name))
 
     def remove(self, key: Any) -> None:
         """Forget a key, if it is there."""
         found = self._cells.get(self._at.slot)
         if found is not None:
-            found.pop(self._name(key), None)
+            name = self._name(key)
+            found.pop(name, None)
+            if self.touched is not None:
+                self.touched.add((self._at.slot, name))
             if type(found) is dict and not found:
                 self._cells.pop(self._at.slot, None)
 
@@ -241,7 +283,11 @@ class MapHandle:
 
     def clear(self) -> None:
         """Forget all keys."""
-        self._cells.pop(self._at.slot, None)
+        slot = self._at.slot
+        if self.touched is not None and (found := self._cells.get(slot)) is not None:
+            names = found if type(found) is dict else [name for name, _ in found.pairs()]
+            self.touched.update((slot, name) for name in names)
+        self._cells.pop(slot, None)
 
     def _name(self, key: Any) -> Hashable:
         kinds = self._keys.kinds

@@ -17,11 +17,14 @@ from raystream.errors import UserError
 from raystream.flow.hashing import UInt64s, hash_columns, hash_objects
 from raystream.flow.key import canonical_keys, fixed_bits, plain_array, valid_rows
 from raystream.flow.time import EPOCH
+from raystream.keyed.key_bytes import key_bytes
 
-TAKEN = frozenset({"value", "pickled", "map_key", "pickled_key", "written", "time", "domain"})
+TAKEN = frozenset(
+    {"value", "pickled", "map_key", "pickled_key", "map_id", "written", "time", "domain"}
+)
 """Names of columns beside those of keys; a key column of such a name has ``key_`` before it."""
 
-_PICKLED = "__key"
+_PICKLED, _ID = "__key", "__id"
 _NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 
 
@@ -46,6 +49,11 @@ class KeyForm:
         """Keys that are Python objects: pickled."""
         return cls(None)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that tell keys apart: equal keys need not be the same when pickled."""
+        return (_ID,) if self.fields is None else tuple(field.name for field in self.fields)
+
     def write(
         self, ids: Sequence[Any], keys: Sequence[Any] | None = None
     ) -> tuple[dict[str, pa.Array], UInt64s]:
@@ -57,7 +65,7 @@ class KeyForm:
         if self.fields is None:
             objects = list(map(plain_key, ids)) if keys is None else list(keys)
             column = pa.array(pickled(objects), pa.large_binary())
-            return {_PICKLED: column}, hash_objects(objects)
+            return {_PICKLED: column, _ID: id_column(ids)}, hash_objects(objects)
         parts = [ids] if len(self.fields) == 1 else _parts(ids, len(self.fields))
         columns = {
             field.name: _column(part, field.type)
@@ -106,6 +114,14 @@ def plain_key(key_id: Any) -> Any:
     except (OverflowError, ValueError):  # NumPy knows years that Python does not
         letter, unit = ("m8", "us") if kind is timedelta else ("M8", "us")
         return np.array(value, np.int64).view(f"{letter}[{'D' if kind is date else unit}]")[()]
+
+
+def id_column(ids: Sequence[Any]) -> pa.Array:
+    """Write canonical keys as bytes: equal ones alike.
+
+    Shapes: ids [n] -> array [n].
+    """
+    return pa.array(list(map(key_bytes, ids)), pa.large_binary())
 
 
 def pickled(values: Sequence[Any]) -> list[bytes]:

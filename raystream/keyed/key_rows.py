@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from raystream.flow.hashing import UInt64s
 from raystream.keyed.key_form import KeyForm, pickled
-from raystream.keyed.snapshot import Section, Snapshot, keyed_section, section
+from raystream.keyed.snapshot import GONE, Section, Snapshot, keyed_section, section
+from raystream.keyed.touched import Lineage, TouchedKeys
 
 _VALUE = "pickled"
 
@@ -26,9 +28,43 @@ def key_rows(
 ) -> Section:
     """Keep values by canonical key; pickled at once, so that they may change afterwards."""
     pairs = list(items)
-    columns, hashes = form.write([key for key, _ in pairs])
-    columns[_VALUE] = pa.array(pickled([value for _, value in pairs]), pa.large_binary())
-    return keyed_section(name, pa.table(columns), hashes, max_parallelism)
+    table, hashes = _written(form, [key for key, _ in pairs], [value for _, value in pairs])
+    return keyed_section(name, table, hashes, max_parallelism, form.names)
+
+
+class ChangedRows:
+    """A section of ``key_rows`` that is given whole, or as what changed; ``mark`` what does."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._touched, self._lineage = TouchedKeys(), Lineage()
+        self.mark = self._touched.mark
+
+    def section(
+        self,
+        held: Mapping[Hashable, Any],
+        row: Callable[[Hashable], Any],
+        max_parallelism: int,
+        form: KeyForm = OBJECTS,
+    ) -> Section:
+        """Give what changed since the last call; ``row`` says what is kept of a key of ``held``."""
+        touched = self._touched.take()
+        if touched is None or self._lineage.wants_whole(len(touched)):
+            items = ((key, row(key)) for key in held)
+            return self._lineage.given(key_rows(self._name, items, max_parallelism, form))
+        keys = list(touched)
+        gone = [key not in held for key in keys]
+        values = [None if no else row(key) for key, no in zip(keys, gone, strict=True)]
+        table, hashes = _written(form, keys, values)
+        table = table.append_column(GONE, pa.array(gone, pa.bool_()))
+        made = keyed_section(self._name, table, hashes, max_parallelism, form.names, delta=True)
+        return self._lineage.given(made)
+
+
+def _written(form: KeyForm, keys: list[Any], values: list[Any]) -> tuple[pa.Table, UInt64s]:
+    columns, hashes = form.write(keys)
+    columns[_VALUE] = pa.array(pickled(values), pa.large_binary())
+    return pa.table(columns), hashes
 
 
 def read_key_rows(

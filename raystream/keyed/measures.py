@@ -20,10 +20,8 @@ from raystream.keyed.measures_grouping import Request, Values, group
 from raystream.keyed.measures_numeric import Count
 from raystream.keyed.measures_parts import Liftable, Part, Result, one_zero
 from raystream.keyed.measures_rules import by_arrival, parts_of
+from raystream.keyed.snapshot import BUCKET
 from raystream.keyed.totals import Reduction, reductions_of
-
-BUCKET = "__bucket"
-"""The column of a partial table that tells the pane or the window of a row."""
 
 _LARGE_BUCKET_ROWS = 1024
 """Buckets of this many rows on average are worth a call of their own."""

@@ -12,6 +12,9 @@ from raystream.keyed.key_form import pickled
 
 _START, _END, _OTHER = "__start", "__end", "__namespace"
 
+NAMESPACE = (_START, _END, _OTHER)
+"""The columns of namespaces."""
+
 
 def write_namespaces(spaces: Sequence[Any]) -> dict[str, pa.Array]:
     """Give the columns of namespaces: ``(start, end)``, an int, None, or another pickled value."""

@@ -15,7 +15,8 @@ import pyarrow as pa
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.keyed.key_index import KeyIndex
-from raystream.keyed.measures import BUCKET, buckets_of
+from raystream.keyed.measures import buckets_of
+from raystream.keyed.snapshot import BUCKET
 from raystream.keyed.totals import Reduction, Totals
 
 PAGE_ROWS_MAX = 262_144

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
-from raystream.keyed.measures import BUCKET
 from raystream.keyed.pieces import PIECE_ROWS_MAX, Piece, by_key
+from raystream.keyed.snapshot import BUCKET
 
 FAN_IN = 8
 """Runs of a level that are merged into one of the next."""

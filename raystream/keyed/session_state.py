@@ -19,9 +19,10 @@ from raystream.config import Limits
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.keyed.folding import Folding
-from raystream.keyed.measures import BUCKET, Measures
+from raystream.keyed.measures import Measures
 from raystream.keyed.partials import PartialTable
 from raystream.keyed.session_cells import NO_CELL, SessionCells
+from raystream.keyed.snapshot import BUCKET
 from raystream.keyed.totals import Totals
 
 CELL: Final = "__cell"

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raystream.errors import CorruptSnapshot
 from raystream.flow.batch import Int64s
@@ -26,6 +27,9 @@ KEY_GROUP = "__group"
 
 GONE = "__gone"
 """The last column of a delta with a key where rows can go: true for a key that is no more."""
+
+BUCKET = "__bucket"
+"""The column that says in which window or pane a row lies; later ones go later."""
 
 _GROUP_FIELD = pa.field(KEY_GROUP, pa.int32(), nullable=False)
 
@@ -53,7 +57,8 @@ class Section:
     ``key`` names the columns of which each row has its own values; empty, rows may be alike. A
     section with ``delta`` holds only what changed since the operator was last asked: with a key,
     rows that take the place of earlier ones, and, where the column ``GONE`` is true, of nothing;
-    without, rows that are new.
+    without, rows that are new, and, where ``GONE`` is true, a row of which only the ``BUCKET``
+    counts: all that was given before of this bucket and of lower ones is gone.
     """
 
     name: str
@@ -68,7 +73,13 @@ Snapshot: TypeAlias = tuple[Section, ...]
 
 
 def keyed_section(
-    name: str, columns: pa.Table | pa.RecordBatch, hashes: UInt64s, max_parallelism: int
+    name: str,
+    columns: pa.Table | pa.RecordBatch,
+    hashes: UInt64s,
+    max_parallelism: int,
+    key: tuple[str, ...] = (),
+    *,
+    delta: bool = False,
 ) -> Section:
     """Make a keyed section: rows sorted by key group, in order of arrival within one.
 
@@ -82,7 +93,7 @@ def keyed_section(
     # Taking also copies: what is kept must not change with what it was made of.
     taken = table.take(pa.array(order))
     column = pa.array(groups[order].astype(np.int32))
-    return Section(name, taken.add_column(0, _GROUP_FIELD, column))
+    return Section(name, taken.add_column(0, _GROUP_FIELD, column), Share.KEYED, key, delta)
 
 
 def watermark_section(time_us: int) -> Section:
@@ -169,6 +180,8 @@ def _joined(tables: list[pa.Table]) -> pa.Table:
 
 
 def _sorted(table: pa.Table) -> pa.Table:
+    if KEY_GROUP not in table.column_names:
+        return table
     groups: Int64s = table.column(KEY_GROUP).to_numpy()
     if (np.diff(groups) >= 0).all():
         return table
@@ -188,20 +201,52 @@ def _part(count: int, index: int, parallelism: int) -> tuple[int, int]:
 def merged(parts: Sequence[pa.Table], key: Sequence[str]) -> pa.Table:
     """Put together a whole table and the deltas that came behind it, in order.
 
-    With a key, of rows of one key the last one counts, unless it says that the key is gone.
+    With a key, of rows of one key the last one counts, unless it says that the key is gone. Keys
+    are compared as keys of streams are: null equals null, NaN NaN, and 0.0 -0.0.
     Shapes: tables of one schema; a delta may have ``GONE`` behind it.
     Raises: CorruptSnapshot where the parts differ in their columns.
     """
-    if len(parts) == 1 or not key:
-        return _joined(list(parts))
-    flagged = [_flagged(part) for part in parts]
-    table = _joined(flagged)
-    place = pa.array(np.arange(table.num_rows))
-    last = table.select(list(key)).append_column("__place", place).group_by(list(key))
-    kept = np.sort(last.aggregate([("__place", "max")]).column("__place_max").to_numpy())
-    rows = table.take(pa.array(kept))
-    gone = rows.column(GONE).to_numpy()
-    return _sorted(rows.filter(pa.array(~gone)).drop_columns(GONE))
+    if len(parts) == 1:
+        return parts[0]
+    if not key:
+        return _sorted(_joined(_without_gone(parts)))
+    table = _joined([_flagged(part) for part in parts])
+    names = [f"key_{place}" for place in range(len(key))]
+    columns = [_comparable(table.column(name)) for name in key]
+    places = pa.table([*columns, pa.array(np.arange(table.num_rows))], [*names, "place"])
+    last = places.group_by(names).aggregate([("place", "max")]).column("place_max")
+    kept = np.sort(last.to_numpy())
+    rows = table.take(pa.array(kept[~table.column(GONE).to_numpy()[kept]]))
+    return _sorted(rows.drop_columns(GONE))
+
+
+def _without_gone(parts: Sequence[pa.Table]) -> list[pa.Table]:
+    """Leave out rows of buckets that a later part says are gone."""
+    left: list[pa.Table] = []
+    gone_to: int | None = None
+    for part in reversed(parts):
+        rows = part
+        if GONE in part.column_names:
+            gone = part.column(GONE)
+            rows = part.filter(pc.invert(gone)).drop_columns(GONE)
+        if gone_to is not None:
+            rows = rows.filter(pc.greater(rows.column(BUCKET), gone_to))
+        if (
+            GONE in part.column_names
+            and (told := pc.max(part.filter(gone).column(BUCKET))).is_valid
+        ):
+            gone_to = told.as_py() if gone_to is None else max(gone_to, told.as_py())
+        left.append(rows)
+    return left[::-1]
+
+
+def _comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Give a column of which Arrow groups what are equal keys: it compares floats bit by bit."""
+    if not pa.types.is_floating(column.type):
+        return column
+    doubles = column.cast(pa.float64())
+    nan = pc.if_else(pc.is_nan(doubles), pa.scalar(float("nan")), doubles)
+    return pc.add(nan, pa.scalar(0.0))
 
 
 def _flagged(table: pa.Table) -> pa.Table:

@@ -7,7 +7,7 @@ there for states with a ttl.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, TypeAlias
@@ -21,12 +21,18 @@ from raystream.flow.key import canonical
 from raystream.keyed.cells import ExpiringList
 from raystream.keyed.disk import Piece
 from raystream.keyed.disk_views import DiskMaps
-from raystream.keyed.handles import Cells, entries
+from raystream.keyed.handles import Cells
+from raystream.keyed.key_form import id_column, plain_key
+from raystream.keyed.snapshot import GONE
 from raystream.keyed.value_type import ValueType
 
 Layout: TypeAlias = Literal["value", "list", "map"]
 
+Rows: TypeAlias = tuple[list[Any], dict[str, pa.Array]]
+"""The slot of each row, and the columns beside those of keys."""
+
 WRITTEN = "written"
+_MAP_ID = "map_id"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +45,8 @@ class StateRows:
     expires: bool
     make: Callable[[], Any]
 
-    def write(self, cells: Cells) -> Iterator[tuple[list[Any], dict[str, pa.Array]]]:
-        """Give the slot of each row and the columns beside those of keys, in bounded pieces.
+    def write(self, cells: Cells) -> Iterator[Rows]:
+        """Give all rows, in bounded pieces.
 
         At least one piece, which has no rows where there are none.
         """
@@ -52,6 +58,41 @@ class StateRows:
                     yield slots, self._lists(values)
                 case "map":
                     yield self._maps(cells, slots, values, written)
+
+    def write_some(self, cells: Cells, touched: Collection[Any]) -> Rows:
+        """Give the rows of some slots, and last the column ``GONE``: whether they are no more.
+
+        ``touched`` are slots, of maps pairs of a slot and a canonical key in it.
+        """
+        slots = list(touched)
+        match self.layout:
+            case "value":
+                values, written = _found(cells, slots)
+                columns = self._columns(values, written)
+                gone = [value is None for value in values]
+            case "list":
+                held, _ = _found(cells, slots)
+                gone = [one is None for one in held]
+                columns = self._lists([self.make() if one is None else one for one in held])
+            case "map":
+                names = [name for _, name in touched]
+                found = [_entry_of_map(cells, slot, name) for slot, name in touched]
+                gone = [one is None for one in found]
+                pairs = [
+                    (plain_key(name), None) if one is None else _pair(name, one[1])
+                    for name, one in zip(names, found, strict=True)
+                ]
+                written = [None if one is None else one[0] for one in found]
+                slots = [slot for slot, _ in touched]
+                columns = self._entries(names, pairs, written)
+        return slots, columns | {GONE: pa.array(gone, pa.bool_())}
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that tell the rows of one slot apart: the key in a map."""
+        if self.layout != "map":
+            return ()
+        return (_MAP_ID if self.keys.type is None else _key_name(self.keys),)
 
     def read(self, table: pa.Table, slots: Sequence[Hashable], cells: Cells, now_us: int) -> None:
         """Put the rows of a snapshot into cells; without times they were written now."""
@@ -83,22 +124,30 @@ class StateRows:
         starts = pa.array(offsets)
         return {name: pa.ListArray.from_arrays(starts, array) for name, array in columns.items()}
 
-    def _maps(
-        self, cells: Cells, slots: list[Any], held: list[Any], written: list[Any]
-    ) -> tuple[list[Any], dict[str, pa.Array]]:
+    def _maps(self, cells: Cells, slots: list[Any], held: list[Any], written: list[Any]) -> Rows:
         if isinstance(cells, DiskMaps):
             # Each entry is a row there already.
             rows = [slot for slot, _ in slots]
-            names = zip((name for _, name in slots), held, strict=True)
-            pairs = [value if type(name) is tuple else (name, value) for name, value in names]
+            names = [name for _, name in slots]
+            pairs = list(map(_pair, names, held))
         else:
-            each = list(map(entries, held))
             # What an entry was written at, not the map.
-            written = [at_us for one in held if self.expires for _, _, at_us in one.written()]
-            rows = [slot for slot, pairs in zip(slots, each, strict=True) for _ in pairs]
-            pairs = list(chain.from_iterable(each))
+            each = [one.written() if self.expires else _unwritten(one) for one in held]
+            rows = [slot for slot, some in zip(slots, each, strict=True) for _ in some]
+            flat = list(chain.from_iterable(each))
+            names = [name for name, _, _ in flat]
+            pairs = [_pair(name, value) for name, value, _ in flat]
+            written = [at_us for _, _, at_us in flat]
+        return rows, self._entries(names, pairs, written)
+
+    def _entries(
+        self, names: Sequence[Any], pairs: Sequence[tuple[Any, Any]], written: list[Any]
+    ) -> dict[str, pa.Array]:
+        """Write entries of maps: ``names`` are their keys in canonical form."""
         columns = {_key_name(self.keys): self.keys.write([key for key, _ in pairs])}
-        return rows, columns | self._columns([value for _, value in pairs], written)
+        if self.keys.type is None:
+            columns[_MAP_ID] = id_column(names)
+        return columns | self._columns([value for _, value in pairs], written)
 
     def _values(self, table: pa.Table) -> list[Any]:
         return self.values.read(self._column(table, _value_name(self.values), self.values))
@@ -150,6 +199,38 @@ def _pieces(cells: Cells) -> Iterator[Piece]:
     if isinstance(cells, dict):
         return iter([(list(cells), list(cells.values()), [])])
     return cells.pieces()
+
+
+def _unwritten(found: dict[Any, Any]) -> list[tuple[Hashable, Any, int]]:
+    return [(name, value, 0) for name, value in found.items()]
+
+
+def _found(cells: Any, slots: list[Any]) -> tuple[list[Any], list[int | None]]:
+    """Give the value of each slot, None where there is none, and when it was written."""
+    if isinstance(cells, dict):
+        return list(map(cells.get, slots)), []
+    found = [cells.entry(slot) or (None, None) for slot in slots]
+    return [value for _, value in found], [at_us for at_us, _ in found]
+
+
+def _entry(cells: Any, slot: Hashable) -> tuple[int | None, Any] | None:
+    """Give when a value was written, where that is known, and the value; None: it is gone."""
+    if isinstance(cells, dict):
+        return (None, cells[slot]) if slot in cells else None
+    found: tuple[int | None, Any] | None = cells.entry(slot)
+    return found
+
+
+def _entry_of_map(cells: Cells, slot: Hashable, name: Hashable) -> tuple[int | None, Any] | None:
+    if isinstance(cells, DiskMaps):
+        return _entry(cells.entries, (slot, name))
+    found = cells.get(slot)
+    return None if found is None else _entry(found, name)
+
+
+def _pair(name: Hashable, value: Any) -> tuple[Any, Any]:
+    """Give the key and the value of an entry: odd keys stand beside their values."""
+    return value if type(name) is tuple else (name, value)
 
 
 def _put(cells: Any, slot: Hashable, value: Any, written_us: int) -> None:

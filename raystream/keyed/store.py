@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -39,12 +39,13 @@ from raystream.keyed.handles import (
     ValueHandle,
 )
 from raystream.keyed.key_form import KeyForm
-from raystream.keyed.namespaces import read_namespaces, write_namespaces
+from raystream.keyed.namespaces import NAMESPACE, read_namespaces, write_namespaces
 from raystream.keyed.object_accumulators import Own, object_accumulator
 from raystream.keyed.snapshot import KEY_GROUP, Section, Share, Snapshot, keyed_section
 from raystream.keyed.state_cells import container, disk_cells, memory_cells
-from raystream.keyed.state_rows import Layout, StateRows
+from raystream.keyed.state_rows import Layout, Rows, StateRows
 from raystream.keyed.timers import Timers
+from raystream.keyed.touched import Lineage
 from raystream.keyed.value_type import ValueType
 
 PREFIX = "state:"
@@ -60,6 +61,7 @@ class _State:
     rows: StateRows
     cells: Any
     handle: Handle
+    lineage: Lineage
 
 
 class KeyedStore:
@@ -87,6 +89,7 @@ class KeyedStore:
         self._max_parallelism = max_parallelism
         self._states: dict[str, _State] = {}
         self._waiting: dict[str, pa.Table] = {}
+        self._waiting_given: set[str] = set()
         self._arrivals = 0
         self._plain, self._spaced = Place(), Place()
         self._namespace: Hashable | None = None
@@ -143,15 +146,42 @@ class KeyedStore:
         self._namespace = namespace
         self._spaced.slot = (self._plain.slot, namespace)
 
+    def plain_cells(self, descriptor: ValueState) -> dict[Any, Any]:
+        """Give the values of a state by canonical key, for who writes them by himself.
+
+        He tells the handle which he has touched. Only a state in memory that never ends is a dict.
+        """
+        cells = self._states[descriptor.name].cells
+        assert type(cells) is dict, "a plain state in memory lies in a dict"
+        return cells
+
     def snapshot(self) -> list[Section]:
         """Give a keyed section for each state: key, namespace, what it holds."""
         sections = [self._section(state) for state in self._states.values()]
         sections += [Section(PREFIX + name, table) for name, table in self._waiting.items()]
+        return sections + self._arrivals_section()
+
+    def changes(self) -> list[Section]:
+        """Give what ``snapshot`` gives, or, of a state, what was written since the last call.
+
+        What has only expired is not told: it is dead by the time of its writing, wherever it is
+        read.
+        """
+        sections = [self._changed(state) for state in self._states.values()]
+        for name, table in self._waiting.items():
+            # Nobody writes what nobody has registered.
+            known = name in self._waiting_given
+            part = table.slice(0, 0) if known else table
+            sections.append(Section(PREFIX + name, part, delta=known))
+        self._waiting_given.update(self._waiting)
+        return sections + self._arrivals_section()
+
+    def _arrivals_section(self) -> list[Section]:
         arrivals = self._latest_arrival()
-        if arrivals:
-            table = pa.table({"arrivals": pa.array([arrivals], pa.int64())})
-            sections.append(Section(_ARRIVALS, table, Share.UNION))
-        return sections
+        if not arrivals:
+            return []
+        table = pa.table({"arrivals": pa.array([arrivals], pa.int64())})
+        return [Section(_ARRIVALS, table, Share.UNION)]
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take up what was kept; states that nobody has registered wait until somebody does."""
@@ -175,17 +205,28 @@ class KeyedStore:
             self._disk.close()
 
     def _section(self, state: _State) -> Section:
+        return self._written(state, state.rows.write(state.cells))
+
+    def _changed(self, state: _State) -> Section:
+        touched, state.handle.touched = state.handle.touched, set()
+        if touched is None or state.lineage.wants_whole(len(touched)):
+            return state.lineage.given(self._section(state))
+        some = state.rows.write_some(state.cells, touched)
+        return state.lineage.given(self._written(state, [some], delta=True))
+
+    def _written(self, state: _State, pieces: Iterable[Rows], *, delta: bool = False) -> Section:
         tables, hashes = [], []
-        for slots, columns in state.rows.write(state.cells):
+        for slots, columns in pieces:
             ids = [slot[0] for slot in slots] if state.namespaced else slots
             keys, hashed = self._keys.write(ids)
             if state.namespaced:
                 keys |= write_namespaces([slot[1] for slot in slots])
             tables.append(pa.table(keys | columns))
             hashes.append(hashed)
-        name = PREFIX + state.descriptor.name
-        table = pa.concat_tables(tables)
-        return keyed_section(name, table, np.concatenate(hashes), self._max_parallelism)
+        name, table = PREFIX + state.descriptor.name, pa.concat_tables(tables)
+        key = self._keys.names + (NAMESPACE if state.namespaced else ()) + state.rows.key
+        groups = self._max_parallelism
+        return keyed_section(name, table, np.concatenate(hashes), groups, key, delta=delta)
 
     def _take_up(self, state: _State, table: pa.Table) -> None:
         ids, _ = self._keys.read(table)
@@ -228,7 +269,7 @@ class KeyedStore:
             case _:
                 assert_never(descriptor)
         rows = StateRows(layout, keys, values, lives_us is not None, make)
-        return _State(descriptor, namespaced, rows, cells, handle)
+        return _State(descriptor, namespaced, rows, cells, handle, Lineage())
 
     def _cells(self, layout: Layout, lives_us: int | None, *, namespaced: bool) -> Cells:
         if not self._on_disk:

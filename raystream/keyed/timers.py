@@ -9,9 +9,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from raystream.keyed.key_form import KeyForm
-from raystream.keyed.namespaces import read_namespaces, write_namespaces
-from raystream.keyed.snapshot import Section, Snapshot, keyed_section, section
+from raystream.flow.hashing import UInt64s
+from raystream.keyed.key_form import KeyForm, plain_key
+from raystream.keyed.namespaces import NAMESPACE, read_namespaces, write_namespaces
+from raystream.keyed.snapshot import GONE, Section, Snapshot, keyed_section, section
+from raystream.keyed.touched import Lineage
 
 Domain: TypeAlias = Literal["event", "processing"]
 
@@ -40,6 +42,8 @@ class Timers:
         self._keys = keys
         self._max_parallelism = max_parallelism
         self._queues: dict[Domain, _Queue] = {"event": _Queue(), "processing": _Queue()}
+        self._touched: dict[tuple[Domain, int, Hashable, Hashable | None], Any] | None = None
+        self._lineage = Lineage()
 
     def __len__(self) -> int:
         moments = [at for queue in self._queues.values() for at in queue.moments.values()]
@@ -60,9 +64,16 @@ class Timers:
             queue.moments[time_us] = (key_id, namespace, key)
             heappush(queue.heap, time_us)
         elif type(at) is dict:
-            at.setdefault((key_id, namespace), key)
+            if (key_id, namespace) in at:
+                return
+            at[key_id, namespace] = key
         elif at[0] != key_id or at[1] != namespace:
             queue.moments[time_us] = {(at[0], at[1]): at[2], (key_id, namespace): key}
+        else:
+            return
+        if self._touched is not None:
+            self._touched.pop((domain, time_us, key_id, namespace), None)  # it goes to the end
+            self._touched[domain, time_us, key_id, namespace] = key
 
     def delete(
         self, domain: Domain, time_us: int, key_id: Hashable, namespace: Hashable | None = None
@@ -76,6 +87,8 @@ class Timers:
                 queue.forget(time_us)
         elif at is not None and at[0] == key_id and at[1] == namespace:
             queue.forget(time_us)
+        if self._touched is not None:
+            self._touched.setdefault((domain, time_us, key_id, namespace), plain_key(key_id))
 
     def due_us(self, domain: Domain) -> int | None:
         """Give the least time that is registered; None without timers."""
@@ -98,33 +111,63 @@ class Timers:
             at = moments.get(time_us)
             if at is None:
                 heappop(heap)
-            elif type(at) is not dict:
+                continue
+            if type(at) is not dict:
                 heappop(heap)
                 del moments[time_us]
-                return Timer(time_us, at[0], at[2], at[1])
+                timer = Timer(time_us, at[0], at[2], at[1])
             else:
                 if time_us not in queue.turned:
                     at = queue.turn(time_us)
-                (key_id, namespace), key = at.popitem()
+                (key_id, space), key = at.popitem()
                 if not at:
                     queue.forget(time_us)
-                return Timer(time_us, key_id, key, namespace)
+                timer = Timer(time_us, key_id, key, space)
+            if self._touched is not None:
+                self._touched[domain, time_us, timer.key_id, timer.namespace] = timer.key
+            return timer
         return None
 
     def snapshot(self) -> list[Section]:
         """Give one keyed section of all timers: key, namespace, time, domain."""
-        tables, hashes = [], []
-        for domain, timers in self._pieces():
-            columns, hashed = self._keys.write(
-                [timer.key_id for timer in timers], [timer.key for timer in timers]
-            )
-            columns |= write_namespaces([timer.namespace for timer in timers])
-            columns["time"] = pa.array([timer.time_us for timer in timers], pa.int64())
-            columns["domain"] = pa.array([domain] * len(timers), pa.string())
-            tables.append(pa.table(columns))
-            hashes.append(hashed)
-        table = pa.concat_tables(tables)
-        return [keyed_section(SECTION, table, np.concatenate(hashes), self._max_parallelism)]
+        return [self._whole()]
+
+    def changes(self) -> list[Section]:
+        """Give what ``snapshot`` gives, or the timers that came and went since the last call."""
+        touched, self._touched = self._touched, {}
+        # What was registered for a moment that is firing goes first, which no delta can say.
+        turned = any(queue.turned for queue in self._queues.values())
+        if touched is None or turned or self._lineage.wants_whole(len(touched)):
+            return [self._lineage.given(self._whole())]
+        gone = [
+            not self._queues[domain].holds(time_us, key_id, space)
+            for domain, time_us, key_id, space in touched
+        ]
+        timers = [
+            Timer(time_us, key_id, key, space)
+            for (_, time_us, key_id, space), key in touched.items()
+        ]
+        table, hashes = self._written([domain for domain, *_ in touched], timers)
+        table = table.append_column(GONE, pa.array(gone, pa.bool_()))
+        return [self._lineage.given(self._keyed(table, hashes, delta=True))]
+
+    def _whole(self) -> Section:
+        pieces = [self._written([domain] * len(some), some) for domain, some in self._pieces()]
+        table = pa.concat_tables([table for table, _ in pieces])
+        return self._keyed(table, np.concatenate([hashes for _, hashes in pieces]))
+
+    def _written(self, domains: list[Domain], timers: list[Timer]) -> tuple[pa.Table, UInt64s]:
+        columns, hashes = self._keys.write(
+            [timer.key_id for timer in timers], [timer.key for timer in timers]
+        )
+        columns |= write_namespaces([timer.namespace for timer in timers])
+        columns["time"] = pa.array([timer.time_us for timer in timers], pa.int64())
+        columns["domain"] = pa.array(domains, pa.string())
+        return pa.table(columns), hashes
+
+    def _keyed(self, table: pa.Table, hashes: UInt64s, *, delta: bool = False) -> Section:
+        key = (*self._keys.names, *NAMESPACE, "time", "domain")
+        return keyed_section(SECTION, table, hashes, self._max_parallelism, key, delta=delta)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take up the timers of a snapshot."""
@@ -180,6 +223,13 @@ class _Queue:
             return [Timer(time_us, at[0], at[2], at[1])]
         timers = [Timer(time_us, key_id, key, space) for (key_id, space), key in at.items()]
         return timers[::-1] if time_us in self.turned else timers
+
+    def holds(self, time_us: int, key_id: Hashable, namespace: Hashable | None) -> bool:
+        """Tell whether a timer is there."""
+        at = self.moments.get(time_us)
+        if type(at) is dict:
+            return (key_id, namespace) in at
+        return at is not None and at[0] == key_id and at[1] == namespace
 
     def take_later(self, keep: int) -> list[Timer]:
         """Take the timers of all moments but the first ones, which have ``keep`` timers or more."""

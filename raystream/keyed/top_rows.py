@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
-from raystream.keyed.measures import BUCKET, buckets_of, sorted_by_bucket
+from raystream.keyed.measures import buckets_of, sorted_by_bucket
 from raystream.keyed.measures_grouping import Groups, group, whole
 from raystream.keyed.measures_parts import ARRIVAL, one_zero
 from raystream.keyed.measures_pick import least_rows, sort_key
+from raystream.keyed.snapshot import BUCKET
 
 
 class TopRows:

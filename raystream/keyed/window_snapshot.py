@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from raystream.flow.element import MIN_TIME
 from raystream.flow.hashing import UInt64s, hash_columns
-from raystream.keyed.measures import BUCKET
 from raystream.keyed.snapshot import (
+    BUCKET,
     Section,
     Snapshot,
     keyed_section,
@@ -57,11 +57,15 @@ def window_snapshot(
         fired = [max(window, MIN_TIME) for window, _ in held]
         counts = [record.num_rows for record in records]
         rows = rows.append_column(_FIRED, pa.array(np.repeat(np.array(fired, np.int64), counts)))
-    name = _PANES if state.shares_panes else _WINDOWS
     return (
-        keyed_section(name, rows, key_hashes(records, keys), max_parallelism),
+        keyed_section(windows_name(state), rows, key_hashes(records, keys), max_parallelism),
         watermark_section(state.watermark_us),
     )
+
+
+def windows_name(state: WindowState) -> str:
+    """Name the section of the rows of open windows."""
+    return _PANES if state.shares_panes else _WINDOWS
 
 
 def restore_windows(state: WindowState, snapshot: Snapshot, unpack: Repack = as_it_is) -> None:

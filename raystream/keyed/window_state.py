@@ -18,9 +18,10 @@ from raystream.config import Limits
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.window import ALONE, Grid, Holds, expand
-from raystream.keyed.measures import BUCKET, buckets_of
+from raystream.keyed.measures import buckets_of
 from raystream.keyed.paged_table import PagedTable
 from raystream.keyed.pieces import Piece, by_key
+from raystream.keyed.snapshot import BUCKET
 from raystream.keyed.totals import Reduction
 from raystream.keyed.window_admission import Admitted, admit, panes_of
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from raystream.contracts.process import ProcessMaker
 from raystream.keyed.key_form import KeyForm
-from raystream.operators.process_rows import Port, ProcessPlan, ProcessRows
+from raystream.operators.process_plan import Port, ProcessPlan
+from raystream.operators.process_rows import ProcessRows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,8 @@ from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.row_store import RowStore
 from raystream.keyed.segmented import first_least
 from raystream.keyed.slots import SlotColumn
-from raystream.keyed.snapshot import Snapshot, keyed_section, section
+from raystream.keyed.snapshot import Section, Snapshot, keyed_section, section
+from raystream.keyed.touched import Lineage, TouchedSlots
 from raystream.operators.emitting import EmittingOperator
 from raystream.operators.operator import Output
 
@@ -79,6 +80,7 @@ class Deduplicate(EmittingOperator):
         self._store = RowStore(spec.input)
         self._given = 0
         self._compact_at = _COMPACT_MIN
+        self._lineage = Lineage()
         self._begin()
 
     def _begin(self) -> None:
@@ -86,6 +88,7 @@ class Deduplicate(EmittingOperator):
         self._latest = SlotColumn("i8", _NEVER)
         self._written = SlotColumn("i8", _NEVER)
         self._number = SlotColumn("i8", -1)
+        self._touched = TouchedSlots()  # slots are others: all is given anew
 
     def open(self, ctx: OpenContext) -> None:
         self._ctx = ctx
@@ -113,7 +116,17 @@ class Deduplicate(EmittingOperator):
             yield Columns(self._store.take(self._number.values[start : self._given]))
 
     def snapshot(self) -> Snapshot:
-        slots = np.arange(self._given, self._index.count)
+        return (self._section(np.arange(self._given, self._index.count)),)
+
+    def changes(self) -> Snapshot:
+        """Give the keys whose row changed; what has only expired is dead wherever it is read."""
+        touched = self._touched.take(self._index.count)
+        # At the end keys go one after the other: no delta says so.
+        if touched is None or self._given or self._lineage.wants_whole(len(touched)):
+            return (self._lineage.given(*self.snapshot()),)
+        return (self._lineage.given(self._section(touched, delta=True)),)
+
+    def _section(self, slots: Int64s, *, delta: bool = False) -> Section:
         keys = self._index.keys(slots)
         columns = dict(zip(self._spec.keys, keys, strict=True))
         columns[_LATEST] = pa.array(self._latest.values[slots])
@@ -121,8 +134,9 @@ class Deduplicate(EmittingOperator):
         if self._final:
             rows = self._store.take(self._number.values[slots])
             columns |= {f"row.{name}": rows.column(name) for name in rows.schema.names}
-        table = pa.table(columns)
-        return (keyed_section("keys", table, hash_columns(keys), self._ctx.max_parallelism),)
+        hashes, groups = hash_columns(keys), self._ctx.max_parallelism
+        key = self._spec.keys
+        return keyed_section("keys", pa.table(columns), hashes, groups, key, delta=delta)
 
     def restore(self, snapshot: Snapshot) -> None:
         table = section(snapshot, "keys")
@@ -167,6 +181,7 @@ class Deduplicate(EmittingOperator):
         segments = groups.segments[kept]
         last = np.flatnonzero(np.diff(segments, append=-1))
         rows, slots = groups.order[kept], groups.slots[segments]
+        self._touched.mark(slots[last], self._index.count)
         if batch.timestamps is not None:
             self._latest.values[slots[last]] = batch.timestamps[rows[last]]
         if self._spec.ttl_us is not None:

@@ -17,8 +17,8 @@ from raystream.flow.batch import Batch, Int64s
 from raystream.keyed.cells import maker
 from raystream.keyed.handles import ValueHandle
 from raystream.keyed.key_form import KeyForm
-from raystream.keyed.snapshot import Snapshot, section
-from raystream.keyed.store import PREFIX, KeyedStore
+from raystream.keyed.snapshot import Snapshot
+from raystream.keyed.store import KeyedStore
 from raystream.operators.guard import close_function, open_function, short
 from raystream.operators.keyed_rows import (
     Keys,
@@ -68,15 +68,15 @@ class MapWithStateSpec:
 
 
 class MapWithState(Operator):
-    """The operator of one subtask; plain state is a dict by canonical key, other state a store's.
+    """The operator of one subtask; plain state is written in the store's dict, not by its handle.
 
-    The dict costs a third of the store's handle; in a snapshot both are the same.
+    That costs a third of what the handle costs.
     """
 
     def __init__(self, spec: MapWithStateSpec) -> None:
         self._spec = spec
         self._make = maker(spec.initial)
-        self._states: dict[Hashable, Any] = {}
+        self._states: dict[Hashable, Any] | None = None
         self._store: KeyedStore | None = None
 
     def open(self, ctx: OpenContext) -> None:
@@ -85,39 +85,23 @@ class MapWithState(Operator):
         self._errors = ctx.errors
         self._step = ctx.limits.batch_rows_max
         plain = spec.state.type is None and spec.state.ttl is None
-        if not plain or ctx.limits.state_backend != "memory":
-            self._store = KeyedStore.of(spec.key_form, ctx)
-            self._handle = self._store.register(spec.state)
+        self._store = KeyedStore.of(spec.key_form, ctx)
+        self._handle: ValueHandle = self._store.register(spec.state)
+        if plain and ctx.limits.state_backend == "memory":
+            self._states = self._store.plain_cells(spec.state)
         self._function = open_function(spec.function, ctx, operator=spec.operator, where=spec.where)
 
     def restore(self, snapshot: Snapshot) -> None:
-        if self._store is not None:
-            self._store.restore(snapshot)
-            return
-        table = section(snapshot, PREFIX + self._spec.state.name)
-        store, handle = self._kept()
-        store.restore(snapshot)
-        ids, keys = ([], []) if table is None else self._spec.key_form.read(table)
-        # A loop over keys: the state of each is a Python object.
-        for key_id, key in zip(ids, keys, strict=True):
-            store.select(key_id, key)
-            self._states[key_id] = handle.value()
+        assert self._store is not None, "an operator is opened first"
+        self._store.restore(snapshot)
 
     def snapshot(self) -> Snapshot:
-        if self._store is not None:
-            return tuple(self._store.snapshot())
-        store, handle = self._kept()
-        # A loop over keys: the state of each is a Python object.
-        for key_id, state in self._states.items():
-            store.select(key_id, None)
-            handle.update(state)
-        return tuple(store.snapshot())
+        assert self._store is not None, "an operator is opened first"
+        return tuple(self._store.snapshot())
 
-    def _kept(self) -> tuple[KeyedStore, ValueHandle]:
-        """Make what writes the dict down as a store would, and reads it."""
-        spec, ctx = self._spec, self._ctx
-        store = KeyedStore(spec.key_form, ctx.clock, ctx.max_parallelism, operator=spec.operator)
-        return store, store.register(spec.state)
+    def changes(self) -> Snapshot:
+        assert self._store is not None, "an operator is opened first"
+        return tuple(self._store.changes())
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
         spec = self._spec
@@ -126,6 +110,8 @@ class MapWithState(Operator):
             times = part.timestamps
             rows, keys = rows_and_keys(part, spec.keys)
             out, kept = self._map(rows, keys, times)
+            if self._states is not None:
+                self._handle.touch(keys)
             if kept is not None:
                 out = [out[index] for index in kept.tolist()]
                 rows = [rows[index] for index in kept.tolist()]
@@ -154,7 +140,7 @@ class MapWithState(Operator):
         """Give what goes out for each row, and for which rows something does; None: for all."""
         left = iter(rows)
         pairs = zip(left, keys, strict=True)
-        each = self._each if self._store is None else self._each_stored
+        each = self._each_stored if self._states is None else self._each
         out: list[Any] = []
         silent: list[int] = []
 
@@ -178,6 +164,7 @@ class MapWithState(Operator):
         silent: list[int],
     ) -> None:
         function, make, states = self._function.call, self._make, self._states
+        assert states is not None, "plain state is in a dict"
         get = states.get
         append = out.append
         pair: Any = (None, None)

@@ -12,7 +12,7 @@ from raystream.contracts.aggregate import Aggregate
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import Batch, Int64s, Objects
 from raystream.flow.key import canonical_keys
-from raystream.keyed.key_rows import key_rows, read_key_rows
+from raystream.keyed.key_rows import ChangedRows, key_rows, read_key_rows
 from raystream.keyed.object_accumulators import object_accumulator
 from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
 from raystream.operators.emitting import EmittingOperator
@@ -64,7 +64,7 @@ class ObjectAggregate(EmittingOperator):
         self._adds = list(enumerate(rule.add for rule in rules))
         self._results = [rule.result for rule in rules]
         self._states: dict[Hashable, tuple[Any, list[Any]]] = {}
-        self._touched = Touched()
+        self._touched, self._changed = Touched(), ChangedRows("states")
         self._arrived = 0
 
     def open(self, ctx: OpenContext) -> None:
@@ -85,6 +85,7 @@ class ObjectAggregate(EmittingOperator):
             part = batch.slice(start, self._step)
             assert part.keys is not None, "a keyed object stream carries its keys"
             keys = canonical_keys(part.keys)
+            self._changed.mark(keys)
             out, kept = self._add(part, keys, each=self._spec.emit == "row")
             times = picked_times(part.timestamps, kept)
             if self._spec.emit != "row":
@@ -100,15 +101,24 @@ class ObjectAggregate(EmittingOperator):
         return self._newest() if self._spec.emit == "final" else iter(())
 
     def snapshot(self) -> Snapshot:
-        times = self._touched.times()
-        # What has gone out at the end is not needed again: no rows come after it.
-        ids = times if self._spec.emit == "final" else self._states
-        rows = (
-            (key_id, (place, *self._states[key_id], times.get(key_id)))
-            for place, key_id in enumerate(ids)
-        )
+        if self._spec.emit != "final":
+            rows = ((key_id, self._kept(key_id)) for key_id in self._states)
+        else:
+            # What has gone out at the end is not needed again: no rows come after it.
+            every = enumerate(self._touched.times().items())
+            rows = ((key_id, (at, *self._states[key_id], us)) for at, (key_id, us) in every)
         kept = key_rows("states", rows, self._max_parallelism)
         return kept, arrival_section(self._arrived)
+
+    def changes(self) -> Snapshot:
+        # At the end keys go out in the order in which they came: no delta says so.
+        if self._spec.emit == "final":
+            return self.snapshot()
+        kept = self._changed.section(self._states, self._kept, self._max_parallelism)
+        return kept, arrival_section(self._arrived)
+
+    def _kept(self, key_id: Hashable) -> tuple[Any, ...]:
+        return 0, *self._states[key_id], None
 
     def _add(self, part: Objects, ids: Any, *, each: bool) -> tuple[list[Any], Int64s | None]:
         """Take rows in; with ``each``, give the values after each; and which rows did not fail."""

@@ -13,7 +13,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.window_lengths import text
 from raystream.flow.batch import NO_TIME, Batch, Objects
 from raystream.flow.key import canonical_keys
-from raystream.keyed.key_rows import key_rows, read_key_rows
+from raystream.keyed.key_rows import ChangedRows, key_rows, read_key_rows
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.emitting import EmittingOperator
 from raystream.operators.operator import Output
@@ -50,6 +50,7 @@ class ObjectDeduplicate(EmittingOperator):
         self._spec = spec
         self._kept: dict[Hashable, tuple[int | None, int, Any]] = {}
         self._swept_us = 0
+        self._changed = ChangedRows("kept")
 
     def open(self, ctx: OpenContext) -> None:
         self._ctx = ctx
@@ -60,6 +61,7 @@ class ObjectDeduplicate(EmittingOperator):
         now_us = self._ctx.clock.now_us()
         self._sweep(now_us)
         taken = self._take(batch, now_us)
+        self._changed.mark(key for key, _ in taken)
         if self._spec.emit == "batch":
             taken = sorted(dict(taken).items(), key=lambda one: one[1])
         if taken and self._spec.emit != "final":
@@ -71,12 +73,17 @@ class ObjectDeduplicate(EmittingOperator):
         while self._spec.emit == "final" and self._kept:
             keys = [key for key, _ in zip(self._kept, range(rows_max), strict=False)]
             some = [self._kept.pop(key) for key in keys]
+            self._changed.mark(keys)
             times = [NO_TIME if time_us is None else time_us for time_us, _, _ in some]
             timed = some[0][0] is not None
             yield Objects([row for _, _, row in some], np.array(times) if timed else None)
 
     def snapshot(self) -> Snapshot:
         return (key_rows("kept", self._kept.items(), self._ctx.max_parallelism),)
+
+    def changes(self) -> Snapshot:
+        groups = self._ctx.max_parallelism
+        return (self._changed.section(self._kept, self._kept.__getitem__, groups),)
 
     def restore(self, snapshot: Snapshot) -> None:
         self._kept.update(read_key_rows(snapshot, "kept"))
@@ -110,5 +117,6 @@ class ObjectDeduplicate(EmittingOperator):
         old = [
             key for key, (_, written_us, _) in self._kept.items() if now_us - written_us >= ttl_us
         ]
+        self._changed.mark(old)
         for key in old:
             del self._kept[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from operator import itemgetter
@@ -15,9 +15,9 @@ from raystream.contracts.context import OpenContext
 from raystream.flow.batch import NO_TIME, Batch, Objects
 from raystream.flow.changes import INSERT
 from raystream.flow.key import canonical_keys
-from raystream.keyed.key_rows import key_rows, read_key_rows
+from raystream.keyed.key_rows import ChangedRows, key_rows, read_key_rows
 from raystream.keyed.ranking import Ranking, Told, object_sort
-from raystream.keyed.snapshot import Snapshot
+from raystream.keyed.snapshot import Section, Snapshot
 from raystream.operators.emitting import EmittingOperator
 from raystream.operators.keyed_rows import each_row
 from raystream.operators.operator import Output
@@ -65,6 +65,7 @@ class ObjectTopK(EmittingOperator):
         self._arrived = 0
         self._timed = False
         self._waiting: list[Told] = []
+        self._changed = ChangedRows("best")
 
     def open(self, ctx: OpenContext) -> None:
         self._ctx = ctx
@@ -101,17 +102,27 @@ class ObjectTopK(EmittingOperator):
                 key = next(iter(self._ranking.best))
                 self._waiting += self._whole(key)
                 del self._ranking.best[key]
+                self._changed.mark([key])
             if not self._waiting:
                 return
             some, self._waiting = self._waiting[:rows_max], self._waiting[rows_max:]
             yield self._batch([(told.row[0], told) for told in some])
 
     def snapshot(self) -> Snapshot:
-        best = self._ranking.best.items()
-        held = ((key, [entry[1:] for entry in entries]) for key, entries in best)
+        held = ((key, self._entries(key)) for key in self._ranking.best)
+        return key_rows("best", held, self._ctx.max_parallelism), self._waiting_section()
+
+    def changes(self) -> Snapshot:
+        best, groups = self._ranking.best, self._ctx.max_parallelism
+        return self._changed.section(best, self._entries, groups), self._waiting_section()
+
+    def _entries(self, key: Hashable) -> list[Any]:
+        return [entry[1:] for entry in self._ranking.best[key]]
+
+    def _waiting_section(self) -> Section:
         waiting = ((told.row[2], tuple(told)) for told in self._waiting)
-        groups = self._ctx.max_parallelism
-        return (key_rows("best", held, groups), key_rows("waiting", waiting, groups))
+        made = key_rows("waiting", waiting, self._ctx.max_parallelism)
+        return replace(made, key=())  # several rows of one key
 
     def restore(self, snapshot: Snapshot) -> None:
         for key, entries in read_key_rows(snapshot, "best"):
@@ -137,6 +148,7 @@ class ObjectTopK(EmittingOperator):
             change = self._ranking.offer(key, entry)
             if change is None:
                 continue
+            self._changed.mark((key,))
             if each:
                 newest = self._ranking.newest(change, ranked=ranked)
                 news += [(time_us, told) for told in newest]

@@ -74,8 +74,9 @@ class Operator(Protocol):
     def changes(self) -> Snapshot:
         """Give what must be kept, and where that is less, only what changed since the last call.
 
-        What is not a ``delta`` takes the place of all that was given before under its name. The
-        first call gives everything; ``snapshot`` changes nothing of what this gives next.
+        What is not a ``delta`` takes the place of all that was given before under its name; a
+        section that is not named any more is no more. The first call gives everything; ``snapshot``
+        changes nothing of what this gives next.
         """
         return self.snapshot()
 

@@ -17,9 +17,10 @@ from raystream.flow.hashing import hash_columns
 from raystream.flow.key import check_key_type
 from raystream.keyed.event_rows import EventRows
 from raystream.keyed.key_index import KeyIndex
-from raystream.keyed.measures import BUCKET, Measures
+from raystream.keyed.measures import Measures
 from raystream.keyed.partials import PartialTable
 from raystream.keyed.snapshot import (
+    BUCKET,
     Section,
     Snapshot,
     keyed_section,

@@ -18,17 +18,14 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice, repeat
 from types import GeneratorType
-from typing import Any, Final, Literal
-
-import pyarrow as pa
+from typing import Any, Final
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import OpenFunction
-from raystream.contracts.process import ProcessContext, ProcessMaker, TimerService
+from raystream.contracts.process import ProcessContext, TimerService
 from raystream.flow.batch import Batch
 from raystream.flow.element import MIN_TIME
-from raystream.keyed.key_form import KeyForm
-from raystream.keyed.snapshot import Snapshot, restored_watermark, watermark_section
+from raystream.keyed.snapshot import Section, Snapshot, restored_watermark, watermark_section
 from raystream.keyed.timers import Domain, Timer, Timers
 from raystream.operators.guard import (
     attempt,
@@ -46,6 +43,7 @@ from raystream.operators.keyed_rows import (
     rows_with_keys,
 )
 from raystream.operators.operator import Operator, Output
+from raystream.operators.process_plan import ProcessPlan
 from raystream.operators.process_state import ProcessState, no_key
 from raystream.operators.process_timers import KeyTimers, NoTimers
 from raystream.operators.produced import Produced
@@ -57,35 +55,6 @@ _NO_KEY: Final = NoTimers(
 _ALL_KEYS: Final = NoTimers(
     "a broadcast row is of no key", "register timers in process(), which has a key"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """One input: which method takes its rows, and where their keys are.
-
-    ``keys`` are the columns of a columnar stream, () where the batches of objects carry them, None
-    where rows have no key here.
-    """
-
-    method: Literal["process", "process_left", "process_right", "process_broadcast"]
-    keys: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ProcessPlan:
-    """What the operators of all process functions are made from.
-
-    ``keys`` is how keys are kept, None without keyed state and timers; ``output`` is the wire
-    schema, None for objects; rows have an event time where ``timed``.
-    """
-
-    function: ProcessMaker
-    ports: tuple[Port, ...]
-    keys: KeyForm | None
-    output: pa.Schema | None
-    timed: bool
-    operator: str
-    where: str
 
 
 @dataclass(slots=True)
@@ -146,11 +115,21 @@ class ProcessRows(Operator):
             self._ctx.watermark = watermark_us
 
     def snapshot(self) -> Snapshot:
+        self._set_aside()
+        return self._with_progress(self._state.snapshot())
+
+    def changes(self) -> Snapshot:
+        self._set_aside()
+        return self._with_progress(self._state.changes())
+
+    def _set_aside(self) -> None:
         while self._held is not None:
             # A generator cannot be kept, but the rows that it has yet to give can.
             self._guarded(partial(self._pull, self._held))
             self._produced.set_aside()
-        parts = [*self._produced.snapshot(), *self._state.snapshot()]
+
+    def _with_progress(self, state: list[Section]) -> Snapshot:
+        parts = [*self._produced.snapshot(), *state]
         if self._ctx.watermark > MIN_TIME:
             parts.append(watermark_section(self._ctx.watermark))
         return tuple(parts)

@@ -109,6 +109,12 @@ class ProcessState:
             kept += self._store.snapshot() + self.timers.snapshot()
         return kept
 
+    def changes(self) -> list[Section]:
+        kept = self._subtask.snapshot()
+        if self._store is not None and self.timers is not None:
+            kept += self._store.changes() + self.timers.changes()
+        return kept
+
     def restore(self, snapshot: Snapshot) -> None:
         if self._store is not None and self.timers is not None:
             self._store.restore(snapshot)

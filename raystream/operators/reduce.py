@@ -12,7 +12,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
 from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.keyed.key_form import KeyForm
-from raystream.keyed.key_rows import OBJECTS, form_of, key_rows, read_key_rows
+from raystream.keyed.key_rows import OBJECTS, ChangedRows, form_of, key_rows, read_key_rows
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.emitting import EmittingOperator
 from raystream.operators.guard import close_function, open_function
@@ -64,7 +64,7 @@ class Reduce(EmittingOperator):
         super().__init__(spec.emit)
         self._spec = spec
         self._states: dict[Hashable, Any] = {}
-        self._touched = Touched()
+        self._touched, self._changed = Touched(), ChangedRows("states")
         # The types of key columns are those of the first batch.
         self._form = OBJECTS if spec.keys is None else None
 
@@ -90,6 +90,7 @@ class Reduce(EmittingOperator):
         for start in range(0, batch.num_rows, self._step):
             part = readable(batch.slice(start, self._step), self._errors)
             rows, keys = rows_and_keys(part, self._spec.keys)
+            self._changed.mark(keys)
             if self._spec.emit == "row":
                 yield from self._after_each(rows, keys, part.timestamps)
             else:
@@ -107,11 +108,23 @@ class Reduce(EmittingOperator):
     def snapshot(self) -> Snapshot:
         if self._form is None:
             return ()
-        times = self._touched.times()
-        # What has gone out at the end is not needed again: no rows come after it.
-        keys = times if self._spec.emit == "final" else self._states
-        rows = ((key, (place, self._states[key], times.get(key))) for place, key in enumerate(keys))
+        if self._spec.emit != "final":
+            rows = ((key, self._row(key)) for key in self._states)
+        else:
+            # What has gone out at the end is not needed again: no rows come after it.
+            every = enumerate(self._touched.times().items())
+            rows = ((key, (at, self._states[key], time_us)) for at, (key, time_us) in every)
         return (key_rows("states", rows, self._max_parallelism, self._form),)
+
+    def changes(self) -> Snapshot:
+        # At the end keys go out in the order in which they came: no delta says so.
+        if self._form is None or self._spec.emit == "final":
+            return self.snapshot()
+        groups = self._max_parallelism
+        return (self._changed.section(self._states, self._row, groups, self._form),)
+
+    def _row(self, key: Hashable) -> tuple[int, Any, int | None]:
+        return 0, self._states[key], None
 
     def close(self) -> None:
         close_function(self._function, operator=self._spec.operator, where=self._spec.where)

@@ -22,12 +22,14 @@ from raystream.keyed.groups import Grouper, Groups, Rows
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.slots import SlotColumn
 from raystream.keyed.snapshot import (
+    Section,
     Snapshot,
     arrival_section,
     keyed_section,
     restored_arrival,
     section,
 )
+from raystream.keyed.touched import Lineage, TouchedSlots
 from raystream.operators.emitting import EmittingOperator
 from raystream.operators.guard import NO_ROW, call, failed
 from raystream.operators.pyrows import to_rows
@@ -83,6 +85,7 @@ class RunningAggregateOperator(EmittingOperator):
         self._latest = SlotColumn("i8", NO_TIME)
         self._arrived = 0
         self._given = 0
+        self._touched, self._lineage = TouchedSlots(), Lineage()
 
     def open(self, ctx: OpenContext) -> None:
         self._ctx = ctx
@@ -115,6 +118,7 @@ class RunningAggregateOperator(EmittingOperator):
         slots, first_new = self._index.lookup([record.column(key) for key in self._spec.keys])
         count = self._index.count
         groups = self._grouper.group(slots, count)
+        self._touched.mark(groups.slots, count)
         rows = Rows(record, batch.timestamps, self._arrived)
         self._arrived += record.num_rows
         if self._spec.emit in ("row", "changes"):
@@ -142,7 +146,19 @@ class RunningAggregateOperator(EmittingOperator):
 
     def snapshot(self) -> Snapshot:
         # What has been given at the end is not needed again: no rows come after it.
-        slots = np.arange(self._given, self._index.count)
+        kept = self._section(np.arange(self._given, self._index.count))
+        return kept, arrival_section(self._arrived)
+
+    def changes(self) -> Snapshot:
+        touched = self._touched.take(self._index.count)
+        # At the end keys go one after the other: no delta says so.
+        if touched is None or self._given or self._lineage.wants_whole(len(touched)):
+            kept, arrived = self.snapshot()
+        else:
+            kept, arrived = self._section(touched, delta=True), arrival_section(self._arrived)
+        return self._lineage.given(kept), arrived
+
+    def _section(self, slots: Int64s, *, delta: bool = False) -> Section:
         keys = self._index.keys(slots)
         columns = dict(zip(self._spec.keys, keys, strict=True))
         columns[_SLOT] = pa.array(slots)
@@ -153,8 +169,8 @@ class RunningAggregateOperator(EmittingOperator):
             for place, column in enumerate(self._state(aggregate, slots)):
                 columns[f"__{bound.name}_{place}"] = column
         table = pa.table(list(columns.values()), list(columns))
-        kept = keyed_section("keys", table, hash_columns(keys), self._ctx.max_parallelism)
-        return kept, arrival_section(self._arrived)
+        hashes, groups = hash_columns(keys), self._ctx.max_parallelism
+        return keyed_section("keys", table, hashes, groups, self._spec.keys, delta=delta)
 
     @property
     def _keeps_latest(self) -> bool:

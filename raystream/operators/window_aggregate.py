@@ -17,9 +17,10 @@ from raystream.flow.element import MAX_TIME, MIN_TIME, Side
 from raystream.flow.window import Grid
 from raystream.keyed.fired_windows import FiredWindows
 from raystream.keyed.folding import PAGED_WORTH_MAX, WORTH_MAX, Folding
-from raystream.keyed.measures import BUCKET, Measures, buckets_of
+from raystream.keyed.measures import Measures, buckets_of
 from raystream.keyed.measures_rules import two_phase
-from raystream.keyed.snapshot import Snapshot, arrival_section, restored_arrival
+from raystream.keyed.snapshot import BUCKET, Snapshot, arrival_section, restored_arrival
+from raystream.keyed.window_changes import WindowChanges
 from raystream.keyed.window_snapshot import (
     restore_windows,
     restored_waiting,
@@ -106,6 +107,7 @@ class WindowAggregate(Operator):
         self._state = WindowState(
             spec.window.grid, ctx.limits, self._measures, by_pane=spec.partial_input
         )
+        self._changes = WindowChanges(self._state, self._measures, spec.keys, ctx.max_parallelism)
         worth_max = PAGED_WORTH_MAX if self._state.adds_up else WORTH_MAX
         self._folding = Folding(self._measures, worth_max)
         self._times = WindowTimes(ctx, spec.window.time, numbered=self._measures.needs_arrival)
@@ -151,6 +153,15 @@ class WindowAggregate(Operator):
     def snapshot(self) -> Snapshot:
         keys, groups, pack = self._spec.keys, self._ctx.max_parallelism, self._measures.pack
         kept = window_snapshot(self._state, keys, self._measures.schema, groups, pack)
+        return kept + self._beside()
+
+    def changes(self) -> Snapshot:
+        return self._changes.take() + self._beside()
+
+    def _beside(self) -> Snapshot:
+        """Keep what has fired and not gone out, or may fire again."""
+        keys, groups, pack = self._spec.keys, self._ctx.max_parallelism, self._measures.pack
+        kept: Snapshot = ()
         pieces = self._state.firing()
         waiting = pieces + ([] if self._waiting is None else [self._waiting])
         if waiting:
@@ -212,12 +223,14 @@ class WindowAggregate(Operator):
             partials, merged = self._folding(rows, buckets)
             if self._state.adds_up and self._folding.scattered:
                 self._state.add_up(partials)
+                self._changes.add(partials, own=False)
                 continue
             if not merged:
                 # Taking copies what is a view of the whole input.
                 order = np.argsort(buckets_of(partials), kind="stable")
                 partials = partials.take(pa.array(order))
             self._state.add(partials, merged=merged)
+            self._changes.add(partials)
 
     def _fire_again(
         self, record: pa.RecordBatch, items: Int64s, windows: Int64s
@@ -240,6 +253,7 @@ class WindowAggregate(Operator):
             # Either copies: what came through a channel is a view of its whole envelope.
             if self._state.adds_up and self._folding.lifts_next():
                 self._state.add_up(partials)
+                self._changes.add(partials, own=False)
                 return
             merged = self._measures.merge([partials])
             self._folding.note(merged.num_rows, partials.num_rows)
@@ -247,6 +261,7 @@ class WindowAggregate(Operator):
                 self._state.add_up(merged)
             else:
                 self._state.add(merged)
+            self._changes.add(merged)
 
     def _results(self) -> Iterator[Batch]:
         rows_max = self._ctx.limits.batch_rows_max

@@ -302,13 +302,16 @@ class Gathering:
 
     def snapshot(self) -> Snapshot:
         """Give state, timers, how far event time has come, and how many rows."""
+        return (*self._store.snapshot(), *self._timers.snapshot(), *self._progress())
+
+    def changes(self) -> Snapshot:
+        """Give what ``snapshot`` gives, or of state and timers what changed since the last call."""
+        return (*self._store.changes(), *self._timers.changes(), *self._progress())
+
+    def _progress(self) -> Snapshot:
         table = pa.table({"arrivals": pa.array([self._arrived], pa.int64())})
-        return (
-            *self._store.snapshot(),
-            *self._timers.snapshot(),
-            watermark_section(self._ctx.watermark),
-            Section(_ARRIVALS, table, Share.UNION),
-        )
+        arrivals = Section(_ARRIVALS, table, Share.UNION)
+        return watermark_section(self._ctx.watermark), arrivals
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take up what was kept."""

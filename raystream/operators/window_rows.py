@@ -129,6 +129,10 @@ class WindowRows(Operator):
         made = self._guarded(self._firing.snapshot)
         return (*made, *self._gathering.snapshot())
 
+    def changes(self) -> Snapshot:
+        made = self._guarded(self._firing.snapshot)
+        return (*made, *self._gathering.changes())
+
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         yield from self._waiting()
         batch = self._usable(batch)

@@ -13,9 +13,10 @@ from raystream.contracts.window import GridWindow
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MIN_TIME, Watermark
-from raystream.keyed.measures import BUCKET, buckets_of
+from raystream.keyed.measures import buckets_of
 from raystream.keyed.measures_parts import ARRIVAL
 from raystream.keyed.snapshot import (
+    BUCKET,
     Snapshot,
     arrival_section,
     restored_arrival,

@@ -10,7 +10,7 @@ import pyarrow as pa
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import Batch, Columns
 from raystream.flow.element import Watermark
-from raystream.keyed.measures import BUCKET
+from raystream.keyed.snapshot import BUCKET
 from raystream.keyed.top_rows import TopRows
 from raystream.operators.operator import Operator
 from raystream.operators.window_times import event_times

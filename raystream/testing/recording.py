@@ -191,6 +191,9 @@ class Tap(Operator):
     def snapshot(self) -> Snapshot:
         return self._operator.snapshot()
 
+    def changes(self) -> Snapshot:
+        return self._operator.changes()
+
     def close(self) -> None:
         self._operator.close()
 

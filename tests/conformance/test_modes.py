@@ -85,6 +85,63 @@ def test_a_firing_goes_on_in_an_operator_that_takes_up_what_was_left_of_it(case:
 
 
 @kept_case
+@pytest.mark.parametrize("every", [4, 1_000])
+def test_changes_put_together_are_what_an_operator_keeps(case: Case, every: int):
+    told = at_random(case.story, random.Random(19))
+    Run(case, views=True, starved=True, incremental=True).play(told, reborn_every=every)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "co_process",
+        "deduplicate",
+        "map_with_state",
+        "object_aggregate",
+        "object_deduplicate",
+        "object_top_k",
+        "process",
+        "reduce",
+        "running_aggregate",
+        "window_aggregate",
+        "window_rows",
+    ],
+)
+def test_operators_of_many_keys_give_only_what_changed(module: str):
+    assert any(map(_gives_changes, CASES[module]))
+
+
+def _gives_changes(case: Case) -> bool:
+    run = Run(case, incremental=True)
+    assert run.lineages is not None
+    for item in one_by_one(case.story, random.Random(23)):
+        run.tell(item)
+        run.kept()
+        if run.lineages.rows_changed:
+            break
+    run.operator.close()
+    return run.lineages.rows_changed > 0
+
+
+@kept_case
+@pytest.mark.parametrize("incremental", [False, True])
+def test_nothing_comes_again_behind_the_end(case: Case, incremental: bool):
+    run = Run(case, incremental=incremental)
+    for item in case.story:
+        run.tell(item)
+        if incremental:
+            run.kept()
+    run.end()
+    run.check(case.story, ended=True)
+    rows, sides = len(run.rows), {tag: len(some) for tag, some in run.sides.items()}
+    run.restore([run.kept()])
+    run.end()
+    assert len(run.rows) == rows
+    assert {tag: len(some) for tag, some in run.sides.items()} == sides
+    run.finish()
+
+
+@kept_case
 def test_what_was_kept_does_not_change_with_what_the_operator_does_next(case: Case):
     told = at_random(case.story, random.Random(13))
     run = Run(case)

@@ -8,6 +8,7 @@ from collections import defaultdict
 import numpy as np
 import pyarrow as pa
 import pytest
+from conformance_lineage import Lineages, same_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +49,7 @@ class Subtasks:
         for store in self.stores:
             store.close()
         self.stores, self.handles = [], []
+        self.lineages = [Lineages() for _ in range(parallelism)]
         for index in range(parallelism):
             store = KeyedStore(
                 self.form, self.clock, GROUPS, self.backend, self.folder, cached_values_max=4
@@ -61,6 +63,15 @@ class Subtasks:
 
     def rescale(self, parallelism):
         self.spread([tuple(store.snapshot()) for store in self.stores], parallelism)
+
+    def keep_changes(self):
+        for store, lineage in zip(self.stores, self.lineages, strict=True):
+            lineage.take(tuple(store.changes()))
+            same_rows(lineage.snapshot(), tuple(store.snapshot()))
+
+    def rescale_from_changes(self, parallelism):
+        self.keep_changes()
+        self.spread([lineage.snapshot() for lineage in self.lineages], parallelism)
 
     def at(self, key, space=None):
         groups = np.array([hash_value(key) % GROUPS])
@@ -135,13 +146,18 @@ class Subtasks:
             self.clock.advance(n * 10)
         elif name == "rescale":
             self.rescale(n % 3 + 1)
+        elif name == "changes":
+            self.keep_changes()
+        elif name == "rescale from changes":
+            self.rescale_from_changes(n % 3 + 1)
 
 
 WRITES = ["total", "seen", "items", "replace", "recent", "counts", "remove", "latest", "added"]
+REST = ["clear", "advance", "advance", "changes", "changes", "rescale", "rescale from changes"]
 SPACES = [None, (0, 10), 3]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from([*WRITES, *WRITES, "clear", "advance", "advance", "rescale"]),
+        st.sampled_from([*WRITES, *WRITES, *REST]),
         st.integers(0, 5),
         st.sampled_from(SPACES),
         st.integers(0, 9),
@@ -197,7 +213,9 @@ def test_c29_every_key_keeps_its_value_over_other_parallelisms(backend, tmp_path
 
 TIMER_STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["register", "register", "delete", "fire", "restore"]),
+        st.sampled_from(
+            ["register", "register", "delete", "fire", "changes", "restore", "restore changes"]
+        ),
         st.sampled_from(["event", "processing"]),
         st.integers(0, 12),
         st.sampled_from([0, 1, 2]),
@@ -233,7 +251,7 @@ def test_timers_on_disk_are_a_sorted_set(steps, held_max):
 
 
 def check_timers(opened, steps):
-    timers, model = opened(), set()
+    timers, model, lineage = opened(), set(), Lineages()
     for name, domain, time_us, key, space in steps:
         if name == "register":
             timers.register(domain, time_us, key, key, space)
@@ -249,10 +267,16 @@ def check_timers(opened, steps):
             assert set(fired) == due
             assert [one[1] for one in fired] == sorted(one[1] for one in due)
             model -= due
+        elif name == "changes":
+            lineage.take(tuple(timers.changes()))
+            same_rows(lineage.snapshot(), tuple(timers.snapshot()))
         else:
             kept = [tuple(timers.snapshot())]
+            if name == "restore changes":
+                lineage.take(tuple(timers.changes()))
+                kept = [lineage.snapshot()]
             parts = [share(kept, index, 2, GROUPS) for index in range(2)]
-            timers = opened()
+            timers, lineage = opened(), Lineages()
             for part in parts:
                 timers.restore(part)
         assert len(timers) == len(model)

@@ -22,6 +22,7 @@ from conformance import (
     to_batch,
     written,
 )
+from conformance_lineage import Lineages, same_rows
 
 from raystream.clock import ManualClock
 from raystream.contracts.context import OpenContext
@@ -44,6 +45,7 @@ class Run:
         starved: bool = False,
         views: bool = False,
         reborn: bool = False,
+        incremental: bool = False,
         clock: ManualClock | None = None,
         on_error: str | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class Run:
         self._starved = starved
         self._views = views
         self._reborn = reborn
+        self.lineages = Lineages() if incremental else None
 
     def play(self, story: Story, *, reborn_every: int = 0) -> None:
         """Go through a story; after each watermark exactly what is due has come out.
@@ -75,7 +78,9 @@ class Run:
             if not is_batch(item):
                 self.check(story[: at + 1], ended=False)
             if reborn_every and at % reborn_every == 0:
-                self.restore([self.operator.snapshot()])
+                self.restore([self.kept()])
+            elif self.lineages is not None:
+                self.kept()
         self.end()
         self.check(story, ended=True)
         self.finish()
@@ -92,11 +97,24 @@ class Run:
     def restore(self, kept: list[Snapshot], index: int = 0, parallelism: int = 1) -> None:
         """Throw the operator away; one subtask of so many takes up what others had kept."""
         self.operator.close()
+        if self.lineages is not None:
+            self.lineages = Lineages()
         self.operator = self.spec.build()
         self.operator.open(self.context)
         part = share(kept, index, parallelism, self.context.max_parallelism)
         if part:
             self.operator.restore(part)
+
+    def kept(self) -> Snapshot:
+        """Give what the operator keeps; of changes, put together from all since it was opened."""
+        if self.lineages is None:
+            return self.operator.snapshot()
+        # Asked first: it must disturb nothing.
+        whole = self.operator.snapshot()
+        self.lineages.take(self.operator.changes())
+        together = self.lineages.snapshot()
+        same_rows(together, whole)
+        return together
 
     def finish(self) -> None:
         """Close; and see that what went out is still what it was."""
@@ -201,7 +219,9 @@ class Run:
             # Closed after each batch; the next call with the same watermark gives the rest.
             outs.close()
             if self._reborn:
-                self.restore([self.operator.snapshot()])
+                self.restore([self.kept()])
+            elif self.lineages is not None:
+                self.kept()
 
     def _given(self, rows: list[Row]) -> Iterator[Batch]:
         if not self._views:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from raystream.keyed.measures import BUCKET
 from raystream.keyed.partials import PartialTable
+from raystream.keyed.snapshot import BUCKET
 
 SCHEMA = pa.schema([("k", pa.int64()), (BUCKET, pa.int64())])
 

@@ -11,7 +11,8 @@ from windows_by_hand import ByHand, stream
 import raystream as rs
 from raystream.contracts.aggregate import Bound
 from raystream.keyed.fired_windows import FiredWindows
-from raystream.keyed.measures import BUCKET, Measures
+from raystream.keyed.measures import Measures
+from raystream.keyed.snapshot import BUCKET
 from raystream.operators.window_aggregate import WindowAggregateSpec
 
 INT = pa.int64()
