@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raystream.errors import ProtocolError
 from raystream.flow.ids import SubtaskId
 from raystream.flow.keygroup import key_group_range
 from raystream.flow.snapshots import Kept, Part
-from raystream.keyed.snapshot import KEY_GROUP, Section, Share, Snapshot
+from raystream.keyed.snapshot import GONE, KEY_GROUP, Section, Share, Snapshot
 from raystream.storage.cache import Cache
 from raystream.storage.chunks import Encoded, encoded, laid_out
 from raystream.storage.layout import chunk_path
@@ -170,6 +171,11 @@ class Uploader:
         if section.share is not Share.KEYED or section.table.num_rows == 0:
             return
         groups = section.table.column(KEY_GROUP)
+        if section.delta and GONE in section.table.column_names:
+            # What only says that others are gone is never restored.
+            groups = groups.filter(pc.invert(section.table.column(GONE)))
+            if not len(groups):
+                return
         first, last = groups[0].as_py(), groups[-1].as_py()
         if first not in self._owned or last not in self._owned:
             raise ProtocolError(
