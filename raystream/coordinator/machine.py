@@ -145,7 +145,8 @@ class CoordinatorMachine:
                 return self._ended(subtask)
             case Committed(checkpoint_id):
                 return self._committed(subtask, checkpoint_id)
-            case Closed():
+            case Closed(prepared):
+                self._course.checkpoints.closed(subtask, prepared)
                 return self._closed(subtask)
             case _:
                 assert_never(report)

@@ -14,7 +14,7 @@ from typing import Any
 from raystream.flow.codec import pickled
 from raystream.flow.element import Barrier
 from raystream.flow.ids import ChannelId
-from raystream.flow.messages import Commit, Committed
+from raystream.flow.messages import Commit, Committed, Prepared
 from raystream.graph.physical import PhysicalPlan
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators import sink
@@ -149,12 +149,17 @@ class Keeping:
             checkpoint_id,
             barrier.target,
             operators,
-            tuple(self._prepared.items()),
+            self.prepared,
             () if self._splits is None else self._splits.names,
         )
         self._alignment.passed(checkpoint_id)
         self._release()
         return [*outputs.urgent(barrier), keep]
+
+    @property
+    def prepared(self) -> Prepared:
+        """What sinks have written and, as far as this subtask knows, nobody has made visible."""
+        return tuple(self._prepared.items())
 
     def _prepare(self, checkpoint_id: int) -> None:
         prepared = {

@@ -20,7 +20,9 @@ from raystream.flow.snapshots import CheckpointEntry
 from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.local_job import LocalJob
 from raystream.runtime.vault import Home, Vault
+from raystream.storage.codec import decode_entry
 from raystream.storage.jobs import read_manifest
+from raystream.storage.layout import LOG
 from raystream.storage.loading import load
 from raystream.storage.log import read_log
 from raystream.storage.store import Created, Creation, Exists, Missing, Store
@@ -29,6 +31,9 @@ from raystream.testing.trace import line, words
 
 _STEP_US_MAX = 40
 """What one step may take of simulated time: checkpoints of a few milliseconds get their turn."""
+
+
+_REST_STEPS_MAX = 2_000
 
 
 class WorldClock(ManualClock):
@@ -52,6 +57,7 @@ class Disk:
     def __init__(self, rng: random.Random) -> None:
         self.objects: dict[str, bytes] = {}
         self.failing = 0.0
+        self.moment = 0
         self._rng = rng
 
     def open(self, url: str) -> Store:
@@ -63,6 +69,14 @@ class Disk:
         if self._rng.random() < self.failing / 2:
             done = "has not been" if before else "may have been"
             raise StorageError(f"the disk is failing: what was asked for {done} done")
+
+    def trip_reading(self, name: str) -> None:
+        """Fail to read, now and then; several threads may ask, in whatever order."""
+        if self.failing:
+            # The seed alone decides: what is drawn hangs on what is read, and when.
+            drawn = random.Random(f"{name} {self.moment}").random()  # noqa: S311
+            if drawn < self.failing / 2:
+                raise StorageError("the disk is failing: it does not answer")
 
     def tears(self) -> bool:
         """Tell whether a write stops in the middle."""
@@ -94,13 +108,13 @@ class _Folder:
         self._disk.trip(before=False)
 
     def get(self, path: str, start: int = 0, length: int | None = None) -> bytes | Missing:
-        self._disk.trip(before=True)
+        self._disk.trip_reading(f"{self.url}/{path}")
         data = self._disk.objects.get(f"{self.url}/{path}")
         end = None if length is None else start + length
         return Missing(f"{self.url}/{path}") if data is None else data[start:end]
 
     def list(self, folder: str = "") -> list[str]:
-        self._disk.trip(before=True)
+        self._disk.trip_reading(f"{self.url}/{folder}")
         root = f"{self.url}/{folder}/" if folder else f"{self.url}/"
         names = (name.removeprefix(root) for name in self._disk.objects if name.startswith(root))
         return sorted({name.split("/")[0] for name in names})
@@ -151,7 +165,8 @@ class World:
         self._born = 0
         self._living: list[Incarnation] = []
         self._current = self._bear(self.plans[0], resumed=False)
-        self._storms: list[tuple[int, int]] = []
+        self.deaths = 0
+        self._entries: dict[str, int] = {}  # checkpoints by the names of their entries
 
     # Life ------------------------------------------------------------------------------------
 
@@ -164,17 +179,30 @@ class World:
         for step in range(self.steps_max):
             while due and due[0][0] <= step:
                 self._strike(due.pop(0)[1])
-            self._weather(step)
+            self._weather()
+            self.disk.moment = step
             self.clock.advance(self._rng.randrange(_STEP_US_MAX))
             one = self._rng.choice(self._living)
             if not self._advance(one):
                 self._pass_time()
             if self._current.local.over:
                 if self._current.local.state == "finished":
+                    self._come_to_rest()
                     return
                 self._current.local.result()
                 raise JobFailed(f"the job is {self._current.local.state}")
         raise JobFailed(f"the job does not end within {self.steps_max} steps")
+
+    def _come_to_rest(self) -> None:
+        """Let storage do what it was asked for last."""
+        self.disk.failing = 0.0
+        local = self._current.local
+        for _ in range(_REST_STEPS_MAX):
+            if not local.advance():
+                if local.wake_us is None:
+                    return
+                self.clock.advance(max(0, local.wake_us - self.clock.monotonic_us()))
+        raise JobFailed("a job that is over does not come to rest")
 
     def _advance(self, one: Incarnation) -> bool:
         if one.steps_left is not None:
@@ -228,8 +256,10 @@ class World:
             case "subtask":
                 alive = current.local.alive
                 if alive:
+                    self.deaths += 1
                     current.local.crash(self._rng.choice(alive))
             case "coordinator" | "rescale":
+                self.deaths += 1
                 self._living.remove(current)
                 plan = current.plan
                 assert plan is not None, "an incarnation has a plan"
@@ -237,12 +267,12 @@ class World:
                     plan = self.plans[(self.plans.index(plan) + 1) % len(self.plans)]
                 self._current = self._bear(plan, resumed=True)
             case "orphan":
+                self.deaths += 1
                 current.steps_left = self._rng.randrange(1, 400)
                 assert current.plan is not None, "an incarnation has a plan"
                 self._current = self._bear(current.plan, resumed=True)
             case "storm":
                 length = self._rng.randrange(20, 300)
-                self._storms.append((len(self.trace), length))
                 self.disk.failing = self._rng.choice([0.2, 0.6, 0.95])
                 self._storm_left = length
             case _:
@@ -250,7 +280,7 @@ class World:
 
     _storm_left = 0
 
-    def _weather(self, step: int) -> None:
+    def _weather(self) -> None:
         if self._storm_left:
             self._storm_left -= 1
             if not self._storm_left:
@@ -258,9 +288,30 @@ class World:
 
     # What is left ----------------------------------------------------------------------------
 
+    @property
+    def root(self) -> Store:
+        """The folder of the job."""
+        return self.disk.open(self._root)
+
+    @property
+    def attempt(self) -> int:
+        """The last attempt."""
+        entries = [one.entry for one in read_log(self.root).entries]
+        return max(entry.attempt for entry in entries)
+
+    def newest_durable(self) -> int:
+        """Give the newest checkpoint that is in the log, however the disk feels."""
+        folder = f"{self._root}/{LOG}/"
+        for name, data in self.disk.objects.items():
+            if name.startswith(folder) and name not in self._entries:
+                entry = decode_entry(data, name)
+                known = isinstance(entry, CheckpointEntry)
+                self._entries[name] = entry.checkpoint_id if known else 0
+        return max(self._entries.values(), default=0)
+
     def state(self, uid: str, section: str) -> list[dict[str, object]]:
         """Give the rows of one section of the last checkpoint, in an order of their own."""
-        store = self.disk.open(self._root)
+        store = self.root
         entries = [one.entry for one in read_log(store).entries]
         known = [entry for entry in entries if isinstance(entry, CheckpointEntry)]
         newest = max(known, key=lambda entry: entry.checkpoint_id)
