@@ -239,18 +239,25 @@ class Checkpoints:
         """Whether all that is durable is visible too."""
         return not self._durable
 
+    @property
+    def _is_undecided(self) -> bool:
+        return self.pending is not None and self.pending.writing
+
     def closed(self, subtask: SubtaskId, prepared: Prepared) -> None:
         """Take what a subtask leaves behind; one that is dead cannot say."""
         if prepared:
             self._left[subtask] = prepared
 
     def undone(self) -> Prepared:
-        """Give what subtasks had prepared behind the last durable checkpoint.
+        """Give what subtasks had prepared that will never be durable, as far as is known."""
+        return () if self._is_undecided else self._behind_the_last()
 
-        Nothing while an entry may have been written of which nobody knows.
-        """
-        if self.pending is not None and self.pending.writing:
-            return ()
+    @property
+    def undecided(self) -> Prepared:
+        """What they had prepared, while an entry may have been written of which nobody knows."""
+        return self._behind_the_last() if self._is_undecided else ()
+
+    def _behind_the_last(self) -> Prepared:
         # Without a log nobody comes back for what is complete and not yet visible.
         last = self._settled_id if self._settings is None else self._newest_durable
         prepared = {subtask: one.prepared for subtask, one in self.newest.items()} | self._left

@@ -22,23 +22,17 @@ from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.states import Beginning
 from raystream.errors import RaystreamError, StorageError, SubtaskLost, job_failed
+from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
-from raystream.flow.messages import (
-    Acked,
-    Cancel,
-    Closed,
-    Declined,
-    Ended,
-    Finish,
-    Ready,
-    Report,
-)
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.runtime.local_process import Errands, Maker, Process
 from raystream.runtime.shell import abort_sinks, list_splits, sink_specs, source_spec
 from raystream.runtime.vault import Errand, Vault
 from raystream.subtask import events as sub
+
+Link: TypeAlias = tuple[SubtaskId | None, SubtaskId | None]
+"""From and to; None is the coordinator."""
 
 Happened: TypeAlias = Callable[[SubtaskId | None, "sub.Event | job.Event | None"], None]
 """Told before an event of a subtask, a slice of its work (None), an event of the job (no subtask).
@@ -53,7 +47,8 @@ class LocalJob:
     """One job's machines, and the links between them.
 
     ``run`` drives it; so does whoever calls ``begin``, ``advance`` while that does something, and
-    decides what to do about time when it does not.
+    decides what to do about time when it does not. With ``slow_words`` what the coordinator and its
+    subtasks say to each other is under way for a while, as rows are.
     """
 
     def __init__(
@@ -65,6 +60,7 @@ class LocalJob:
         *,
         vault: Vault | None = None,
         beginning: Beginning | None = None,
+        slow_words: bool = False,
     ) -> None:
         self._plan = plan
         self._clock = clock
@@ -75,11 +71,11 @@ class LocalJob:
         self._coordinator = CoordinatorMachine(plan, clock, beginning)
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._processes: dict[SubtaskId, Process] = {}
-        # From and to None: the coordinator. Each message with the attempt that it belongs to.
-        self._links: dict[
-            tuple[SubtaskId | None, SubtaskId | None], list[tuple[int, sub.Event | job.Event]]
-        ] = {}
-        self._errands = Errands(clock, drawn=rng is not None)
+        # Each message with the attempt that it belongs to; nothing comes through what is jammed.
+        self.links: dict[Link, list[tuple[int, sub.Event | job.Event]]] = {}
+        self.jammed: set[Link] = set()
+        self._slow_words = slow_words
+        self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
         self.answers: dict[str, job.Answer] = {}
 
@@ -124,7 +120,7 @@ class LocalJob:
         self._rng = None  # nothing is under way any more
         self._job(job.StopAsked())
         for subtask in list(self._processes):
-            self._step(subtask, Cancel())
+            self._step(subtask, messages.Cancel())
 
     # Failures --------------------------------------------------------------------------------
 
@@ -137,7 +133,7 @@ class LocalJob:
         """Let a subtask's process die where it stands; the coordinator hears of it in its turn."""
         process = self._processes.pop(subtask)
         self._fails(process, SubtaskLost(f"{subtask} died: its worker process is gone"))
-        self._says(process, Closed())
+        self._says(process, messages.Closed())
 
     # What happens next -----------------------------------------------------------------------
 
@@ -150,7 +146,7 @@ class LocalJob:
         wake_us = self._coordinator.wake_us
         if wake_us is not None and wake_us <= now_us:
             self._job(job.Ticked())
-        links = [link for link, waiting in self._links.items() if waiting]
+        links = [link for link, some in self.links.items() if some and link not in self.jammed]
         runnable = [p for p in self._processes.values() if p.machine.runnable]
         choices: list[Callable[[], None]] = [
             *(lambda link=link: self._deliver(link) for link in links),
@@ -177,8 +173,8 @@ class LocalJob:
             self._satisfied = False
             self._job(job.StopAsked(finished=True))
 
-    def _deliver(self, link: tuple[SubtaskId | None, SubtaskId | None]) -> None:
-        attempt, event = self._links[link].pop(0)
+    def _deliver(self, link: Link) -> None:
+        attempt, event = self.links[link].pop(0)
         self._arrive(link[1], attempt, event)
 
     def _arrive(self, to: SubtaskId | None, attempt: int, event: Any) -> None:
@@ -193,7 +189,7 @@ class LocalJob:
     def _step(self, subtask: SubtaskId, event: sub.Event) -> None:
         process = self._processes[subtask]
         self._happened(subtask, event)
-        if isinstance(event, Finish | Cancel):
+        if isinstance(event, messages.Finish | messages.Cancel):
             self._let_go(process, event)
             return
         try:
@@ -203,7 +199,7 @@ class LocalJob:
             return
         self._do(process, effects)
 
-    def _let_go(self, process: Process, event: Finish | Cancel) -> None:
+    def _let_go(self, process: Process, event: messages.Finish | messages.Cancel) -> None:
         del self._processes[process.subtask]
         self._figures.take(process.machine.figures())
         try:
@@ -215,7 +211,7 @@ class LocalJob:
             self._do(process, process.machine.step(event))
         except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
             self._fails(process, error)
-            self._says(process, Closed())
+            self._says(process, messages.Closed())
 
     def _pass(
         self,
@@ -224,12 +220,13 @@ class LocalJob:
         attempt: int,
         event: sub.Event | job.Event,
     ) -> None:
-        if self._rng is None:
+        word = (sender is None or to is None) and not isinstance(event, messages.AlignTo)
+        if self._rng is None or (word and not self._slow_words):
             self._arrive(to, attempt, event)
         else:
-            self._links.setdefault((sender, to), []).append((attempt, event))
+            self.links.setdefault((sender, to), []).append((attempt, event))
 
-    def _says(self, process: Process, report: Report) -> None:
+    def _says(self, process: Process, report: messages.Report) -> None:
         said = job.Said(process.subtask, process.attempt, report)
         self._pass(process.subtask, None, process.attempt, said)
 
@@ -255,10 +252,10 @@ class LocalJob:
 
         def store() -> None:
             if self._processes.get(process.subtask) is process:  # else it died, and this with it
-                self._says(process, Acked(keep.checkpoint_id, upload()))
+                self._says(process, messages.Acked(keep.checkpoint_id, upload()))
 
         def failed(error: Exception) -> None:
-            self._says(process, Declined(keep.checkpoint_id, str(error)))
+            self._says(process, messages.Declined(keep.checkpoint_id, str(error)))
 
         self._errands.retried(store, failed)
 
@@ -279,7 +276,7 @@ class LocalJob:
                 case sub.Keep():
                     self._keep(process, effect)
                 case sub.Tell(report):
-                    if isinstance(report, Ended):
+                    if isinstance(report, messages.Ended):
                         self._figures.take(process.machine.figures())
                     self._says(process, report)
                 case _:
@@ -344,7 +341,7 @@ class LocalJob:
                 failed(error)
                 return
             self._processes[subtask] = process
-            self._says(process, Ready(process.machine.splits))
+            self._says(process, messages.Ready(process.machine.splits))
 
         def failed(error: Exception) -> None:
             event = job.Failed(subtask, error, deploy.attempt)
@@ -355,9 +352,9 @@ class LocalJob:
     def _close_subtask(self, subtask: SubtaskId) -> None:
         attempt = self._coordinator.attempt
         if subtask in self._processes:
-            self._pass(None, subtask, attempt, Finish())
+            self._pass(None, subtask, attempt, messages.Finish())
         else:
-            self._pass(subtask, None, attempt, job.Said(subtask, attempt, Closed()))
+            self._pass(subtask, None, attempt, job.Said(subtask, attempt, messages.Closed()))
 
     def _list_later(self, chain: str, after_us: int) -> None:
         if after_us:

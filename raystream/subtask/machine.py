@@ -19,27 +19,12 @@ from raystream.clock import Clock
 from raystream.contracts.context import OpenContext
 from raystream.contracts.source import End, Later
 from raystream.errors import ProtocolError
+from raystream.flow import messages
 from raystream.flow.batch import Columns, Objects
 from raystream.flow.codec import decode, read_header
 from raystream.flow.control import SubtaskFigures
 from raystream.flow.element import MAX_TIME, Barrier, Element, EndOfInput, Status, Watermark
 from raystream.flow.ids import SubtaskId
-from raystream.flow.messages import (
-    AlignTo,
-    Cancel,
-    Closed,
-    Commit,
-    Completed,
-    Drain,
-    Ended,
-    Finish,
-    GiveUp,
-    Order,
-    Settled,
-    SplitsFound,
-    Start,
-    Trigger,
-)
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.subtask.account import Account
 from raystream.subtask.chain import Emitted, RunningChain
@@ -111,7 +96,7 @@ class SubtaskMachine:
             undo.pop_all()
         self._polled: list[Polled] = []  # bounded by the polls under way
         self._changes: list[Watermark | Status] = []  # bounded by the splits that come
-        self._triggers: list[Trigger] = []  # one is under way at a time
+        self._triggers: list[messages.Trigger] = []  # one is under way at a time
         self._replayed = list(self._keeping.frames)
         self._task: Iterator[None] | None = None
         self._timers_ran = False
@@ -180,26 +165,26 @@ class SubtaskMachine:
                 self._obey(event)
         return self._given()
 
-    def _obey(self, order: Order) -> None:
+    def _obey(self, order: messages.Order) -> None:
         match order:
-            case Start():
+            case messages.Start():
                 self._to(State.RUNNING)
                 self._learn(order)
-            case SplitsFound() | AlignTo():
+            case messages.SplitsFound() | messages.AlignTo():
                 self._learn(order)
-            case Trigger():
+            case messages.Trigger():
                 self._triggers.append(order)
-            case GiveUp(checkpoint_id):
+            case messages.GiveUp(checkpoint_id):
                 self._keeping.give_up(checkpoint_id)
-            case Completed(checkpoint_id):
+            case messages.Completed(checkpoint_id):
                 self._effects += self._keeping.completed(checkpoint_id)
-            case Drain():
+            case messages.Drain():
                 self._drain()
-            case Commit():
+            case messages.Commit():
                 self._effects.append(self._keeping.commit(order))
-            case Settled(checkpoint_id):
+            case messages.Settled(checkpoint_id):
                 self._keeping.settled(checkpoint_id)
-            case Finish() | Cancel():
+            case messages.Finish() | messages.Cancel():
                 self._close()
             case _:
                 assert_never(order)
@@ -314,7 +299,7 @@ class SubtaskMachine:
             case _:
                 assert_never(element)
 
-    def _trigger(self, trigger: Trigger) -> None:
+    def _trigger(self, trigger: messages.Trigger) -> None:
         assert self._splits is not None, "a checkpoint begins at sources"
         if trigger.stop:
             self._splits.stopped = True
@@ -351,9 +336,7 @@ class SubtaskMachine:
         yield from self._emit(self._chain.end())
         self._effects += self._outputs.urgent(EndOfInput())
         self._to(State.ENDED)
-        self._effects += [*self._inbox.grants(self._clock.monotonic_us()), Tell(Ended())]
-
-    # Dues ------------------------------------------------------------------------------------
+        self._effects += [*self._inbox.grants(self._clock.monotonic_us()), Tell(messages.Ended())]
 
     def _dues(self) -> Iterator[int]:
         yield from self._errands()
@@ -373,9 +356,7 @@ class SubtaskMachine:
         if self._splits is not None:
             yield from self._splits.dues(polls=not self.blocked)
 
-    # The rest --------------------------------------------------------------------------------
-
-    def _learn(self, event: Start | SplitsFound | AlignTo) -> None:
+    def _learn(self, event: messages.Start | messages.SplitsFound | messages.AlignTo) -> None:
         if self._splits is not None:
             # Told in turn: an operator may be in the middle of giving rows.
             self._changes += self._splits.learn(event)
@@ -404,7 +385,7 @@ class SubtaskMachine:
         finally:
             self._to(State.CLOSED)
             self._chain.close()
-        self._effects.append(Tell(Closed(self._keeping.prepared)))
+        self._effects.append(Tell(messages.Closed(self._keeping.prepared)))
 
     def _to(self, state: State) -> None:
         if state not in _NEXT[self.state]:

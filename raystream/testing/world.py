@@ -18,7 +18,7 @@ from raystream.errors import JobFailed, StorageError
 from raystream.flow.ids import SubtaskId
 from raystream.flow.snapshots import CheckpointEntry
 from raystream.graph.physical import PhysicalPlan
-from raystream.runtime.local_job import LocalJob
+from raystream.runtime.local_job import Link, LocalJob
 from raystream.runtime.vault import Home, Vault
 from raystream.storage.codec import decode_entry
 from raystream.storage.jobs import read_manifest
@@ -32,6 +32,9 @@ from raystream.testing.trace import line, words
 _STEP_US_MAX = 40
 """What one step may take of simulated time: checkpoints of a few milliseconds get their turn."""
 
+
+_ORDERS_SHARE = 0.5
+"""So many jams hold up what the coordinator says, not rows: of those there are few links."""
 
 _REST_STEPS_MAX = 2_000
 
@@ -133,7 +136,8 @@ class Faults:
     coordinators: int = 1
     orphans: int = 1
     storage: int = 1
-    messages: bool = True
+    jams: int = 0
+    """Times when nothing comes through from one process to another."""
 
 
 @dataclass(slots=True)
@@ -165,6 +169,7 @@ class World:
         self._born = 0
         self._living: list[Incarnation] = []
         self._current = self._bear(self.plans[0], resumed=False)
+        self._jams: list[tuple[Link, int]] = []
         self.deaths = 0
         self._entries: dict[str, int] = {}  # checkpoints by the names of their entries
 
@@ -230,7 +235,9 @@ class World:
             where = f"{name} {'job' if subtask is None else subtask}"
             self.trace.append(line(self.clock.now_us(), where, words(subtask, event)))
 
-        local = LocalJob(plan, self.clock, self._rng, happened, vault=vault, beginning=beginning)
+        local = LocalJob(
+            plan, self.clock, self._rng, happened, vault=vault, beginning=beginning, slow_words=True
+        )
         one = Incarnation(local, plan=plan)
         self._living.append(one)
         local.begin()
@@ -244,6 +251,7 @@ class World:
             "coordinator": self.faults.coordinators,
             "orphan": self.faults.orphans,
             "storm": self.faults.storage,
+            "jam": self.faults.jams,
             "rescale": len(self.plans) - 1,
         }
         kinds = [kind for kind, count in counts.items() for _ in range(count)]
@@ -271,10 +279,20 @@ class World:
                 current.steps_left = self._rng.randrange(1, 400)
                 assert current.plan is not None, "an incarnation has a plan"
                 self._current = self._bear(current.plan, resumed=True)
+            case "storm" if self._born == 1 and current.local.state == "opening":
+                pass  # nobody begins a job on a disk that does not work
             case "storm":
                 length = self._rng.randrange(20, 300)
                 self.disk.failing = self._rng.choice([0.2, 0.6, 0.95])
                 self._storm_left = length
+            case "jam":
+                links = sorted(current.local.links, key=repr)
+                orders = [link for link in links if link[0] is None and link[1] is not None]
+                if orders and self._rng.random() < _ORDERS_SHARE:
+                    links = orders
+                if links:
+                    self._jams.append((self._rng.choice(links), self._rng.randrange(20, 400)))
+                    current.local.jammed = {link for link, _ in self._jams}
             case _:
                 raise AssertionError(kind)
 
@@ -285,6 +303,9 @@ class World:
             self._storm_left -= 1
             if not self._storm_left:
                 self.disk.failing = 0.0
+        if self._jams:
+            self._jams = [(link, left - 1) for link, left in self._jams if left]
+            self._current.local.jammed = {link for link, _ in self._jams}
 
     # What is left ----------------------------------------------------------------------------
 
@@ -305,8 +326,8 @@ class World:
         for name, data in self.disk.objects.items():
             if name.startswith(folder) and name not in self._entries:
                 entry = decode_entry(data, name)
-                known = isinstance(entry, CheckpointEntry)
-                self._entries[name] = entry.checkpoint_id if known else 0
+                known = entry.checkpoint_id if isinstance(entry, CheckpointEntry) else 0
+                self._entries[name] = known
         return max(self._entries.values(), default=0)
 
     def state(self, uid: str, section: str) -> list[dict[str, object]]:

@@ -11,11 +11,7 @@ ROOT = Path(__file__).parents[2]
 ENTRIES = {
     "raystream.ops.cli": "the command raystream",
     "raystream.__main__": "python -m raystream",
-    # TODO(storage): the shells will start these when they take checkpoints.
-    "raystream.storage.jobs": "where a job begins",
-    "raystream.storage.loading": "what a subtask restores",
-    "raystream.storage.retention": "what a coordinator deletes",
-    "raystream.storage.uploads": "what a subtask keeps",
+    "raystream.testing.world": "tests/simulation",
 }
 
 

@@ -32,7 +32,8 @@ def test_the_runtime_of_run_beats_that_of_the_job():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"checkpoint": "s3://bucket/c"}, r"checkpoint=…\) is not in this release yet"),
+        ({"checkpoint": 7}, r"Job\(checkpoint=\) is a directory or a rs.Checkpointing, got 7"),
+        ({"restart": "always"}, r"Job\(restart=\) is a rs.Restart, got 'always'"),
         ({"restart": object()}, "restart"),
         ({"autoscale": object()}, "autoscale"),
         ({"parallelism": 0}, "parallelism is a positive int"),
@@ -79,10 +80,10 @@ def test_only_what_sinks_need_is_run():
     assert (touched, sink.rows) == ([], [1, 2])
 
 
-def test_snapshots_are_not_here_yet():
+def test_the_latest_snapshot_is_looked_for_in_a_directory_that_must_be_named():
     job = rs.Job("t", runtime="local")
     job.from_items([1]).print()
-    with pytest.raises(rs.PlanError, match="snapshot is not in this release"):
+    with pytest.raises(rs.PlanError, match="checkpoint directory, and the job has none"):
         job.run(from_snapshot="latest")
 
 
