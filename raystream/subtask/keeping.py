@@ -115,16 +115,13 @@ class Keeping:
     def _go_on(self, complete: Barrier | None, outputs: Outputs) -> list[Effect]:
         if complete is not None:
             return self.take(complete, outputs)
-        held = self._alignment.held
-        if not held:  # a newer barrier may have given an older one up
-            self._release()
-        for channel in held:
+        self._release()  # a newer barrier may have given an older one up
+        for channel in self._alignment.held:
             self._inbox.hold(channel)
         return []
 
     def _release(self) -> None:
-        if not self._alignment.held:
-            self._inbox.release()
+        self._inbox.release(but=self._alignment.held)
 
     # Snapshots -------------------------------------------------------------------------------
 

@@ -33,8 +33,8 @@ from raystream.flow.messages import (
     Committed,
     Ended,
     Finish,
-    SplitsFound,
     Settled,
+    SplitsFound,
     Start,
 )
 from raystream.graph.physical import ChainNode
