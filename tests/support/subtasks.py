@@ -150,7 +150,9 @@ class Driven:
         channel = ChannelId(0, upstream, 0)
         number = self._sequence.get(channel, 0)
         self._sequence[channel] = number + 1
-        frame = encode(Header(1, channel, number, len(elements)), elements)
+        last = elements[-1]
+        barrier = last.checkpoint_id if isinstance(last, Barrier) else 0
+        frame = encode(Header(1, channel, number, len(elements), barrier), elements)
         self.step(Received(frame))
         return len(frame)
 
