@@ -100,6 +100,7 @@ class Checkpoints:
         self.commits = Commits(plan)
         self.pending: Pending | None = None
         self.newest: dict[SubtaskId, SubtaskSnapshot] = {}
+        self._left: dict[SubtaskId, Prepared] = {}  # by subtasks that have closed
 
     # Beginning -------------------------------------------------------------------------------
 
@@ -246,17 +247,29 @@ class Checkpoints:
         """Whether all that is durable is visible too."""
         return not self._durable
 
-    def undone(self) -> Prepared:
-        """Give what subtasks had prepared behind the last durable checkpoint.
+    @property
+    def _is_undecided(self) -> bool:
+        return self.pending is not None and self.pending.writing
 
-        Nothing while an entry may have been written of which nobody knows.
-        """
-        if self.pending is not None and self.pending.writing:
-            return ()
+    def closed(self, subtask: SubtaskId, prepared: Prepared) -> None:
+        """Take what a subtask leaves behind; one that is dead cannot say."""
+        if prepared:
+            self._left[subtask] = prepared
+
+    def undone(self) -> Prepared:
+        """Give what subtasks had prepared that will never be durable, as far as is known."""
+        return () if self._is_undecided else self._behind_the_last()
+
+    @property
+    def undecided(self) -> Prepared:
+        """What they had prepared, while an entry may have been written of which nobody knows."""
+        return self._behind_the_last() if self._is_undecided else ()
+
+    def _behind_the_last(self) -> Prepared:
         # Without a log nobody comes back for what is complete and not yet visible.
         last = self._settled_id if self._settings is None else self._newest_durable
-        snapshots = self.newest.values()
-        return tuple(one for some in snapshots for one in some.prepared if one[0] > last)
+        prepared = {subtask: one.prepared for subtask, one in self.newest.items()} | self._left
+        return tuple(one for some in prepared.values() for one in some if one[0] > last)
 
     def figures(self, status: str, now_us: int, reason: str) -> CheckpointFigures:
         """Tell how the checkpoint under way ended."""

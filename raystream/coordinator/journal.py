@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from raystream.coordinator.events import Append
 from raystream.coordinator.history import History
+from raystream.coordinator.states import Beginning
 from raystream.errors import JobFailed, RaystreamError, StorageError
 from raystream.flow.snapshots import AttemptEntry, CheckpointEntry, Entry, Manifest
 
@@ -71,10 +72,9 @@ class Journal:
             hint="it goes on there; this one has completed and committed nothing since",
         )
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the log has an attempt of ours."""
-        return bool(self._attempts)
+    def is_replaced(self, history: History, mine: Beginning) -> bool:
+        """Tell whether another coordinator was started behind this one: it goes on, not we."""
+        return history.by != mine.by and (history.born_us > mine.born_us or bool(self._attempts))
 
     def is_ours(self, attempt: int) -> bool:
         """Whether the log knows that an attempt is ours."""

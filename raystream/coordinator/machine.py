@@ -33,16 +33,12 @@ from raystream.flow.messages import (
     Committed,
     Declined,
     Ended,
+    Prepared,
     Ready,
     Report,
     SourceTime,
 )
-from raystream.flow.snapshots import (
-    AttemptEntry,
-    CheckpointEntry,
-    EndedEntry,
-    Entry,
-)
+from raystream.flow.snapshots import AttemptEntry, CheckpointEntry, EndedEntry, Entry
 from raystream.flow.split import Split
 from raystream.graph.physical import PhysicalPlan
 
@@ -74,6 +70,7 @@ class CoordinatorMachine:
         self._restart_us = 0
         self._bad: set[int] = set()  # checkpoints that cannot be read
         self._waiting: set[SubtaskId] = set()
+        self._undecided: Prepared = ()  # may be in the log, of which the next attempt will know
         self._journal = Journal()
         self._opening = self._open(History())
         self._alignment = AlignmentGroups(plan)
@@ -145,7 +142,8 @@ class CoordinatorMachine:
                 return self._ended(subtask)
             case Committed(checkpoint_id):
                 return self._committed(subtask, checkpoint_id)
-            case Closed():
+            case Closed(prepared):
+                self._course.checkpoints.closed(subtask, prepared)
                 return self._closed(subtask)
             case _:
                 assert_never(report)
@@ -154,7 +152,7 @@ class CoordinatorMachine:
         match event:
             case job.LogRead():
                 asked = self._opening.read(event)
-                if self._is_younger(self._opening.history):
+                if self._journal.is_replaced(self._opening.history, self._beginning):
                     return self._taken_over(self._opening.history.attempt)
                 return self._go_open(asked)
             case job.ManifestRead(manifest):
@@ -212,7 +210,11 @@ class CoordinatorMachine:
             case EndedEntry():
                 return self._over()
             case AttemptEntry() if self.state == "opening":
-                return [job.Sweep(self.attempt, self._journal.manifests), *self._deploy()]
+                # What is not in the log by now will never be.
+                last, undecided = self._opening.history.last_id, self._undecided
+                undone = tuple(one for one in undecided if one[0] > last)
+                sweep = job.Sweep(self.attempt, self._journal.manifests)
+                return [*([job.AbortSinks(undone)] if undone else []), sweep, *self._deploy()]
             case CheckpointEntry() if self.state in AT_WORK:
                 return self._then(self._course.durable())
             case _:
@@ -225,11 +227,6 @@ class CoordinatorMachine:
         if late is None:
             return self._taken_over(entry.attempt)
         return self._closed_all() if self.state == "closing" else self._failed(late)
-
-    def _is_younger(self, history: History) -> bool:
-        """Tell whether another coordinator was started behind this one: it goes on, not we."""
-        mine = self._beginning
-        return history.by != mine.by and (history.born_us > mine.born_us or self._journal.has_begun)
 
     def _taken_over(self, attempt: int) -> list[job.Effect]:
         error = self._journal.fence(self._plan.job, attempt)
@@ -372,7 +369,8 @@ class CoordinatorMachine:
             return []  # what is being written decides what is undone
         if self._outcome != RESTART:
             return self._conclude()
-        undone = self._course.checkpoints.undone()
+        checkpoints = self._course.checkpoints
+        undone, self._undecided = checkpoints.undone(), checkpoints.undecided
         self._to("waiting")
         return [*([job.AbortSinks(undone)] if undone else []), *self._ticked()]
 

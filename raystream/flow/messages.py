@@ -162,7 +162,12 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Nothing is held any more; also said of a subtask that is dead."""
+    """Nothing is held any more; also said of a subtask that is dead.
+
+    ``prepared`` is what its sinks have written and, as far as it knows, nobody has made visible.
+    """
+
+    prepared: Prepared = ()
 
 
 Report: TypeAlias = Ready | SourceTime | Acked | Declined | Ended | Committed | Closed

@@ -31,6 +31,9 @@ from raystream.runtime.shell import abort_sinks, list_splits, sink_specs, source
 from raystream.runtime.vault import Errand, Vault
 from raystream.subtask import events as sub
 
+Link: TypeAlias = tuple[SubtaskId | None, SubtaskId | None]
+"""From and to; None is the coordinator."""
+
 Happened: TypeAlias = Callable[[SubtaskId | None, "sub.Event | job.Event | None"], None]
 """Told before an event of a subtask, a slice of its work (None), an event of the job (no subtask).
 """
@@ -68,10 +71,9 @@ class LocalJob:
         self._coordinator = CoordinatorMachine(plan, clock, beginning)
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._processes: dict[SubtaskId, Process] = {}
-        # From and to None: the coordinator. Each message with the attempt that it belongs to.
-        self._links: dict[
-            tuple[SubtaskId | None, SubtaskId | None], list[tuple[int, sub.Event | job.Event]]
-        ] = {}
+        # Each message with the attempt that it belongs to; nothing comes through what is jammed.
+        self.links: dict[Link, list[tuple[int, sub.Event | job.Event]]] = {}
+        self.jammed: set[Link] = set()
         self._slow_words = slow_words
         self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
@@ -144,7 +146,7 @@ class LocalJob:
         wake_us = self._coordinator.wake_us
         if wake_us is not None and wake_us <= now_us:
             self._job(job.Ticked())
-        links = [link for link, waiting in self._links.items() if waiting]
+        links = [link for link, some in self.links.items() if some and link not in self.jammed]
         runnable = [p for p in self._processes.values() if p.machine.runnable]
         choices: list[Callable[[], None]] = [
             *(lambda link=link: self._deliver(link) for link in links),
@@ -171,8 +173,8 @@ class LocalJob:
             self._satisfied = False
             self._job(job.StopAsked(finished=True))
 
-    def _deliver(self, link: tuple[SubtaskId | None, SubtaskId | None]) -> None:
-        attempt, event = self._links[link].pop(0)
+    def _deliver(self, link: Link) -> None:
+        attempt, event = self.links[link].pop(0)
         self._arrive(link[1], attempt, event)
 
     def _arrive(self, to: SubtaskId | None, attempt: int, event: Any) -> None:
@@ -222,7 +224,7 @@ class LocalJob:
         if self._rng is None or (word and not self._slow_words):
             self._arrive(to, attempt, event)
         else:
-            self._links.setdefault((sender, to), []).append((attempt, event))
+            self.links.setdefault((sender, to), []).append((attempt, event))
 
     def _says(self, process: Process, report: messages.Report) -> None:
         said = job.Said(process.subtask, process.attempt, report)

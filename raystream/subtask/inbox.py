@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from raystream.config import Limits
@@ -93,10 +93,10 @@ class Inbox:
             self._frames.clear()
             self._frames.extend(others)
 
-    def release(self) -> None:
-        """Give way to what was held back."""
-        for entry in self.channels.values():
-            if entry.aside is not None:
+    def release(self, but: Collection[ChannelId] = ()) -> None:
+        """Give way to what was held back, ``but`` for some channels."""
+        for channel, entry in self.channels.items():
+            if entry.aside is not None and channel not in but:
                 self._frames.extend((entry, frame) for frame in entry.aside)
                 entry.aside = None
 

@@ -14,7 +14,7 @@ from typing import Any
 from raystream.flow.codec import pickled
 from raystream.flow.element import Barrier
 from raystream.flow.ids import ChannelId
-from raystream.flow.messages import Commit, Committed
+from raystream.flow.messages import Commit, Committed, Prepared
 from raystream.graph.physical import PhysicalPlan
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators import sink
@@ -115,16 +115,13 @@ class Keeping:
     def _go_on(self, complete: Barrier | None, outputs: Outputs) -> list[Effect]:
         if complete is not None:
             return self.take(complete, outputs)
-        held = self._alignment.held
-        if not held:  # a newer barrier may have given an older one up
-            self._release()
-        for channel in held:
+        self._release()  # a newer barrier may have given an older one up
+        for channel in self._alignment.held:
             self._inbox.hold(channel)
         return []
 
     def _release(self) -> None:
-        if not self._alignment.held:
-            self._inbox.release()
+        self._inbox.release(but=self._alignment.held)
 
     # Snapshots -------------------------------------------------------------------------------
 
@@ -149,12 +146,17 @@ class Keeping:
             checkpoint_id,
             barrier.target,
             operators,
-            tuple(self._prepared.items()),
+            self.prepared,
             () if self._splits is None else self._splits.names,
         )
         self._alignment.passed(checkpoint_id)
         self._release()
         return [*outputs.urgent(barrier), keep]
+
+    @property
+    def prepared(self) -> Prepared:
+        """What sinks have written and, as far as this subtask knows, nobody has made visible."""
+        return tuple(self._prepared.items())
 
     def _prepare(self, checkpoint_id: int) -> None:
         prepared = {

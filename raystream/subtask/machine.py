@@ -385,7 +385,7 @@ class SubtaskMachine:
         finally:
             self._to(State.CLOSED)
             self._chain.close()
-        self._effects.append(Tell(messages.Closed()))
+        self._effects.append(Tell(messages.Closed(self._keeping.prepared)))
 
     def _to(self, state: State) -> None:
         if state not in _NEXT[self.state]:

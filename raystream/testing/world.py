@@ -18,9 +18,11 @@ from raystream.errors import JobFailed, StorageError
 from raystream.flow.ids import SubtaskId
 from raystream.flow.snapshots import CheckpointEntry
 from raystream.graph.physical import PhysicalPlan
-from raystream.runtime.local_job import LocalJob
+from raystream.runtime.local_job import Link, LocalJob
 from raystream.runtime.vault import Home, Vault
+from raystream.storage.codec import decode_entry
 from raystream.storage.jobs import read_manifest
+from raystream.storage.layout import LOG
 from raystream.storage.loading import load
 from raystream.storage.log import read_log
 from raystream.storage.store import Created, Creation, Exists, Missing, Store
@@ -29,6 +31,12 @@ from raystream.testing.trace import line, words
 
 _STEP_US_MAX = 40
 """What one step may take of simulated time: checkpoints of a few milliseconds get their turn."""
+
+
+_ORDERS_SHARE = 0.5
+"""So many jams hold up what the coordinator says, not rows: of those there are few links."""
+
+_REST_STEPS_MAX = 2_000
 
 
 class WorldClock(ManualClock):
@@ -52,6 +60,7 @@ class Disk:
     def __init__(self, rng: random.Random) -> None:
         self.objects: dict[str, bytes] = {}
         self.failing = 0.0
+        self.moment = 0
         self._rng = rng
 
     def open(self, url: str) -> Store:
@@ -63,6 +72,14 @@ class Disk:
         if self._rng.random() < self.failing / 2:
             done = "has not been" if before else "may have been"
             raise StorageError(f"the disk is failing: what was asked for {done} done")
+
+    def trip_reading(self, name: str) -> None:
+        """Fail to read, now and then; several threads may ask, in whatever order."""
+        if self.failing:
+            # The seed alone decides: what is drawn hangs on what is read, and when.
+            drawn = random.Random(f"{name} {self.moment}").random()  # noqa: S311
+            if drawn < self.failing / 2:
+                raise StorageError("the disk is failing: it does not answer")
 
     def tears(self) -> bool:
         """Tell whether a write stops in the middle."""
@@ -94,13 +111,13 @@ class _Folder:
         self._disk.trip(before=False)
 
     def get(self, path: str, start: int = 0, length: int | None = None) -> bytes | Missing:
-        self._disk.trip(before=True)
+        self._disk.trip_reading(f"{self.url}/{path}")
         data = self._disk.objects.get(f"{self.url}/{path}")
         end = None if length is None else start + length
         return Missing(f"{self.url}/{path}") if data is None else data[start:end]
 
     def list(self, folder: str = "") -> list[str]:
-        self._disk.trip(before=True)
+        self._disk.trip_reading(f"{self.url}/{folder}")
         root = f"{self.url}/{folder}/" if folder else f"{self.url}/"
         names = (name.removeprefix(root) for name in self._disk.objects if name.startswith(root))
         return sorted({name.split("/")[0] for name in names})
@@ -119,7 +136,8 @@ class Faults:
     coordinators: int = 1
     orphans: int = 1
     storage: int = 1
-    messages: bool = True
+    jams: int = 0
+    """Times when nothing comes through from one process to another."""
 
 
 @dataclass(slots=True)
@@ -151,7 +169,9 @@ class World:
         self._born = 0
         self._living: list[Incarnation] = []
         self._current = self._bear(self.plans[0], resumed=False)
-        self._storms: list[tuple[int, int]] = []
+        self._jams: list[tuple[Link, int]] = []
+        self.deaths = 0
+        self._entries: dict[str, int] = {}  # checkpoints by the names of their entries
 
     # Life ------------------------------------------------------------------------------------
 
@@ -164,17 +184,30 @@ class World:
         for step in range(self.steps_max):
             while due and due[0][0] <= step:
                 self._strike(due.pop(0)[1])
-            self._weather(step)
+            self._weather()
+            self.disk.moment = step
             self.clock.advance(self._rng.randrange(_STEP_US_MAX))
             one = self._rng.choice(self._living)
             if not self._advance(one):
                 self._pass_time()
             if self._current.local.over:
                 if self._current.local.state == "finished":
+                    self._come_to_rest()
                     return
                 self._current.local.result()
                 raise JobFailed(f"the job is {self._current.local.state}")
         raise JobFailed(f"the job does not end within {self.steps_max} steps")
+
+    def _come_to_rest(self) -> None:
+        """Let storage do what it was asked for last."""
+        self.disk.failing = 0.0
+        local = self._current.local
+        for _ in range(_REST_STEPS_MAX):
+            if not local.advance():
+                if local.wake_us is None:
+                    return
+                self.clock.advance(max(0, local.wake_us - self.clock.monotonic_us()))
+        raise JobFailed("a job that is over does not come to rest")
 
     def _advance(self, one: Incarnation) -> bool:
         if one.steps_left is not None:
@@ -218,6 +251,7 @@ class World:
             "coordinator": self.faults.coordinators,
             "orphan": self.faults.orphans,
             "storm": self.faults.storage,
+            "jam": self.faults.jams,
             "rescale": len(self.plans) - 1,
         }
         kinds = [kind for kind, count in counts.items() for _ in range(count)]
@@ -230,8 +264,10 @@ class World:
             case "subtask":
                 alive = current.local.alive
                 if alive:
+                    self.deaths += 1
                     current.local.crash(self._rng.choice(alive))
             case "coordinator" | "rescale":
+                self.deaths += 1
                 self._living.remove(current)
                 plan = current.plan
                 assert plan is not None, "an incarnation has a plan"
@@ -239,30 +275,64 @@ class World:
                     plan = self.plans[(self.plans.index(plan) + 1) % len(self.plans)]
                 self._current = self._bear(plan, resumed=True)
             case "orphan":
+                self.deaths += 1
                 current.steps_left = self._rng.randrange(1, 400)
                 assert current.plan is not None, "an incarnation has a plan"
                 self._current = self._bear(current.plan, resumed=True)
+            case "storm" if self._born == 1 and current.local.state == "opening":
+                pass  # nobody begins a job on a disk that does not work
             case "storm":
                 length = self._rng.randrange(20, 300)
-                self._storms.append((len(self.trace), length))
                 self.disk.failing = self._rng.choice([0.2, 0.6, 0.95])
                 self._storm_left = length
+            case "jam":
+                links = sorted(current.local.links, key=repr)
+                orders = [link for link in links if link[0] is None and link[1] is not None]
+                if orders and self._rng.random() < _ORDERS_SHARE:
+                    links = orders
+                if links:
+                    self._jams.append((self._rng.choice(links), self._rng.randrange(20, 400)))
+                    current.local.jammed = {link for link, _ in self._jams}
             case _:
                 raise AssertionError(kind)
 
     _storm_left = 0
 
-    def _weather(self, step: int) -> None:
+    def _weather(self) -> None:
         if self._storm_left:
             self._storm_left -= 1
             if not self._storm_left:
                 self.disk.failing = 0.0
+        if self._jams:
+            self._jams = [(link, left - 1) for link, left in self._jams if left]
+            self._current.local.jammed = {link for link, _ in self._jams}
 
     # What is left ----------------------------------------------------------------------------
 
+    @property
+    def root(self) -> Store:
+        """The folder of the job."""
+        return self.disk.open(self._root)
+
+    @property
+    def attempt(self) -> int:
+        """The last attempt."""
+        entries = [one.entry for one in read_log(self.root).entries]
+        return max(entry.attempt for entry in entries)
+
+    def newest_durable(self) -> int:
+        """Give the newest checkpoint that is in the log, however the disk feels."""
+        folder = f"{self._root}/{LOG}/"
+        for name, data in self.disk.objects.items():
+            if name.startswith(folder) and name not in self._entries:
+                entry = decode_entry(data, name)
+                known = entry.checkpoint_id if isinstance(entry, CheckpointEntry) else 0
+                self._entries[name] = known
+        return max(self._entries.values(), default=0)
+
     def state(self, uid: str, section: str) -> list[dict[str, object]]:
         """Give the rows of one section of the last checkpoint, in an order of their own."""
-        store = self.disk.open(self._root)
+        store = self.root
         entries = [one.entry for one in read_log(store).entries]
         known = [entry for entry in entries if isinstance(entry, CheckpointEntry)]
         newest = max(known, key=lambda entry: entry.checkpoint_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from raystream.contracts.sink import Sink, Writer
@@ -14,15 +15,24 @@ class Wrong(AssertionError):
 
 
 class Ledger:
-    """The system behind a sink: transactions, and what they have made visible, for ever."""
+    """The system behind a sink: transactions, and what they have made visible, for ever.
 
-    def __init__(self) -> None:
+    ``wanted`` is what may ever become visible; ``durable`` tells the newest checkpoint that is.
+    Whatever is done wrong is noted, too: an engine may take an error for a sink's bad day.
+    """
+
+    def __init__(self, wanted: Counter[str] | None = None) -> None:
         self.prepared: dict[int, list[Any]] = {}
         self.visible: dict[int, list[Any]] = {}
         self.aborted: set[int] = set()
+        self.wrongs: list[str] = []
+        self.rows: Counter[str] = Counter()
+        self.durable: Callable[[], int] | None = None
         self.failing = 0.0
         self.failures_left = 4
         self.rng = random.Random(0)
+        self.commits: dict[int, list[int]] = {}
+        self._wanted = wanted
         self._next = 0
 
     def prepare(self, rows: list[Any]) -> int:
@@ -30,23 +40,44 @@ class Ledger:
         self.prepared[self._next] = rows
         return self._next
 
-    def commit(self, token: int) -> None:
+    def commit(self, checkpoint_id: int, token: int) -> None:
         if token in self.aborted:
-            raise Wrong(f"transaction {token} was thrown away, and is to be committed now")
-        self.visible[token] = self.prepared[token]
+            self._wrong(f"transaction {token} was thrown away, and is to be committed now")
+        if self.durable is not None and self.durable() < checkpoint_id:
+            self._wrong(f"checkpoint {checkpoint_id} is committed, and is not durable")
+        if token not in self.visible:
+            self.visible[token] = self.prepared[token]
+            self._show(Counter(map(repr, self.prepared[token])))
         if self.failures_left and self.rng.random() < self.failing:
             self.failures_left -= 1
             raise OSError("the reply was lost")
 
     def abort(self, token: int) -> None:
         if token in self.visible:
-            raise Wrong(f"transaction {token} is visible, and is to be thrown away now")
+            self._wrong(f"transaction {token} is visible, and is to be thrown away now")
         self.aborted.add(token)
 
+    def whole(self, checkpoint_id: int, tokens: list[int]) -> None:
+        """Take a commit of a sink that has one for all subtasks: it is the same each time."""
+        before = self.commits.setdefault(checkpoint_id, sorted(tokens))
+        if before != sorted(tokens):
+            self._wrong(f"checkpoint {checkpoint_id} is committed twice, and differently")
+
     @property
-    def rows(self) -> Counter[str]:
-        """What is visible, as a multiset."""
-        return Counter(repr(row) for rows in self.visible.values() for row in rows)
+    def open(self) -> set[int]:
+        """The transactions that are neither visible nor thrown away."""
+        return self.prepared.keys() - self.visible.keys() - self.aborted
+
+    def _show(self, rows: Counter[str]) -> None:
+        self.rows += rows
+        if self._wanted is not None:
+            extra = [row for row in rows if self.rows[row] > self._wanted[row]]
+            if extra:
+                self._wrong(f"visible too often: {extra[:5]}")
+
+    def _wrong(self, what: str) -> None:
+        self.wrongs.append(what)
+        raise Wrong(what)
 
 
 class LedgerSink(Sink):
@@ -60,7 +91,7 @@ class LedgerSink(Sink):
 
     def commit(self, checkpoint_id: int, committables: Any) -> None:
         for token in committables:
-            self.ledger.commit(token)
+            self.ledger.commit(checkpoint_id, token)
 
     def abort(self, committables: Any) -> None:
         for token in committables:
@@ -76,10 +107,7 @@ class WholeSink(LedgerSink):
     global_commit = True
 
     def commit(self, checkpoint_id: int, committables: Any) -> None:
-        seen = self.ledger.__dict__.setdefault("commits", {})
-        before = seen.setdefault(checkpoint_id, sorted(committables))
-        if before != sorted(committables):
-            raise Wrong(f"checkpoint {checkpoint_id} is committed twice, and differently")
+        self.ledger.whole(checkpoint_id, list(committables))
         super().commit(checkpoint_id, committables)
 
 

@@ -5,58 +5,148 @@ from __future__ import annotations
 import functools
 import random
 from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
 
 from ledger import Ledger
 from topologies import TOPOLOGIES, plan_of
 
 from raystream.contracts.checkpointing import Checkpointing
+from raystream.flow.snapshots import CheckpointEntry
+from raystream.storage.jobs import read_manifest
+from raystream.storage.layout import CHUNKS, chunk_attempt, is_manifest
+from raystream.storage.log import read_log
+from raystream.storage.retention import referenced
 from raystream.testing.world import Faults, World, without_faults
+
+State = dict[tuple[str, str], list[str]]
+
+_NUMBERS_ARRIVAL = ("__slot",)
+"""Columns that say what came first, which is for the seed to choose."""
+
+
+@dataclass(frozen=True)
+class Calm:
+    """A run that nothing happened to: what became visible, what was kept, how long it took."""
+
+    rows: Counter[str]
+    states: State
+    steps: int
 
 
 @functools.cache
-def undisturbed(name: str) -> Counter[str]:
-    """Give the rows of a job that nothing happens to."""
+def undisturbed(name: str) -> Calm:
+    """Run a job that nothing happens to."""
     ledger = Ledger()
-    without_faults(plan_of(name, ledger, 1))
-    return ledger.rows
+    world = without_faults(plan_of(name, ledger, 2))
+    return Calm(ledger.rows, states(name, world), len(world.trace))
 
 
-def story(name: str, seed: int) -> tuple[World, Ledger]:
+def states(name: str, world: World) -> State:
+    """Give what must be the same in the end of every run, key for key."""
+    found = {}
+    for uid, section in TOPOLOGIES[name].states:
+        rows = world.state(uid, section)
+        found[uid, section] = sorted(repr(_plain(row)) for row in rows)
+    return found
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        column: sorted(value, key=repr) if isinstance(value, list) else value
+        for column, value in row.items()
+        if column not in _NUMBERS_ARRIVAL
+    }
+
+
+@dataclass(frozen=True)
+class Sharp:
+    """What is not left to the seed, because a bug is sought that needs it."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    faults: Faults | None = None
+    failing: float | None = None
+    lives: int | None = None
+    parallelism: tuple[int, int] = (1, 4)
+    steps_max: int = 60_000
+
+
+def story(name: str, seed: int, sharp: Sharp | None = None) -> tuple[World, Ledger]:
     """Make a world of a topology; the seed chooses parallelism, settings and what breaks."""
+    sharp = sharp or Sharp()
     rng = random.Random(f"{name} {seed}")
-    ledger = Ledger()
+    calm = undisturbed(name)
+    ledger = Ledger(calm.rows)
     ledger.rng = rng
     ledger.failing = rng.choice([0.0, 0.0, 0.3])
     unaligned = rng.random() < 0.3
-    settings = Checkpointing(
-        "sim://",
-        every=rng.choice(["2ms", "5ms", "15ms"]),
-        timeout=rng.choice(["60ms", "1s"]),
-        min_pause=rng.choice(["0s", "3ms"]),
-        keep=rng.choice([1, 2, 3]),
-        tolerate_failures=rng.choice([0, 2]),
-        unaligned_after=rng.choice(["0s", "2ms"]) if unaligned else None,
-    )
+    hurried = rng.random() < 0.15
+    settings: dict[str, Any] = {
+        "every": rng.choice(["1ms", "2ms", "5ms"]),
+        "timeout": f"{25 * calm.steps}us" if hurried else rng.choice(["60ms", "1s"]),
+        "min_pause": rng.choice(["0s", "3ms"]),
+        "keep": rng.choice([1, 2, 3]),
+        "tolerate_failures": 20 if hurried else rng.choice([0, 2]),
+        "unaligned_after": rng.choice(["0s", "2ms"]) if unaligned else None,
+    }
+    checkpoint = Checkpointing("sim://", **(settings | sharp.settings))
     lives = 1 if unaligned else rng.choice([1, 1, 2, 3])
-    plans = [plan_of(name, ledger, rng.randint(1, 4), settings) for _ in range(lives)]
-    faults = Faults(rng.randint(0, 3), rng.randint(0, 2), rng.randint(0, 2), rng.randint(0, 2))
-    return World(plans, seed, faults, horizon=rng.choice([150, 500, 1_200])), ledger
+    least, most = sharp.parallelism
+    most = min(most, 2) if hurried else most
+    counts = [rng.randint(least, most) for _ in range(sharp.lives or lives)]
+    plans = [plan_of(name, ledger, count, checkpoint) for count in counts]
+    faults = Faults(*(rng.randint(0, count) for count in (3, 2, 2, 2, 2)))
+    horizon = int(calm.steps * rng.choice([0.5, 1, 2.5]))
+    world = World(plans, seed, sharp.faults or faults, horizon=horizon, steps_max=sharp.steps_max)
+    ledger.failing = ledger.failing if sharp.failing is None else sharp.failing
+    ledger.durable = world.newest_durable
+    return world, ledger
 
 
-def live(name: str, seed: int) -> World:
-    """Let a job live, and compare what is visible with what an undisturbed run gives.
+def live(name: str, seed: int, sharp: Sharp | None = None) -> World:
+    """Let a job live, and compare what is visible and kept with what an undisturbed run gives.
 
     Raises: AssertionError, JobFailed.
     """
-    world, ledger = story(name, seed)
+    wanted, kept = undisturbed(name).rows, undisturbed(name).states
+    world, ledger = story(name, seed, sharp)
     world.run()
-    wanted, seen = undisturbed(name), ledger.rows
-    missing, extra = wanted - seen, seen - wanted
-    assert not missing and not extra, (
-        f"{name} seed={seed}: missing {list(missing.items())[:5]}, "
-        f"too many {list(extra.items())[:5]}"
-    )
+    told = f"{name} seed={seed}:"
+    assert not ledger.wrongs, f"{told} {ledger.wrongs[0]}"
+    missing, extra = wanted - ledger.rows, ledger.rows - wanted
+    assert not missing, f"{told} missing {list(missing.items())[:5]}"
+    assert not extra, f"{told} too many {list(extra.items())[:5]}"
+    for place, rows in states(name, world).items():
+        assert rows == kept[place], f"{told} state {place} is {rows}, undisturbed {kept[place]}"
+    left = left_behind(world, ledger)
+    assert not left, f"{told} left behind: {left[:5]}"
     return world
+
+
+def left_behind(world: World, ledger: Ledger) -> list[str]:
+    """Give what nobody needs and nobody will ever remove."""
+    faults = world.faults
+    left = []
+    if not world.deaths:
+        # Only whoever dies takes with it the knowledge of what it had begun.
+        left += [f"transaction {token}" for token in sorted(ledger.open)]
+    if faults.orphans or faults.storage:
+        return left  # what a removed coordinator still wrote, or a disk would not remove
+    store = world.root
+    log = [one.entry for one in read_log(store).entries]
+    entries = [entry for entry in log if isinstance(entry, CheckpointEntry)]
+    kept = {entry.manifest for entry in entries}
+    plan = world.plans[0]
+    assert plan.checkpoint is not None, "a world's jobs are kept safe"
+    if len(entries) > plan.checkpoint.keep:
+        left.append(f"{len(entries)} checkpoints")
+    left += [name for name in store.list() if is_manifest(name) and name not in kept]
+    needed = referenced(read_manifest(store, manifest) for manifest in kept)
+    for name in store.list(CHUNKS):
+        # What the last attempt wrote for checkpoints that were given up, the next one sweeps.
+        if f"{CHUNKS}/{name}" not in needed and chunk_attempt(name) != world.attempt:
+            left.append(name)
+    return left
 
 
 NAMES = list(TOPOLOGIES)

@@ -180,13 +180,30 @@ class Topology:
 
 TOPOLOGIES = {
     "chain": Topology(chain),
-    "diamond": Topology(diamond),
-    "union": Topology(union),
-    "windows": Topology(windows),
-    "broadcast": Topology(broadcast),
+    "diamond": Topology(diamond, (("map_with_state#1", "state:state"),)),
+    "union": Topology(union, (("count", "state:state"),)),
+    "windows": Topology(
+        windows,
+        (
+            ("apply#1", "state:window:rows"),
+            ("apply#1", "timers"),
+            ("window#1", "windows"),
+            ("window#2", "panes"),
+            ("window#3", "sessions"),
+        ),
+    ),
+    "broadcast": Topology(broadcast, (("known", "operator_state:rules"),)),
     "async": Topology(asynchronous),
-    "two sinks": Topology(two_sinks),
-    "process": Topology(process),
+    "two sinks": Topology(two_sinks, (("aggregate#1", "keys"),)),
+    "process": Topology(
+        process,
+        (
+            ("gather", "state:rows"),
+            ("gather", "state:due"),
+            ("gather", "state:seen"),
+            ("gather", "timers"),
+        ),
+    ),
 }
 
 

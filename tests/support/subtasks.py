@@ -21,6 +21,7 @@ from raystream.flow.ids import ChannelId, SubtaskId
 from raystream.flow.messages import Start
 from raystream.graph.physical import Chain, ChainNode, Edge, PhysicalPlan
 from raystream.subtask.events import CreditCame, GrantCredit, Poll, Polled, Received, Send
+from raystream.subtask.keeping import Restored
 from raystream.subtask.machine import SubtaskMachine
 from raystream.subtask.wiring import Link
 
@@ -119,6 +120,7 @@ class Driven:
         start: Start | None = None,
         *,
         started: bool = True,
+        restored: Restored | None = None,
     ) -> None:
         self.plan = plan
         self.clock = clock or ManualClock()
@@ -130,7 +132,7 @@ class Driven:
         self.polls: list[Poll] = []
         self._sequence: dict[ChannelId, int] = {}
         self.machine = SubtaskMachine(
-            plan, plan.chain("it").subtasks[0], 1, self.clock, self._context
+            plan, plan.chain("it").subtasks[0], 1, self.clock, self._context, restored=restored
         )
         if started:
             self.step(start or Start())
@@ -148,7 +150,9 @@ class Driven:
         channel = ChannelId(0, upstream, 0)
         number = self._sequence.get(channel, 0)
         self._sequence[channel] = number + 1
-        frame = encode(Header(1, channel, number, len(elements)), elements)
+        last = elements[-1]
+        barrier = last.checkpoint_id if isinstance(last, Barrier) else 0
+        frame = encode(Header(1, channel, number, len(elements), barrier), elements)
         self.step(Received(frame))
         return len(frame)
 

@@ -33,6 +33,7 @@ from raystream.flow.messages import (
     Committed,
     Ended,
     Finish,
+    Settled,
     SplitsFound,
     Start,
 )
@@ -546,6 +547,7 @@ def test_a_sink_prepares_at_the_end_commits_when_told_and_closes_at_last():
     assert sink.told == []
     it.step(Commit(7, kept.prepared))
     assert sink.told == [(7, [5])]
+    it.step(Settled(7))
     it.step(Finish())
     assert sink.told == [(7, [5]), "closed"]
     assert it.effects[1:] == [Tell(Committed(7)), Tell(Closed())]
