@@ -104,6 +104,7 @@ from raystream.contracts.aggregate import (
     sum as sum,
 )
 from raystream.contracts.batch import Batch
+from raystream.contracts.checkpointing import Checkpointing, Restart
 from raystream.contracts.context import OpenContext
 from raystream.contracts.evictor import Evictor
 from raystream.contracts.process import (
@@ -136,6 +137,7 @@ from raystream.errors import (
     JobFailed,
     PlanError,
     RaystreamError,
+    RestoreRefused,
     SinkError,
     SourceError,
     StorageError,
@@ -148,6 +150,7 @@ from raystream.operators.expressions import event_time
 
 if TYPE_CHECKING:
     from raystream import testing
+    from raystream.api import state
     from raystream.connectors.callback import CallbackSink
     from raystream.connectors.chained import chain
     from raystream.connectors.console import PrintSink
@@ -172,11 +175,13 @@ _CONNECTORS = {
     "chain": "chained",
 }
 
+_MODULES = {"state": "raystream.api.state", "testing": "raystream.testing"}
+
 
 def __getattr__(name: str) -> Any:
-    """Load an embedded connector, or the testing kit, when it is first named."""
-    if name == "testing":
-        return importlib.import_module(f"{__name__}.testing")
+    """Load an embedded connector, the testing kit or the state reader when it is first named."""
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _CONNECTORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.connectors.{_CONNECTORS[name]}"), name)
@@ -195,6 +200,7 @@ __all__ = [
     "BroadcastProcessFunction",
     "BroadcastState",
     "CallbackSink",
+    "Checkpointing",
     "ClusterError",
     "CoProcessFunction",
     "ConfigError",
@@ -235,6 +241,8 @@ __all__ = [
     "RaystreamError",
     "Reader",
     "ReducingState",
+    "Restart",
+    "RestoreRefused",
     "Session",
     "Sink",
     "SinkError",
@@ -280,6 +288,7 @@ __all__ = [
     "micros",
     "min_by",
     "quantile",
+    "state",
     "stddev",
     "testing",
     "triggers",
