@@ -193,8 +193,8 @@ def _accumulators(table: pa.Table) -> pa.Table:
     table = table.drop_columns([name for name in _NUMBERS if _has(table, name)])
     names = []
     for name in table.column_names:
-        stem, _, place = name.removeprefix("__").rpartition("_")
-        alone = f"__{stem}_1" not in table.column_names
+        stem, kind, place = [*name[2:].rsplit(".", 2), "", ""][:3]
+        alone = f"__{stem}.{kind}.1" not in table.column_names
         names.append(name if name[:2] != "__" else stem if alone else f"{stem}_{place}")
     return table.rename_columns(names)
 

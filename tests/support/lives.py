@@ -36,7 +36,7 @@ def steps(made: LocalJob, until: Callable[[], bool]) -> None:
 def savepoint(job, url="", *, rows=0, stop=True, drain=False, start=None) -> str:
     """Run a job until its sources gave some rows, and stop it behind a savepoint; give its URL."""
     made = local(job, start)
-    read = lambda: sum(o.rows_in for o in made.status().operators if o.name == "read")  # noqa: E731
+    read = lambda: sum(o.rows_in for o in made.status().operators if o.name == "read")
     steps(made, lambda: read() >= rows)
     assert not made.over, "it was over before the savepoint"
     made.ask(asked.SavepointAsked("it", str(url), stop, drain))

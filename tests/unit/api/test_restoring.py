@@ -81,7 +81,7 @@ def straight():
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """Stop a job at parallelism 2 behind its first hundred rows; give the savepoint and the rows."""
+    """Stop a job behind its first hundred rows; give the savepoint, and the rows."""
     sink = rs.MemorySink()
     url = lives.savepoint(build(sink), tmp_path_factory.mktemp("kept") / "stopped", rows=100)
     assert 100 < len(sink.rows) < 900
@@ -215,6 +215,11 @@ def test_a_savepoint_may_be_moved(straight, stopped, tmp_path):
 # What cannot be read -------------------------------------------------------------------------
 
 
+def read_all(url):
+    for one in rs.state.list(url):
+        rs.state.read(url, one.uid, one.name, allow_pickle=True)
+
+
 @pytest.fixture
 def copied(stopped, tmp_path):
     return Path(shutil.copytree(stopped[0], tmp_path / "copy"))
@@ -227,8 +232,7 @@ def test_a_chunk_that_was_cut_is_named(copied):
     assert chunk.name in str(error)
     assert "checksum" in str(error)
     with pytest.raises(rs.RaystreamError, match="checksum"):
-        for one in rs.state.list(str(copied)):
-            rs.state.read(str(copied), one.uid, one.name, allow_pickle=True)
+        read_all(str(copied))
 
 
 def test_a_chunk_that_is_gone_is_named(copied):
