@@ -137,6 +137,7 @@ from raystream.errors import (
     JobFailed,
     PlanError,
     RaystreamError,
+    RestoreRefused,
     SinkError,
     SourceError,
     StorageError,
@@ -149,6 +150,7 @@ from raystream.operators.expressions import event_time
 
 if TYPE_CHECKING:
     from raystream import testing
+    from raystream.api import state
     from raystream.connectors.callback import CallbackSink
     from raystream.connectors.chained import chain
     from raystream.connectors.console import PrintSink
@@ -173,11 +175,13 @@ _CONNECTORS = {
     "chain": "chained",
 }
 
+_MODULES = {"state": "raystream.api.state", "testing": "raystream.testing"}
+
 
 def __getattr__(name: str) -> Any:
-    """Load an embedded connector, or the testing kit, when it is first named."""
-    if name == "testing":
-        return importlib.import_module(f"{__name__}.testing")
+    """Load an embedded connector, the testing kit or the state reader when it is first named."""
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _CONNECTORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.connectors.{_CONNECTORS[name]}"), name)
@@ -238,6 +242,7 @@ __all__ = [
     "Reader",
     "ReducingState",
     "Restart",
+    "RestoreRefused",
     "Session",
     "Sink",
     "SinkError",
@@ -283,6 +288,7 @@ __all__ = [
     "micros",
     "min_by",
     "quantile",
+    "state",
     "stddev",
     "testing",
     "triggers",

@@ -11,6 +11,7 @@ from raystream.coordinator.states import Beginning
 from raystream.errors import PlanError, RestoreRefused
 from raystream.flow.snapshots import Manifest
 from raystream.graph.physical import PhysicalPlan
+from raystream.graph.rules import ATTACHED
 from raystream.runtime.vault import Home
 from raystream.storage.jobs import (
     LATEST,
@@ -101,4 +102,5 @@ def check(found: Found, plan: PhysicalPlan, allow_dropped: bool, where: str) -> 
 
 
 def _stateful(manifest: Manifest) -> list[str]:
-    return [entry.uid for entry in manifest.operators if entry.stateful]
+    """Give the uids of operators with state, those that a planner puts in and leaves out aside."""
+    return [one.uid for one in manifest.operators if one.stateful and one.verb not in ATTACHED]

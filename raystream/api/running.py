@@ -7,12 +7,11 @@ import dataclasses
 import importlib
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raystream.api import overrides
 from raystream.api.draft import Draft
 from raystream.api.pickling import check_picklable, pickle_script_folder_by_value, pickles
-from raystream.api.restoring import home_of
 from raystream.contracts.checkpointing import Never
 from raystream.flow.control import JobResult
 from raystream.flow.time import Duration, positive
@@ -20,7 +19,9 @@ from raystream.graph.logical import LogicalPlan
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.planner import physical_plan
 from raystream.runtime.progress import progress_for
-from raystream.runtime.vault import Home
+
+if TYPE_CHECKING:
+    from raystream.runtime.vault import Home
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class Beginning:
 
     def home(self, plan: PhysicalPlan) -> Home | None:
         """Decide where the job lives; flags beat what the script says."""
+        # Storage is loaded with the first job that runs, not with a script that builds one.
+        from raystream.api.restoring import home_of
+
         flags = overrides.current()
         return home_of(
             plan,

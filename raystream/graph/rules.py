@@ -28,6 +28,9 @@ from raystream.operators.window_top_k_partial import WindowTopKPartialSpec
 Wanted: TypeAlias = set[str] | None
 """Names of columns; None: all of them."""
 
+ATTACHED = frozenset({"window_partial", "window_top_k_partial"})
+"""Verbs of operators that nobody wrote: whether there are some hangs on the parallelism."""
+
 
 def fuse_columns(graph: FlatGraph) -> None:
     """Make one operator of columnar steps that follow each other in a chain.

@@ -13,7 +13,7 @@ import cloudpickle
 import numpy as np
 import pyarrow as pa
 
-from raystream.errors import UserError
+from raystream.errors import RestoreRefused
 from raystream.flow.hashing import UInt64s, hash_columns, hash_objects
 from raystream.flow.key import canonical_keys, fixed_bits, plain_array, valid_rows
 from raystream.flow.time import EPOCH
@@ -76,11 +76,11 @@ class KeyForm:
     def read(self, table: pa.Table) -> tuple[list[Hashable], list[Any]]:
         """Give the canonical form of each key, and what the user knows it as.
 
-        Raises: UserError where the keys of the table are others.
+        Raises: RestoreRefused where the keys of the table are others.
         """
         wanted = [_PICKLED] if self.fields is None else [field.name for field in self.fields]
         if not set(wanted) <= set(table.column_names):
-            raise UserError(
+            raise RestoreRefused(
                 f"state was kept by other keys: its columns are {', '.join(table.column_names)}, "
                 f"the key is {' and '.join(wanted)}",
                 hint="key the stream as it was, or give the operator another uid",

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.aggregate import Bound
-from raystream.errors import UserError
+from raystream.errors import RestoreRefused, UserError
 from raystream.flow.batch import Int64s
 from raystream.keyed.measures_function import Functions, Own
 from raystream.keyed.measures_grouping import Request, Values, group
@@ -49,11 +49,14 @@ class Measures:
         self.key_names = [field.name for field in keys]
         self.parts: list[Part] = []
         self._results: list[tuple[Result, list[int]]] = []
+        self._names: list[str] = []
         if row_count:
             self._index_of(Count(None))
-        for bound in map(by_arrival, aggregates) if mixed else aggregates:
-            parts, result = parts_of(bound, functions, arrival=arrival)
+        for bound in aggregates:
+            given = by_arrival(bound) if mixed else bound
+            parts, result = parts_of(given, functions, arrival=arrival)
             self._results.append((result, [self._index_of(part) for part in parts]))
+            self._names.append(f"{bound.name}.{bound.kind}")
         self._starts = np.cumsum([0, *(len(part.types) for part in self.parts)]).tolist()
         types = [type for part in self.parts for type in part.types]
         self.schema = pa.schema(
@@ -157,22 +160,58 @@ class Measures:
                 part.release(partials.column(self._place(index)))
 
     def pack(self, partials: pa.Table) -> pa.Table:
-        """Give partials that can be kept: with objects themselves in place of their numbers."""
+        """Give partials that can be kept: with objects themselves in place of their numbers.
+
+        Columns are named after aggregates: which parts there are, and in which order, also hangs on
+        how the operator was planned. A row count that no aggregate asks for is left out.
+        """
+        columns = {name: partials.column(name) for name in [*self.key_names, BUCKET]}
         for index, part in enumerate(self.parts):
+            names = self._kept_names(index)
+            found = self._columns(partials, index)
             if isinstance(part, Own):
-                place = self._place(index)
-                packed = part.packed(partials.column(place))
-                partials = partials.set_column(place, partials.field(place).name, packed)
-        return partials
+                found = [part.packed(found[0])]
+            columns |= dict(zip(names[0], found, strict=True)) if names else {}
+        return pa.table(columns)
 
     def unpack(self, partials: pa.Table) -> pa.Table:
-        """Give partials that were kept as partials of this subtask."""
+        """Give partials that were kept as partials of this subtask.
+
+        Raises: RestoreRefused where they are of other aggregates.
+        """
+        columns = [partials.column(name) for name in [*self.key_names, BUCKET]]
         for index, part in enumerate(self.parts):
-            if isinstance(part, Own):
-                place = self._place(index)
-                numbers = part.unpacked(partials.column(place))
-                partials = partials.set_column(place, self.schema.field(place), numbers)
-        return partials
+            known = [n for n in self._kept_names(index) if set(n) <= set(partials.column_names)]
+            if known:
+                found = [partials.column(name) for name in known[0]]
+                columns += [part.unpacked(found[0])] if isinstance(part, Own) else found
+            elif not self._kept_names(index):
+                # Rows are counted for the metric of late ones; what is kept was not late.
+                columns.append(pa.array(np.zeros(partials.num_rows, np.int64)))
+            else:
+                raise self._others(partials, index)
+        for column, field in zip(columns, self.schema, strict=True):
+            if column.type != field.type:
+                raise self._others(partials, None)
+        return pa.table(columns, schema=self.schema)
+
+    def _kept_names(self, index: int) -> list[list[str]]:
+        """Name the columns of a part as they are kept, after each aggregate that it is part of."""
+        names = []
+        for name, (_, indices) in zip(self._names, self._results, strict=True):
+            if index in indices:
+                widths = [len(self.parts[one].types) for one in indices]
+                first = sum(widths[: indices.index(index)])
+                names.append([f"{name}.{first + i}" for i in range(len(self.parts[index].types))])
+        return names
+
+    def _others(self, partials: pa.Table, index: int | None) -> RestoreRefused:
+        kept = ", ".join(f"{field.name}: {field.type}" for field in partials.schema)
+        new = "" if index is None else f'; "{self._kept_names(index)[0][0]}" is not there'
+        return RestoreRefused(
+            f"aggregates were kept as ({kept}), which are not those of now{new}",
+            hint="aggregate as before, or give the operator another uid",
+        )
 
     def _merged(self, partials: list[pa.RecordBatch], bucket: int | None) -> pa.RecordBatch:
         table = pa.Table.from_batches(partials, self.schema)

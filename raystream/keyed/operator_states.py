@@ -13,7 +13,7 @@ from raystream.contracts.state import (
     check_same,
     shape,
 )
-from raystream.errors import UserError
+from raystream.errors import RestoreRefused, UserError
 from raystream.keyed.handles import ListHandle, MapHandle, Place
 from raystream.keyed.snapshot import Section, Share, Snapshot
 from raystream.keyed.state_rows import StateRows
@@ -103,7 +103,7 @@ class _State:
 
     def read(self, kept: Section) -> None:
         if kept.share is not self._share:
-            raise UserError(
+            raise RestoreRefused(
                 f'state "{self.descriptor.name}" is {shape(self.descriptor)}, but was kept as one '
                 f"that is shared by {kept.share.value}",
                 hint="declare the state as it was, or give the new one another name",

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raystream.errors import UserError
+from raystream.errors import RestoreRefused
 from raystream.flow.key import canonical
 from raystream.keyed.cells import ExpiringList
 from raystream.keyed.disk import Piece
@@ -24,7 +24,7 @@ from raystream.keyed.disk_views import DiskMaps
 from raystream.keyed.handles import Cells
 from raystream.keyed.key_form import id_column, plain_key
 from raystream.keyed.snapshot import GONE
-from raystream.keyed.value_type import ValueType
+from raystream.keyed.value_type import ValueType, only_added
 
 Layout: TypeAlias = Literal["value", "list", "map"]
 
@@ -33,6 +33,10 @@ Rows: TypeAlias = tuple[list[Any], dict[str, pa.Array]]
 
 WRITTEN = "written"
 _MAP_ID = "map_id"
+_VALUES, _MAP_KEYS = ("value", "pickled"), ("map_key", "pickled_key")
+
+_Column: TypeAlias = tuple[pa.ChunkedArray, bool]
+"""A column, and whether its values are plain: else they are pickled."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +96,7 @@ class StateRows:
         """The columns that tell the rows of one slot apart: the key in a map."""
         if self.layout != "map":
             return ()
-        return (_MAP_ID if self.keys.type is None else _key_name(self.keys),)
+        return (_MAP_ID if self.keys.type is None else _name(self.keys, _MAP_KEYS),)
 
     def read(self, table: pa.Table, slots: Sequence[Hashable], cells: Cells, now_us: int) -> None:
         """Put the rows of a snapshot into cells; without times they were written now."""
@@ -110,7 +114,7 @@ class StateRows:
                 self._read_maps(table, slots, cells, written)
 
     def _columns(self, values: list[Any], written: list[Any]) -> dict[str, pa.Array]:
-        columns = {_value_name(self.values): self.values.write(values)}
+        columns = {_name(self.values, _VALUES): self.values.write(values)}
         if self.expires:
             columns[WRITTEN] = pa.array(written, pa.int64())
         return columns
@@ -144,20 +148,22 @@ class StateRows:
         self, names: Sequence[Any], pairs: Sequence[tuple[Any, Any]], written: list[Any]
     ) -> dict[str, pa.Array]:
         """Write entries of maps: ``names`` are their keys in canonical form."""
-        columns = {_key_name(self.keys): self.keys.write([key for key, _ in pairs])}
+        columns = {_name(self.keys, _MAP_KEYS): self.keys.write([key for key, _ in pairs])}
         if self.keys.type is None:
             columns[_MAP_ID] = id_column(names)
         return columns | self._columns([value for _, value in pairs], written)
 
     def _values(self, table: pa.Table) -> list[Any]:
-        return self.values.read(self._column(table, _value_name(self.values), self.values))
+        column, plain = self._column(table, self.values, _VALUES)
+        return self.values.read(column, plain=plain)
 
     def _read_lists(
         self, table: pa.Table, slots: Sequence[Hashable], cells: Cells, written: list[Any]
     ) -> None:
-        column = self._column(table, _value_name(self.values), self.values).combine_chunks()
+        chunks, plain = self._column(table, self.values, _VALUES)
+        column = chunks.combine_chunks()
         lengths = pc.list_value_length(column).to_pylist()
-        values = iter(self.values.read(column.flatten()))
+        values = iter(self.values.read(column.flatten(), plain=plain))
         for slot, length, at_us in zip(slots, lengths, written, strict=True):
             made, last_us = self.make(), at_us
             for place in range(length):
@@ -171,7 +177,8 @@ class StateRows:
     def _read_maps(
         self, table: pa.Table, slots: Sequence[Hashable], cells: Cells, written: list[Any]
     ) -> None:
-        keys = self.keys.read(self._column(table, _key_name(self.keys), self.keys))
+        column, plain = self._column(table, self.keys, _MAP_KEYS)
+        keys = self.keys.read(column, plain=plain)
         rows = zip(slots, keys, self._values(table), written, strict=True)
         for slot, key, value, at_us in rows:
             made = cells.get(slot)
@@ -181,17 +188,33 @@ class StateRows:
             _put(made, name, (key, value) if type(name) is tuple else value, at_us)
             _put(cells, slot, made, at_us)
 
-    def _column(self, table: pa.Table, name: str, kind: ValueType) -> pa.ChunkedArray:
+    def _column(self, table: pa.Table, kind: ValueType, names: tuple[str, str]) -> _Column:
+        """Find the column of values or map keys; ``names`` are those of typed and of pickled ones.
+
+        Where a state has no type, values that have one will do.
+        Raises: RestoreRefused where the state is another one now.
+        """
+        plain, pickled = names
+        listed = self.layout == "list"
+        if kind.type is None and plain in table.column_names:
+            column = table.column(plain)
+            if not listed or pa.types.is_list(column.type):
+                return column, True
+        name = plain if kind.type is not None else pickled
         if name in table.column_names:
             column = table.column(name)
-            expected = pa.list_(kind.arrow) if self.layout == "list" else kind.arrow
+            expected = pa.list_(kind.arrow) if listed else kind.arrow
             if column.type == expected:
-                return column
+                return column, kind.type is not None
+            if kind.type is not None and only_added(column.type, expected):
+                # Values are made in Python anyhow: a field that a dict lacks becomes null there.
+                return pa.chunked_array([column.to_pylist()], expected), True
         kept = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
-        raise UserError(
+        raise RestoreRefused(
             f'state "{kind.state}" was kept as ({kept}), which is no {self.layout} of type '
             f"{kind.type if kind.type is not None else 'None (pickled)'}",
-            hint="declare the state as it was, or give the new one another name",
+            hint="declare the state as it was, or give the new one another name; to a struct, "
+            "fields that can be null may be added",
         )
 
 
@@ -240,9 +263,5 @@ def _put(cells: Any, slot: Hashable, value: Any, written_us: int) -> None:
         cells.put(slot, value, written_us)
 
 
-def _value_name(kind: ValueType) -> str:
-    return "pickled" if kind.type is None else "value"
-
-
-def _key_name(kind: ValueType) -> str:
-    return "pickled_key" if kind.type is None else "map_key"
+def _name(kind: ValueType, names: tuple[str, str]) -> str:
+    return names[kind.type is None]

@@ -66,10 +66,10 @@ class ValueType:
             # One by one, because Arrow does not say which.
             raise self._misfit(next(filter(self._is_misfit, values), values)) from error
 
-    def read(self, column: pa.ChunkedArray | pa.Array) -> list[Any]:
-        """Turn a column into values."""
+    def read(self, column: pa.ChunkedArray | pa.Array, *, plain: bool) -> list[Any]:
+        """Turn a column into values; pickled ones unless they are ``plain``."""
         values: list[Any] = column.to_pylist()
-        if self.type is not None:
+        if plain:
             return values
         return [pickle.loads(value) for value in values]
 
@@ -88,6 +88,24 @@ class ValueType:
             f"({'an' if name[0] in 'aeiou' else 'a'} {name}) does not fit",
             hint="give the state another type, or none: values are then pickled",
         )
+
+
+def only_added(before: pa.DataType, now: pa.DataType) -> bool:
+    """Tell whether a type is an older one with fields added that can be null, if any.
+
+    >>> only_added(pa.struct({"a": pa.int64()}), pa.struct({"a": pa.int64(), "b": pa.string()}))
+    True
+    """
+    if pa.types.is_struct(before) and pa.types.is_struct(now):
+        old = {field.name: field.type for field in before}
+        new = {field.name: field for field in now}
+        return old.keys() <= new.keys() and all(
+            only_added(old[name], field.type) if name in old else field.nullable
+            for name, field in new.items()
+        )
+    if pa.types.is_list(before) and pa.types.is_list(now):
+        return only_added(before.value_type, now.value_type)
+    return bool(before == now)
 
 
 def _kinds(type: pa.DataType) -> frozenset[Any]:

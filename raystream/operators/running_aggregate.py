@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from raystream.contracts.aggregate import AggregateFunction, Bound
 from raystream.contracts.context import OpenContext
-from raystream.errors import UserFunctionError
+from raystream.errors import RestoreRefused, UserFunctionError
 from raystream.flow.batch import EVENT_TIME, NO_TIME, Batch, Columns, Int64s
 from raystream.flow.changes import INSERT, UPDATE_AFTER
 from raystream.flow.hashing import hash_columns
@@ -99,16 +99,22 @@ class RunningAggregateOperator(EmittingOperator):
         assert table is not None, "keys are kept, be there none"
         # What comes first at the end is what came first: also of what was divided before.
         order = np.argsort(table.column(_SLOT).to_numpy(), kind="stable")
+        kept = [self._kept_names(place) for place in range(len(self._aggregates))]
+        missing = [name for names in kept for name in names if name not in table.column_names]
+        if missing:
+            raise RestoreRefused(
+                f"the aggregates that were kept are {', '.join(_aggregates_of(table))}; "
+                f"{_aggregate(missing[0])} is not one of them",
+                hint="aggregate as before, or give the operator another uid",
+            )
         for record in table.take(pa.array(order)).to_batches():
-            columns = iter(record.columns)
-            slots, _ = self._index.lookup([next(columns) for _ in self._spec.keys])
+            slots, _ = self._index.lookup([record.column(key) for key in self._spec.keys])
             count = self._index.count
-            next(columns)
-            if self._keeps_latest:
+            if self._keeps_latest and _LATEST in record.schema.names:
                 self._latest.reserve(count)
-                self._latest.values[slots] = next(columns).to_numpy()
-            for aggregate, width in zip(self._aggregates, self._widths(), strict=True):
-                aggregate.restore(slots, [next(columns) for _ in range(width)], count)
+                self._latest.values[slots] = record.column(_LATEST).to_numpy()
+            for aggregate, names in zip(self._aggregates, kept, strict=True):
+                aggregate.restore(slots, [record.column(name) for name in names], count)
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch]:
         assert isinstance(batch, Columns), "the stream is columnar"
@@ -165,9 +171,9 @@ class RunningAggregateOperator(EmittingOperator):
         if self._keeps_latest:
             self._latest.reserve(self._index.count)
             columns[_LATEST] = pa.array(self._latest.values[slots])
-        for bound, aggregate in zip(self._spec.aggregates, self._aggregates, strict=True):
-            for place, column in enumerate(self._state(aggregate, slots)):
-                columns[f"__{bound.name}_{place}"] = column
+        for place, aggregate in enumerate(self._aggregates):
+            state = self._state(aggregate, slots)
+            columns |= dict(zip(self._kept_names(place), state, strict=True))
         table = pa.table(list(columns.values()), list(columns))
         hashes, groups = hash_columns(keys), self._ctx.max_parallelism
         return keyed_section("keys", table, hashes, groups, self._spec.keys, delta=delta)
@@ -180,10 +186,11 @@ class RunningAggregateOperator(EmittingOperator):
         with self._named():
             return aggregate.state(slots, self._index.count)
 
-    def _widths(self) -> list[int]:
-        """Give the number of columns that each aggregate keeps."""
-        nobody = np.zeros(0, np.int64)
-        return [len(self._state(aggregate, nobody)) for aggregate in self._aggregates]
+    def _kept_names(self, place: int) -> list[str]:
+        """Name the columns that an aggregate keeps: others may come, go and change places."""
+        width = len(self._state(self._aggregates[place], np.zeros(0, np.int64)))
+        bound = self._spec.aggregates[place]
+        return [f"__{bound.name}.{bound.kind}.{i}" for i in range(width)]
 
     def _after_each(self, groups: Groups, rows: Rows, count: int, first_new: int) -> Columns:
         arrays = [rows.record.column(key) for key in self._spec.keys]
@@ -256,6 +263,17 @@ def _guarded(bound: Bound, ctx: OpenContext) -> Bound:
     if bound.function is None:
         return bound
     return replace(bound, function=_Guarded(bound.function, ctx))
+
+
+def _aggregates_of(table: pa.Table) -> list[str]:
+    """Name the aggregates whose state a section holds."""
+    own = [n for n in table.column_names if n.startswith("__") and n not in (_SLOT, _LATEST)]
+    return list(dict.fromkeys(map(_aggregate, own)))
+
+
+def _aggregate(column: str) -> str:
+    """Name the aggregate of a column that is kept: its name and its kind."""
+    return column[2:].rpartition(".")[0]
 
 
 def _text(bound: Bound) -> str:

@@ -52,7 +52,7 @@ class Maker:
         spec = source_spec(plan.chain(subtask.chain))
         readers = None
         if spec is not None:
-            readers = Readers(spec, forgets=self.vault.store is None)
+            readers = Readers(spec)
         return Process(subtask, attempt, machine, readers, keeper)
 
 

@@ -27,9 +27,8 @@ _LOG = logging.getLogger("raystream")
 class Readers:
     """The open readers of one subtask; a split is opened when it is first asked."""
 
-    def __init__(self, spec: SourceSpec, *, forgets: bool) -> None:
+    def __init__(self, spec: SourceSpec) -> None:
         self._spec = spec
-        self._forgets = forgets  # without checkpoints nobody asks where a reader stands
         self._open: dict[str, Reader] = {}
         self._ended: set[str] = set()
 
@@ -46,7 +45,8 @@ class Readers:
             if reader is None:
                 reader = self._open[split.id] = self._spec.source.open(split, poll.position)
             rows = reader.poll(poll.max_rows)
-            position = None if self._forgets else reader.position()
+            # Asked in every job: one without checkpoints, too, may be told to make a savepoint.
+            position = reader.position()
             if rows is END:
                 self._ended.add(split.id)
                 _close(self._open.pop(split.id))

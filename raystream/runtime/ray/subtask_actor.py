@@ -214,7 +214,7 @@ class _Shell:
         spec = source_spec(self._plan.chain(self._subtask.chain))
         threads = [threading.Thread(target=self._upload, daemon=True)]
         if spec is not None:
-            readers = Readers(spec, forgets=self._deployment.home is None)
+            readers = Readers(spec)
             threads.append(threading.Thread(target=self._read, args=(readers,), daemon=True))
         for thread in threads:
             thread.start()

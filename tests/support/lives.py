@@ -1,0 +1,51 @@
+"""One life of a job after another: until a savepoint, until a crash, and on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raystream.api.restoring import home_of
+from raystream.clock import SystemClock
+from raystream.coordinator import events as asked
+from raystream.graph.planner import physical_plan
+from raystream.runtime.local_job import LocalJob
+from raystream.runtime.vault import Vault
+
+STEPS_MAX = 20_000
+
+
+def local(job, start=None):
+    """Make the machines of a job in this process, and begin."""
+    plan = physical_plan(job._draft.plan())
+    home = home_of(plan, start, allow_dropped=False, where="")
+    beginning = None if home is None else home.beginning
+    made = LocalJob(plan, SystemClock(), None, vault=Vault(plan, home), beginning=beginning)
+    made.begin()
+    return made
+
+
+def steps(made: LocalJob, until: Callable[[], bool]) -> None:
+    """Let a job live until something is so."""
+    for _ in range(STEPS_MAX):
+        if until() or made.over:
+            return
+        made.advance()
+    raise AssertionError("it never comes to an end")
+
+
+def savepoint(job, url="", *, rows=0, stop=True, drain=False, start=None) -> str:
+    """Run a job until its sources gave some rows, and stop it behind a savepoint; give its URL."""
+    made = local(job, start)
+    read = lambda: sum(o.rows_in for o in made.status().operators if o.name == "read")
+    steps(made, lambda: read() >= rows)
+    assert not made.over, "it was over before the savepoint"
+    made.ask(asked.SavepointAsked("it", str(url), stop, drain))
+    if stop:
+        steps(made, lambda: made.over)
+        made.result()
+    else:
+        steps(made, lambda: "it" in made.answers)
+    answer = made.answers["it"]
+    made.close()
+    assert not answer.error, answer.error
+    return answer.url
