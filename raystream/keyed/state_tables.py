@@ -21,6 +21,8 @@ from raystream.keyed.snapshot import GONE, KEY_GROUP, Section, Share, keyed_sect
 KEY, VALUE, MAP_KEY, WRITTEN = "key", "value", "map_key", "written"
 PICKLED, PICKLED_MAP_KEY, PICKLED_KEY = "pickled", "pickled_key", "__key"
 
+_IDS = ("__id", "map_id")
+"""What tells pickled keys apart: equal ones need not be the same when pickled."""
 _SPACES = ("__start", "__end", "__namespace")
 _NUMBERS = ("__slot", "__latest")
 """What a running aggregate keeps beside its accumulators."""
@@ -29,7 +31,7 @@ _TIME = pa.timestamp("us", "UTC")
 
 def key_names(schema: pa.Schema) -> list[str]:
     """Give the columns of a state's section that are its key."""
-    hidden = {KEY_GROUP, GONE, *_SPACES}
+    hidden = {KEY_GROUP, GONE, *_IDS, *_SPACES}
     return [name for name in schema.names if name not in TAKEN and name not in hidden]
 
 
@@ -43,7 +45,8 @@ def shown(section: Section, what: str, *, allow_pickle: bool) -> pa.Table:
 
     ``what`` is named in errors. Raises: UserError where something is pickled that is not trusted.
     """
-    table = section.table.drop_columns([n for n in (KEY_GROUP, GONE) if _has(section.table, n)])
+    hidden = (KEY_GROUP, GONE, *_IDS)
+    table = section.table.drop_columns([name for name in hidden if _has(section.table, name)])
     if is_running(table.schema):
         return _ordered(_accumulators(table), [n for n in table.column_names if n[:2] != "__"])
     columns: dict[str, Any] = {}
