@@ -16,7 +16,7 @@ WITHOUT_RAY := env -u RAY_ADDRESS RAYSTREAM_TEST_NO_RAY=1
 WITH_RAY := env -u RAY_ADDRESS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt lint types tidy unit pure cluster golden wheel bench clean
+.PHONY: help demo test check fmt lint types tidy unit pure sim cluster golden wheel bench clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -49,6 +49,9 @@ unit: $(DEV_READY) ## The quick tests of behaviour: unit, property, conformance;
 
 pure: $(DEV_READY) ## Every test that needs no Ray, with Ray not importable
 	$(WITHOUT_RAY) $(PYTEST) -q tests -m "not cluster"
+
+sim: $(DEV_READY) ## Let whole jobs die in many ways (SEEDS=2000) and compare what is left
+	$(WITHOUT_RAY) SEEDS=$(or $(SEEDS),200) $(PYTEST) -q tests/simulation
 
 cluster: $(DEV_READY) ## The tests with real Ray actors
 	$(WITH_RAY) $(PYTEST) -q tests -m cluster

@@ -22,6 +22,7 @@ from raystream.keyed.snapshot import (
     arrival_section,
     keyed_section,
     restored_arrival,
+    restored_watermark,
     section,
     watermark_section,
 )
@@ -87,11 +88,11 @@ class SessionAggregate(Operator):
         self._late = ctx.metrics.counter(LATE_ROWS)
 
     def restore(self, snapshot: Snapshot) -> None:
-        watermark = section(snapshot, "watermark")
-        assert watermark is not None, "a watermark is kept, be it the least"
-        # The greatest: what is over for one subtask's rows must be over for all, so that a session
-        # is found near the watermark. It was promised by all that are upstream of each of them.
-        self._state.watermark_us = int(np.max(watermark.column("watermark").to_numpy()))
+        watermark_us = restored_watermark(snapshot)
+        assert watermark_us is not None, "a watermark is kept, be it the least"
+        # Subtasks differ where rows wait in the channels of an unaligned checkpoint: those are not
+        # late for the subtask that has yet to take them.
+        self._state.watermark_us = watermark_us
         self._times.arrived = restored_arrival(snapshot)
         sessions, waiting = section(snapshot, "sessions"), section(snapshot, "waiting")
         if sessions is not None:

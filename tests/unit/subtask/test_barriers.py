@@ -179,6 +179,8 @@ def test_rows_that_wait_before_a_barrier_for_too_long_are_kept_and_taken_up_agai
         it.give_credit(OUT)
         it.settle()
     assert kept(it) == [(1, list(range(61)))]
+    it.give_credit(OUT)
+    it.settle()
     assert it.sent(OUT) == [*range(61), "|1", 61, 62]
     (keep,) = (one for one in it.effects if isinstance(one, Keep))
     again = gathering(settings=WAITING, restored=Restored(1, keep.operators))
