@@ -13,6 +13,7 @@ from raystream.api import overrides
 from raystream.api.draft import Draft
 from raystream.api.pickling import check_picklable, pickle_script_folder_by_value, pickles
 from raystream.contracts.checkpointing import Never
+from raystream.errors import PlanError
 from raystream.flow.control import JobResult
 from raystream.flow.time import Duration, positive
 from raystream.graph.logical import LogicalPlan
@@ -64,6 +65,7 @@ def run(
     result: JobResult
     if runtime != "local":
         check_travels(logical, plan)
+        _check_reach(plan)
     with progress_for(sys.stderr) if show else contextlib.nullcontext() as progress:
         if runtime == "local":
             local = importlib.import_module("raystream.runtime.local")
@@ -83,6 +85,7 @@ def submit(draft: Draft, logical: LogicalPlan, beginning: Beginning) -> Any:
     """Start a plan on Ray; give its handle."""
     plan = physical_plan(logical)
     check_travels(logical, plan)
+    _check_reach(plan)
     home = beginning.home(plan)
     return driver().submit(plan, runtime_env=draft.runtime_env, home=home)
 
@@ -90,6 +93,19 @@ def submit(draft: Draft, logical: LogicalPlan, beginning: Beginning) -> Any:
 def driver() -> Any:
     """Give the module that talks to Ray; nothing else here imports it."""
     return importlib.import_module("raystream.runtime.ray.driver")
+
+
+def _check_reach(plan: PhysicalPlan) -> None:
+    """Refuse checkpoints that only this process would see.
+
+    Raises: PlanError.
+    """
+    if plan.checkpoint is not None and plan.checkpoint.directory.startswith("memory:"):
+        raise PlanError(
+            f"checkpoints at {plan.checkpoint.directory} are in the memory of this process, and "
+            "subtasks run in others",
+            hint='give a path that all nodes reach, or s3://…, or run(runtime="local")',
+        )
 
 
 def check_travels(logical: LogicalPlan, plan: PhysicalPlan) -> None:

@@ -26,8 +26,8 @@ from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
+from raystream.runtime import shell
 from raystream.runtime.local_process import Errands, Maker, Process
-from raystream.runtime.shell import abort_sinks, list_splits, sink_specs, source_spec
 from raystream.runtime.vault import Errand, Vault
 from raystream.subtask import events as sub
 
@@ -77,6 +77,7 @@ class LocalJob:
         self._slow_words = slow_words
         self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
+        self._restarting = shell.Restarting(plan.job)
         self.answers: dict[str, job.Answer] = {}
 
     def begin(self) -> None:
@@ -300,6 +301,7 @@ class LocalJob:
         self._happened(None, event)
         before = self._coordinator.state
         effects = self._coordinator.step(event)
+        self._restarting.look(self._coordinator)
         if before == "starting" and self._coordinator.state == "running":
             self._figures.running(self._clock.monotonic_us())
         self._do_job(effects)
@@ -316,7 +318,7 @@ class LocalJob:
                 case job.CloseSubtask(subtask):
                     self._close_subtask(subtask)
                 case job.AbortSinks(prepared):
-                    abort_sinks(self._plan, prepared)
+                    shell.abort_sinks(self._plan, prepared)
                 case job.Answer(request):
                     self.answers[request] = effect
                 case job.Done():
@@ -363,20 +365,18 @@ class LocalJob:
             self._list(chain, again=False)
 
     def _list(self, chain: str, *, again: bool) -> None:
-        spec = source_spec(self._plan.chain(chain))
+        spec = shell.source_spec(self._plan.chain(chain))
         assert spec is not None, "only a source has splits"
         try:
-            splits = list_splits(spec, again=again)
+            splits = shell.list_splits(spec, again=again)
         except RaystreamError as error:
             self._job(job.Failed(None, error))
             return
         self._job(job.SplitsListed(chain, splits))
 
     def _deliver_rows(self, node: ChainNode, batch: Batch) -> None:
-        if sink_specs(self._plan)[node.name].sink.receive(batch):
+        if shell.sink_specs(self._plan)[node.name].sink.receive(batch):
             self._satisfied = True
-
-    # Results ---------------------------------------------------------------------------------
 
     def status(self) -> JobStatus:
         """Give the job as it stands."""

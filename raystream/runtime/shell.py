@@ -13,6 +13,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.metrics import Metrics
 from raystream.contracts.rejects import Rejects, user_traceback
 from raystream.contracts.source import END, Reader, Source, Split
+from raystream.coordinator.machine import CoordinatorMachine
 from raystream.errors import PlanError, RaystreamError, SourceError, job_failed
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Prepared
@@ -186,6 +187,29 @@ def _abort(job: str, spec: SinkSpec, prepared: list[Any]) -> None:
         abort(spec, prepared)
     except RaystreamError as error:
         _LOG.warning("what job %s had prepared is left behind: %s", job, error)
+
+
+class Restarting:
+    """Tells in the log why another attempt follows, each time that one does."""
+
+    def __init__(self, job: str) -> None:
+        self._job = job
+        self._told = 0
+
+    def look(self, machine: CoordinatorMachine) -> None:
+        """Tell what is new."""
+        if machine.restarts.count > self._told:
+            self._told = machine.restarts.count
+            reason = str(machine.last_error).strip().splitlines()
+            kind = type(machine.last_error).__name__
+            first = reason[0] if reason else ""
+            _LOG.warning(
+                "job %s: attempt %d has failed, another follows: %s: %s",
+                self._job,
+                machine.attempt,
+                kind,
+                first,
+            )
 
 
 def travelling(job: str, error: BaseException) -> RaystreamError:

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raystream.errors import SinkError
 from raystream.flow.codec import pickled
 from raystream.flow.element import Barrier
 from raystream.flow.ids import ChannelId
 from raystream.flow.messages import Commit, Committed, Prepared
-from raystream.graph.physical import PhysicalPlan
+from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators import sink
 from raystream.operators.sink import SinkSpec
@@ -159,11 +160,11 @@ class Keeping:
         return tuple(self._prepared.items())
 
     def _prepare(self, checkpoint_id: int) -> None:
-        prepared = {
-            node.uid: operator.prepare_commit(checkpoint_id)
+        written = {
+            node.uid: _packed(node, some)
             for node, operator in self._chain.sinks()
+            if (some := operator.prepare_commit(checkpoint_id))
         }
-        written = {uid: pickled(some) for uid, some in prepared.items() if some}
         if written:
             self._prepared[checkpoint_id] = written
 
@@ -202,3 +203,14 @@ class Keeping:
         """Forget what is visible."""
         for older in [n for n in self._prepared if n <= checkpoint_id]:
             del self._prepared[older]
+
+
+def _packed(node: ChainNode, committables: list[Any]) -> bytes:
+    try:
+        return pickled(committables)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise SinkError(
+            f'what the writer of "{node.name}" has prepared cannot be kept: {error}',
+            where=node.where,
+            hint="prepare_commit() gives plain values, such as paths and ids, that can be pickled",
+        ) from error

@@ -35,7 +35,7 @@ from raystream.runtime.ray.placement import Room, actor_options
 from raystream.runtime.ray.report import pack_report, unpack_report
 from raystream.runtime.ray.spare import Spare
 from raystream.runtime.ray.subtask_actor import Deployment
-from raystream.runtime.shell import abort_sinks, list_splits, source_spec, travelling
+from raystream.runtime.shell import Restarting, abort_sinks, list_splits, source_spec, travelling
 from raystream.runtime.vault import Home
 from raystream.subtask import events as sub
 
@@ -187,6 +187,7 @@ class _Shell:
         self._dead: set[SubtaskId] = set()  # whose actors are no more
         self._answers: dict[str, job.Answer] = {}
         self._spare = Spare(given.packed, kept=given.home is not None)
+        self._restarting = Restarting(given.plan.job)
         self.room = Room(given.plan.job)
         self.actors: dict[SubtaskId, Any] = {}
         self.deployed: tuple[int, dict[SubtaskId, Any]] = (0, {})
@@ -265,6 +266,7 @@ class _Shell:
     def _step(self, event: job.Event) -> None:
         before = self._machine.state
         effects = self._machine.step(event)
+        self._restarting.look(self._machine)
         if before == "starting" and self._machine.state == "running":
             self._figures.running(self._clock.monotonic_us())
             self._spare.prepare()
