@@ -20,6 +20,7 @@ import pyarrow as pa
 
 import raystream as rs
 
+_SIGNAL_S = 0.02
 NUMBERS = pa.schema({"k": pa.int64(), "v": pa.int64()})
 
 
@@ -56,8 +57,10 @@ def silence_s(log: Path, killed_s: float) -> float | None:
     """Give how long nothing new came, once something has."""
     seen = [line.split() for line in log.read_text().splitlines()]
     rows = [(float(at), int(last)) for at, last in (pair for pair in seen if len(pair) == 2)]
-    before = max((last for at, last in rows if at <= killed_s), default=-1)
-    return next((at - killed_s for at, last in rows if at > killed_s and last > before), None)
+    before = max((last for at, last in rows if at <= killed_s + _SIGNAL_S), default=-1)
+    # What came in the first moment was still on its way when the signal was sent.
+    after = (at - killed_s for at, last in rows if at > killed_s + _SIGNAL_S and last > before)
+    return next(after, None)
 
 
 def main() -> None:

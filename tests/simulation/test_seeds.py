@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from runs import NAMES, live
+from runs import NAMES, Sharp, live, story, undisturbed
 
 SEEDS = int(os.environ.get("SEEDS", "200"))
 EACH = 5
@@ -28,6 +28,17 @@ REGRESSIONS = [
 def test_rows_are_those_of_an_undisturbed_run(name, first):
     for seed in range(first, first + EACH):
         live(name, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("name", ["diamond", "union"])
+def test_at_least_once_loses_no_row(name, seed):
+    sharp = Sharp({"mode": "at_least_once", "unaligned_after": None})
+    world, ledger = story(name, seed, sharp)
+    world.run()
+    missing = undisturbed(name).rows - ledger.rows
+    assert not missing, f"{name} seed={seed}: missing {list(missing.items())[:5]}"
 
 
 @pytest.mark.slow
