@@ -80,7 +80,7 @@ class Pending:
     @property
     def commits(self) -> bool:
         """Whether sinks make visible what it holds: a savepoint on the way commits nothing."""
-        return self.asked is None or self.asked.stop
+        return not self.target or (self.asked is not None and self.asked.stop)
 
 
 class Checkpoints:

@@ -6,17 +6,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import pyarrow as pa
+
 from raystream.connectors.memory import MemorySink, TableSink
 from raystream.contracts.batch import Batch as Rows
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import NO_TIME, Batch, Columns
 from raystream.flow.changes import op_names
 from raystream.flow.element import MIN_TIME, Side, Status
-from raystream.keyed.snapshot import Snapshot
+from raystream.keyed.snapshot import (
+    Section,
+    Share,
+    Snapshot,
+    arrival_section,
+    restored_arrival,
+    restored_watermark,
+    section,
+    watermark_section,
+)
 from raystream.operators.operator import Operator, Output, Spec
 from raystream.operators.process_rows import ProcessRows
 from raystream.operators.pyrows import to_rows
 from raystream.testing.items import Active, At, Idle, Watermark
+
+_NOTED = "noted"
+"""The section of what an operator has sent aside."""
 
 Told: TypeAlias = Callable[[str, str], None]
 """Told what a recording takes down: its name, and a few words."""
@@ -33,31 +47,43 @@ class Recording:
     name: str
     told: Told = nobody
     changelog: tuple[str, ...] | None = None
-    events: list[Any] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._kept = MemorySink() if self.changelog is None else TableSink(self.changelog)
+    taken: list[Rows | Watermark | Idle | Active] = field(default_factory=list)
+    """Batches and what was said of time, in order; a job that goes on from a checkpoint takes back
+    what came behind it."""
 
     @property
     def rows(self) -> list[Any]:
         """The rows, or, of changes, the table that they end in."""
-        return self._kept.rows
+        kept = MemorySink() if self.changelog is None else TableSink(self.changelog)
+        for one in self.taken:
+            if isinstance(one, Rows):
+                kept.receive(one)
+        return kept.rows
+
+    @property
+    def events(self) -> list[Any]:
+        """Rows, those that have an event time with it, and between them what was said of time."""
+        events: list[Any] = []
+        for one in self.taken:
+            if not isinstance(one, Rows):
+                events.append(one)
+            elif one.timestamps is None:
+                events += one.rows
+            else:
+                pairs = zip(one.timestamps.tolist(), one.rows, strict=True)
+                events += [row if ts == NO_TIME else At(ts, row) for ts, row in pairs]
+        return events
 
     def batch(self, batch: Batch) -> None:
-        """Take rows; those that have an event time stand with it in ``events``."""
+        """Take rows."""
         rows, times = values_of(batch), batch.timestamps
         codes = batch.ops if isinstance(batch, Columns) else None
-        self._kept.receive(Rows(rows, times, None if codes is None else op_names(codes)))
-        if times is None:
-            self.events += rows
-        else:
-            pairs = zip(times.tolist(), rows, strict=True)
-            self.events += [row if ts == NO_TIME else At(ts, row) for ts, row in pairs]
+        self.taken.append(Rows(rows, times, None if codes is None else op_names(codes)))
         self.told(self.name, f"{len(rows)} rows")
 
     def word(self, word: Watermark | Idle | Active) -> None:
         """Take what is said of time."""
-        self.events.append(word)
+        self.taken.append(word)
         self.told(self.name, str(word))
 
 
@@ -89,6 +115,20 @@ class Recorder(Operator):
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._watermark_us = MIN_TIME
+        self._before: list[Any] = []
+
+    def open(self, ctx: OpenContext) -> None:
+        # Of an attempt that is over nothing stays but what a checkpoint says.
+        self._before, self._recording.taken = self._recording.taken, []
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self._recording.taken = self._before[: restored_arrival(snapshot)]
+        watermark_us = restored_watermark(snapshot)
+        assert watermark_us is not None, "a watermark is kept, be it the least"
+        self._watermark_us = watermark_us
+
+    def snapshot(self) -> Snapshot:
+        return arrival_section(len(self._recording.taken)), watermark_section(self._watermark_us)
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         self._recording.batch(batch)
@@ -111,19 +151,38 @@ class Recorder(Operator):
 
 @dataclass(eq=False)
 class Taps:
-    """Operators that a user's function stands in: what they send aside, and what they keep."""
+    """Operators that a user's function stands in: what they send aside, and what they keep.
 
-    sides: dict[str, list[Any]] = field(default_factory=dict)
+    Both by the uid of the operator and the index of its subtask: those of the last attempt count.
+    """
+
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
-    operators: list[tuple[str, Operator]] = field(default_factory=list)
+    operators: dict[tuple[str, int], Operator] = field(default_factory=dict)
+    noted: dict[tuple[str, int], list[tuple[int, str, list[Any]]]] = field(default_factory=dict)
+    """Each with a number, by which it stands among what others have noted."""
+
+    count: int = 0
+
+    @property
+    def sides(self) -> dict[str, list[Any]]:
+        """What was sent aside, by tag, in order."""
+        sides: dict[str, list[Any]] = {}
+        for _, tag, rows in sorted((n for some in self.noted.values() for n in some), key=_first):
+            sides.setdefault(tag, []).extend(rows)
+        return sides
 
     def read_states(self) -> None:
         """Note the values that all states have now: by uid, then by name."""
-        for uid, operator in self.operators:
+        self.states.clear()
+        for (uid, _), operator in sorted(self.operators.items()):
             if isinstance(operator, ProcessRows):
                 known = self.states.setdefault(uid, {})
                 for name in operator.state_names:
                     known[name] = _joined(known.get(name), operator.present(name))
+
+
+def _first(one: tuple[int, str, list[Any]]) -> int:
+    return one[0]
 
 
 def _joined(known: Any, more: Any) -> Any:
@@ -149,23 +208,33 @@ class TapSpec:
         return self.spec.describe()
 
     def build(self) -> Operator:
-        operator = self.spec.build()
-        self.taps.operators.append((self.uid, operator))
-        return Tap(operator, self.taps)
+        return Tap(self.spec.build(), self.uid, self.taps)
 
 
 class Tap(Operator):
     """Does what its operator does, and notes what that sends aside."""
 
-    def __init__(self, operator: Operator, taps: Taps) -> None:
+    def __init__(self, operator: Operator, uid: str, taps: Taps) -> None:
         self._operator = operator
+        self._uid = uid
         self._taps = taps
+        self._aside: list[tuple[int, str, list[Any]]] = []
+        self._before: list[tuple[int, str, list[Any]]] = []
 
     def open(self, ctx: OpenContext) -> None:
+        place = self._uid, ctx.subtask_index
+        self._before = self._taps.noted.get(place, [])
+        self._taps.noted[place] = self._aside
+        self._taps.operators[place] = self._operator
         self._operator.open(ctx)
 
     def restore(self, snapshot: Snapshot) -> None:
-        self._operator.restore(snapshot)
+        noted = section(snapshot, _NOTED)
+        assert noted is not None, "what was noted is kept"
+        self._aside += self._before[: noted.column("noted")[0].as_py()]
+        theirs = tuple(one for one in snapshot if one.name != _NOTED)
+        if theirs:
+            self._operator.restore(theirs)
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         return self._noted(self._operator.on_batch(port, batch))
@@ -189,7 +258,8 @@ class Tap(Operator):
         return self._noted(self._operator.on_end())
 
     def snapshot(self) -> Snapshot:
-        return self._operator.snapshot()
+        noted = pa.table({"noted": pa.array([len(self._aside)], pa.int64())})
+        return *self._operator.snapshot(), Section(_NOTED, noted, Share.SPLIT)
 
     def changes(self) -> Snapshot:
         return self._operator.changes()
@@ -200,5 +270,6 @@ class Tap(Operator):
     def _noted(self, outputs: Iterator[Output]) -> Iterator[Output]:
         for output in outputs:
             if isinstance(output, Side):
-                self._taps.sides.setdefault(output.tag, []).extend(values_of(output.batch))
+                self._taps.count += 1
+                self._aside.append((self._taps.count, output.tag, values_of(output.batch)))
             yield output

@@ -14,6 +14,7 @@ from raystream.api.job import Job
 from raystream.api.streams import Stream
 from raystream.errors import PlanError, UserError
 from raystream.graph.logical import LogicalNode, LogicalPlan
+from raystream.testing.fate import Fate
 from raystream.testing.recording import Recording
 from raystream.testing.simulated_clock import SimulatedClock
 from raystream.testing.simulation import STEPS_MAX, Simulation
@@ -27,8 +28,10 @@ _ROW_BATCH_ROWS_MAX = 64
 class Run:
     """What a run has given."""
 
-    def __init__(self, stage: Stage, trace: list[str]) -> None:
+    def __init__(self, stage: Stage, trace: list[str], steps: int) -> None:
         self._stage = stage
+        self.steps = steps
+        """How many things happened, one after the other."""
         self.trace = trace
         """One line for each thing that happened, the same for the same seed."""
 
@@ -98,7 +101,8 @@ def run(
     The seed decides the order of everything that may happen in any order, and how rows are cut into
     batches; the same seed gives the same run. With ``sources`` test sources stand in place of those
     of that name, and no sink writes anything. Time passes only where a source says ``Advance``; the
-    run is over when the job is, or when nothing is left to do.
+    run is over when the job is, or when nothing is left to do. The job crashes ``crashes`` times,
+    at moments that the seed decides, and goes on from its last checkpoint; those are in memory.
     Raises: JobFailed; PlanError.
 
     >>> import raystream as rs
@@ -114,7 +118,7 @@ def run(
     if sources is not None:
         check_sources(sources, draft.graph.nodes, where)
     logical = _plan(draft, target, parallelism, where)
-    return simulate(logical, target, sources, seed, where)
+    return simulate(logical, target, sources, seed, where, crashes=crashes)
 
 
 def simulate(
@@ -124,28 +128,31 @@ def simulate(
     seed: int,
     where: str = "",
     *,
+    crashes: int = 0,
     steps_max: int = STEPS_MAX,
 ) -> Run:
     """Run a plan; ``target`` is the operator of a stream whose rows are wanted."""
+    steps = 0
+    if crashes:
+        # How long it takes must be known before moments can be drawn.
+        steps = simulate(logical, target, sources, seed, where, steps_max=steps_max).steps
     limits = logical.limits
     rows_max = min(limits.row_batch_rows_max, _ROW_BATCH_ROWS_MAX)
     limits = dataclasses.replace(limits, row_batch_rows_max=rows_max)
     logical = dataclasses.replace(logical, limits=limits)
     clock = SimulatedClock()
-    simulation = Simulation(clock, seed, steps_max)
-    stage = Director(sources, clock, seed, simulation.told, where).stage(logical, target)
+    fate = Fate(seed, crashes, steps)
+    simulation = Simulation(clock, seed, steps_max, fate)
+    stage = Director(sources, clock, seed, simulation.told, where, fate).stage(logical, target)
     simulation.run(stage.plan, stage.taps)
-    return Run(stage, simulation.trace)
+    return Run(stage, simulation.trace, simulation.steps)
 
 
 def _check(seed: Any, crashes: Any, parallelism: Any, where: str) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise PlanError(f"run(): seed is an int, got {seed!r:.60}", where=where)
-    if crashes:
-        raise PlanError(
-            f"run(crashes={crashes!r}): crashes need checkpoints, which are not in this release",
-            where=where,
-        )
+    if isinstance(crashes, bool) or not isinstance(crashes, int) or crashes < 0:
+        raise PlanError(f"run(): crashes is an int of at least 0, got {crashes!r:.60}", where=where)
     if parallelism is not None and not is_count(parallelism):
         raise PlanError(
             f"run(): parallelism is a positive int, got {parallelism!r:.60}", where=where

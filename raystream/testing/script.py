@@ -19,6 +19,7 @@ from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, Status
 from raystream.flow.element import Watermark as FlowWatermark
 from raystream.operators.pyrows import to_columns
+from raystream.testing.fate import Fate
 from raystream.testing.items import (
     Active,
     Advance,
@@ -43,7 +44,7 @@ class _Rows:
     stop: int
 
 
-_Step: TypeAlias = _Rows | FlowWatermark | Status | Advance | Open
+_Step: TypeAlias = _Rows | FlowWatermark | Status | Advance | Open | Crash | Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,12 @@ class ScriptReader(Reader):
         chance: random.Random | None = None,
         *,
         among_others: bool = False,
+        fate: Fate | None = None,
+        name: str = "",
     ) -> None:
+        self._fate = fate
+        self._name = name
+        self._request = ""
         self._script = script
         self._step, self._given = position  # steps done, and rows given of the next one
         self._clock = clock
@@ -92,6 +98,11 @@ class ScriptReader(Reader):
                 return self._rows(step, max_rows)
             if isinstance(step, Open):
                 return Later(MAX_TIME)
+            if isinstance(step, Crash | Checkpoint):
+                if not self._has_befallen(step):
+                    return None
+                self._step += 1
+                continue
             if isinstance(step, Advance):
                 left_us = self._left_us(step)
                 if left_us > 0:
@@ -101,6 +112,17 @@ class ScriptReader(Reader):
             if not isinstance(step, Advance):
                 return step
         return END
+
+    def _has_befallen(self, word: Crash | Checkpoint) -> bool:
+        """Let the job crash, or be snapshotted; True once that is over."""
+        fate, where = self._fate, (self._name, self._step)
+        if fate is None:
+            raise PlanError(f"{type(word).__name__}() in a test source is for rs.testing.run alone")
+        if isinstance(word, Crash):
+            return fate.crash(where)
+        if not fate.is_over(where) and not fate.is_asked(self._request):
+            self._request = fate.ask(where)
+        return fate.is_over(where)
 
     def position(self) -> tuple[int, int]:
         return self._step, self._given
@@ -142,7 +164,10 @@ class Staged(contract.Source):
         schema: pa.Schema | None,
         clock: Clock,
         seed: str,
+        *,
+        fate: Fate,
     ) -> None:
+        self._fate = fate
         self.schema, self.timed, self.bounded = schema, like.timed, like.bounded
         self._scripts, self._clock, self._seed = scripts, clock, seed
         self._description = like.describe()
@@ -158,6 +183,8 @@ class Staged(contract.Source):
             self._clock,
             chance,
             among_others=len(self._scripts) > 1,
+            fate=self._fate,
+            name=f"{self._seed} {split.id}",
         )
 
     def describe(self) -> str:
@@ -196,10 +223,8 @@ def _steps(word: Word) -> list[_Step]:
             return [FlowWatermark(micros_of(ts))]
         case Idle() | Active():
             return [Status(idle=isinstance(word, Idle))]
-        case Advance() | Open():
+        case Advance() | Open() | Crash() | Checkpoint():
             return [word]
-        case Crash() | Checkpoint():
-            return []  # refused before anything is read
 
 
 def _columns(rows: list[Any], schema: pa.Schema, where: str) -> pa.RecordBatch:

@@ -6,17 +6,24 @@ timers in between fire in their order. When nobody waits for time either, the ru
 
 from __future__ import annotations
 
+import dataclasses
 import random
+import uuid
 from functools import partial
+from typing import Any
 
+from raystream.contracts.checkpointing import Checkpointing, Exponential
 from raystream.contracts.source import Later
 from raystream.coordinator import events as job
-from raystream.errors import JobFailed
+from raystream.errors import JobFailed, SubtaskLost, job_failed
 from raystream.flow.ids import SubtaskId
-from raystream.flow.messages import Finish
+from raystream.flow.messages import Finish, Ready
 from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.local_job import LocalJob
+from raystream.runtime.vault import Home, Vault
+from raystream.storage.store_memory import MemoryStore
 from raystream.subtask import events as sub
+from raystream.testing.fate import Fate
 from raystream.testing.recording import Taps
 from raystream.testing.simulated_clock import SimulatedClock
 from raystream.testing.trace import line, words
@@ -33,11 +40,40 @@ _STEPS_PER_LOOK, _LOOKS_MIN = 15, 100
 """One step of a run may pause as often as a share of all steps, and so may work for long."""
 
 
+_EVERY = "100000d"
+"""Checkpoints are taken where the test says, not because time passes."""
+
+_FAR_US = 10**15
+
+_URL = "memory://raystream-testing"
+
+
+def _kept_safe(plan: PhysicalPlan, fate: Fate) -> tuple[PhysicalPlan, Vault | None, bool]:
+    """Let a job go on behind a crash, from memory; True: only the test makes it restart."""
+    own = plan.checkpoint
+    if own is None and not (fate.crashes or fate.needed):
+        return plan, None, False
+    settings: dict[str, Any] = {}
+    if own is not None:
+        settings = {"mode": own.mode, "keep": own.keep, "tolerate_failures": own.tolerate_failures}
+    checkpoint = Checkpointing(_URL, _EVERY, **settings)
+    restart = plan.restart if own is not None else Exponential(0, 0, 1)
+    plan = dataclasses.replace(plan, checkpoint=checkpoint, restart=restart)
+    store = MemoryStore(f"{_URL}/{uuid.uuid4().hex}")
+    return plan, Vault(plan, Home(_URL, "test"), opened=lambda _: store), own is None
+
+
 class Simulation:
     """One run of one plan."""
 
-    def __init__(self, clock: SimulatedClock, seed: int, steps_max: int) -> None:
+    def __init__(
+        self, clock: SimulatedClock, seed: int, steps_max: int, fate: Fate | None = None
+    ) -> None:
         self.trace: list[str] = []  # bounded by the steps
+        self.steps = 0
+        self._fate = fate or Fate()
+        self._error: BaseException | None = None
+        self._restarts = False
         self._clock = clock
         self._rng = random.Random(seed)  # noqa: S311  chance of a test, not a secret
         self._taps = Taps()
@@ -57,14 +93,17 @@ class Simulation:
         """
         self._taps = taps
         looks = max(self._steps_max // _STEPS_PER_LOOK, _LOOKS_MIN)
-        local = LocalJob(plan, self._clock, self._rng, self._happened)
-        steps = 0
+        plan, vault, self._restarts = _kept_safe(plan, self._fate)
+        local = LocalJob(plan, self._clock, self._rng, self._happened, vault=vault)
         try:
             local.begin()
             while not local.over:
-                steps += 1
-                if steps > self._steps_max:
+                self.steps += 1
+                if self.steps > self._steps_max:
                     raise self._endless(plan.job)
+                self._fate.befall(local, self.steps)
+                if self._error is not None:
+                    raise job_failed(plan.job, self._error)
                 self._clock.be_patient(looks, partial(self._endless, plan.job))
                 if not local.advance() and not self._pass_time(local):
                     self._note("", "nothing is left to do")
@@ -77,6 +116,8 @@ class Simulation:
         """Let the time pass that has to; False: nobody waits for any."""
         clock = self._clock
         left_us, errand_us, now_us = clock.left_us(), local.errand_us, clock.monotonic_us()
+        if errand_us is not None and errand_us - now_us > _FAR_US:
+            errand_us = None  # no checkpoint is taken because time passes
         if errand_us is not None and (left_us is None or self._errands < _ERRANDS_MAX):
             self._errands += 1
             clock.drift(max(0, errand_us - now_us))
@@ -94,8 +135,12 @@ class Simulation:
         match event:
             case sub.Polled(_, None | Later()) | None:
                 pass
-            case job.Failed():
+            case job.Failed(_, error):
                 self._failed = True
+                if self._restarts and not isinstance(error, SubtaskLost):
+                    self._error = error  # the job restarts for the test's sake alone
+            case job.Said(_, _, Ready()):
+                self._failed = self._states_read = False
             case Finish() if not self._failed and not self._states_read:
                 # Nobody is closed yet: everything that is kept is still there.
                 self._states_read = True

@@ -65,6 +65,7 @@ class Source(contract.Source):
                 where=where,
                 hint="write rs.testing.At(ts, row) for all of them, or for none",
             )
+        self.befalls = [item for item in self.items if isinstance(item, (Crash, Checkpoint))]
         self.has_rows = bool(rows)
         said = any(isinstance(item, (At, Watermark)) for item in self.items)
         self.timed = said and with_time == len(rows)
@@ -80,7 +81,11 @@ class Source(contract.Source):
         return [script_of(some, schema, self._where) for some in self._items]
 
     def splits(self) -> Sequence[Split]:
-        check_release(self, self._where)
+        for word in self.befalls:
+            raise PlanError(
+                f"{type(word).__name__}() in a test source is for rs.testing.run alone",
+                where=self._where,
+            )
         return splits_of(self._scripts)
 
     def open(self, split: Split, position: Any) -> Reader:
@@ -89,20 +94,6 @@ class Source(contract.Source):
     def describe(self) -> str:
         splits, count = len(self._items), sum(map(len, self._items))
         return f"{count} test items" + (f" in {splits} splits" if splits > 1 else "")
-
-
-def check_release(source: Source, where: str) -> None:
-    """Refuse what needs checkpoints.
-
-    Raises: PlanError.
-    """
-    for item in source.items:
-        if isinstance(item, (Crash, Checkpoint)):
-            raise PlanError(
-                f"{type(item).__name__}() in a test source needs checkpoints, which are not in "
-                "this release",
-                where=where,
-            )
 
 
 def _listed(items: Any, where: str) -> list[Any]:

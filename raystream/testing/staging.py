@@ -16,9 +16,10 @@ from raystream.graph.planner import physical_plan
 from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
+from raystream.testing.fate import Fate
 from raystream.testing.recording import Recording, RecordSpec, Taps, TapSpec, Told
 from raystream.testing.script import Staged
-from raystream.testing.source import Source, check_release
+from raystream.testing.source import Source
 
 
 @dataclass(eq=False)
@@ -42,6 +43,7 @@ class Director:
     seed: int
     told: Told
     where: str
+    fate: Fate
 
     def stage(self, logical: LogicalPlan, target: LogicalNode | None) -> Stage:
         """Make a plan ready; ``target`` is the operator of a stream whose rows are wanted.
@@ -84,7 +86,7 @@ class Director:
         source: Any = spec.source if given is None else given
         if not isinstance(source, Source):
             return spec
-        check_release(source, self.where)
+        self.fate.needed = self.fate.needed or bool(source.befalls)
         schema = node.type.schema
         if source.schema is not None and source.schema != schema:
             kept = "objects" if schema is None else _columns(schema)
@@ -103,7 +105,8 @@ class Director:
             )
         scripts = source.scripts(schema)
         seed = f"{self.seed} {node.name}"
-        return dataclasses.replace(spec, source=Staged(scripts, source, schema, self.clock, seed))
+        staged = Staged(scripts, source, schema, self.clock, seed, fate=self.fate)
+        return dataclasses.replace(spec, source=staged)
 
 
 def check_sources(sources: Any, nodes: Iterable[LogicalNode], where: str) -> None:

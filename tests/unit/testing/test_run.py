@@ -241,7 +241,6 @@ def test_the_job_is_as_it_was_after_a_run():
         (lambda job, _: T.run(job, sources={"clicks": [1]}), "is a rs.testing.Source"),
         (lambda job, _: T.run(job, sources=[T.Source([])]), "dict of test sources"),
         (lambda job, _: T.run(job, sources={"clicks": T.Source([1])}), "row"),
-        (lambda job, _: T.run(job, crashes=1), "need checkpoints"),
         (lambda job, _: T.run(job, parallelism=0), "positive int"),
         (lambda job, _: T.run(job, parallelism=129), "max_parallelism"),
         (lambda job, _: T.run(job, seed="x"), "seed is an int"),

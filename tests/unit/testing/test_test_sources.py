@@ -126,12 +126,3 @@ def test_what_makes_no_sense_is_refused_where_it_is_written(make, message):
     with pytest.raises(rs.PlanError, match=message) as caught:
         make()
     assert "test_test_sources.py" in caught.value.where
-
-
-@pytest.mark.parametrize("word", [T.Crash(), T.Checkpoint()])
-def test_what_needs_checkpoints_is_refused_when_the_job_runs(word):
-    read = stream(T.Source([1, word, 2]))
-    with pytest.raises(rs.PlanError, match="needs checkpoints"):
-        T.run(read)
-    with pytest.raises(rs.JobFailed, match="needs checkpoints"):
-        read.collect()
