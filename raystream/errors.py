@@ -5,6 +5,7 @@ RaystreamError(message, *, hint, where)
 │  ├─ PlanError         found while the job is built, before any actor starts
 │  │  └─ RestoreRefused a snapshot does not fit the job that is to start from it
 │  ├─ ConfigError       a setting, a name or a flag
+│  │  └─ NotFound       it names something that is not there
 │  └─ UserFunctionError a function of the job raised; its exception is the ``__cause__``
 ├─ ExternalError        something outside failed
 │  ├─ SourceError, SinkError, StorageError
@@ -71,6 +72,10 @@ class RestoreRefused(PlanError):  # noqa: N818  the name says what happened
 
 class ConfigError(UserError):
     """A setting, a name or a flag is wrong."""
+
+
+class NotFound(ConfigError):  # noqa: N818  the name says what happened
+    """A name or a path is of nothing that is there."""
 
 
 class UserFunctionError(UserError):

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from raystream.api.job import Job
 from raystream.clock import SystemClock
-from raystream.errors import ConfigError, RaystreamError, UserError
+from raystream.errors import ConfigError, NotFound, RaystreamError, UserError
 from raystream.flow.snapshots import Manifest, OperatorEntry
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.graph.planner import physical_plan
@@ -179,7 +179,7 @@ def _chosen(found: Iterable[Surveyed], uid: str | None, name: str | None, path: 
     every = [*found]
     uids = [*dict.fromkeys(one.uid for one in every)]
     if uid is not None and uid not in uids:
-        raise ConfigError(
+        raise NotFound(
             f'no operator with uid "{uid}" has anything in {path}',
             hint=f"those that have: {', '.join(uids) or 'none'}",
         )
@@ -195,7 +195,7 @@ def _chosen(found: Iterable[Surveyed], uid: str | None, name: str | None, path: 
         return fits[0]
     what = "several things" if fits else f'nothing called "{name}"' if name else "nothing"
     listed = ", ".join(f"{one.uid} {_name(one)}" for one in (fits or some))
-    raise ConfigError(
+    raise NotFound(
         f"there {'are' if len(fits) > 1 else 'is'} {what} to read in {path}",
         hint=f"give uid and name of one of these: {listed or 'none'}",
     )

@@ -17,16 +17,22 @@ from raystream.errors import (
     InternalError,
     JobFailed,
     JobTimeout,
+    NotFound,
     RaystreamError,
+    RestoreRefused,
     UserError,
 )
 from raystream.ops.doctor import doctor
+from raystream.ops.jobs import cancel, checkpoints, list_jobs, savepoint, status, stop
 from raystream.ops.nexmark import nexmark
 from raystream.ops.run import explain, run, run_program
+from raystream.ops.state import state
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_UNREACHABLE = 3
+EXIT_NOT_FOUND = 4
+EXIT_REFUSED = 5
 EXIT_TIMEOUT = 6
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -55,7 +61,9 @@ def commands(ctx: click.Context) -> None:
         ctx.color = False
 
 
-for command in (run, explain, nexmark, doctor):
+for command in (run, explain, list_jobs, status, checkpoints, savepoint, stop, cancel, state):
+    commands.add_command(command)
+for command in (nexmark, doctor):
     commands.add_command(command)
 
 
@@ -78,6 +86,10 @@ def exit_code(error: RaystreamError) -> int:
         return EXIT_BUG
     if isinstance(reason, ClusterError):
         return EXIT_UNREACHABLE
+    if isinstance(reason, RestoreRefused):
+        return EXIT_REFUSED
+    if isinstance(reason, NotFound):
+        return EXIT_NOT_FOUND
     return EXIT_WRONG_USE if isinstance(error, UserError) else EXIT_FAILED
 
 

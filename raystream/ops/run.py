@@ -18,6 +18,18 @@ parallelism_option = click.option(
     "-p", "--parallelism", type=click.IntRange(min=1), help="Subtasks of each operator."
 )
 runtime_option = click.option("--runtime", type=click.Choice(RUNTIMES), help="Where subtasks run.")
+checkpoint_option = click.option(
+    "--checkpoint", metavar="URL", help="Where checkpoints are kept, in place of the script's."
+)
+from_option = click.option(
+    "--from", "start", metavar="latest|PATH", help="The checkpoint or savepoint to start from."
+)
+dropped_option = click.option(
+    "--allow-dropped-state",
+    "allow_dropped",
+    is_flag=True,
+    help="Start also where the snapshot holds state of operators that are gone.",
+)
 script_argument = click.argument(
     "script", type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
@@ -29,14 +41,31 @@ args_argument = click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @args_argument
 @parallelism_option
 @runtime_option
+@checkpoint_option
+@from_option
+@dropped_option
 def run(
-    *, script: Path, args: tuple[str, ...], parallelism: int | None, runtime: str | None
+    *,
+    script: Path,
+    args: tuple[str, ...],
+    parallelism: int | None,
+    runtime: str | None,
+    checkpoint: str | None,
+    start: str | None,
+    allow_dropped: bool,
 ) -> None:
     """Run the job of SCRIPT as ``python SCRIPT ARGS`` would; flags beat what the script says.
 
     Put ``--`` before arguments of the script that look like options.
     """
-    run_script(script, args, parallelism=parallelism, runtime=runtime)
+    flags = Overrides(
+        parallelism=parallelism,
+        runtime=runtime,
+        checkpoint=checkpoint,
+        start=start,
+        allow_dropped=allow_dropped,
+    )
+    run_program(script, args, flags)
 
 
 @click.command(short_help="Print the plan of a job script without running it.")

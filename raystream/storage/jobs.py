@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from raystream.clock import Clock
-from raystream.errors import ConfigError, CorruptSnapshot, StorageError
+from raystream.errors import ConfigError, CorruptSnapshot, NotFound, StorageError
 from raystream.flow.snapshots import CheckpointEntry, Manifest, SavepointEntry
 from raystream.storage.codec import decode_manifest
 from raystream.storage.layout import (
@@ -186,8 +186,8 @@ def _checked(found: Found) -> Found:
     return found
 
 
-def _nothing(what: str, hint: str) -> ConfigError:
-    return ConfigError(what, where="from_snapshot", hint=hint)
+def _nothing(what: str, hint: str) -> NotFound:
+    return NotFound(what, where="from_snapshot", hint=hint)
 
 
 def _ids(store: Store, folder: str) -> list[str]:

@@ -14,12 +14,14 @@ from raystream.runtime.vault import Vault
 STEPS_MAX = 20_000
 
 
-def local(job, start=None):
+def local(job, start=None, clock=None):
     """Make the machines of a job in this process, and begin."""
     plan = physical_plan(job._draft.plan())
     home = home_of(plan, start, allow_dropped=False, where="")
     beginning = None if home is None else home.beginning
-    made = LocalJob(plan, SystemClock(), None, vault=Vault(plan, home), beginning=beginning)
+    made = LocalJob(
+        plan, clock or SystemClock(), None, vault=Vault(plan, home), beginning=beginning
+    )
     made.begin()
     return made
 
@@ -49,3 +51,13 @@ def savepoint(job, url="", *, rows=0, stop=True, drain=False, start=None) -> str
     made.close()
     assert not answer.error, answer.error
     return answer.url
+
+
+def completed(made: LocalJob) -> int:
+    """Count the checkpoints of this attempt that are complete."""
+    return sum(one.status == "completed" for one in made._coordinator.checkpoints)
+
+
+def restarts(made: LocalJob) -> int:
+    """Count the failures that were followed by another attempt."""
+    return made._coordinator.restarts.count

@@ -19,6 +19,7 @@ from raystream.errors import (
     ConfigError,
     JobFailed,
     JobTimeout,
+    NotFound,
     PlanError,
     job_failed,
 )
@@ -143,7 +144,7 @@ def submit(
 def attach(name: str) -> RayJobHandle:
     """Find a running job by its name or id.
 
-    Raises: ConfigError if there is none, naming those that are.
+    Raises: NotFound if there is none, naming those that are.
     """
     connect()
     known = _coordinators()
@@ -155,7 +156,7 @@ def attach(name: str) -> RayJobHandle:
         if handle.id == name:
             return handle
     listed = ", ".join(known) or "none"
-    raise ConfigError(f'no job "{name}" is known to this cluster', hint=f"known jobs: {listed}")
+    raise NotFound(f'no job "{name}" is known to this cluster', hint=f"known jobs: {listed}")
 
 
 def list_jobs() -> list[RayJobHandle]:

@@ -1,0 +1,110 @@
+"""Commands on jobs of the cluster: list them, look at one, make a savepoint, stop it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import click
+
+import raystream as rs
+from raystream.ops.printing import json_option, print_json, print_table
+
+_ADDRESS = "RAY_ADDRESS"
+
+id_argument = click.argument("job_id", metavar="ID")
+
+
+def _attached(job_id: str) -> rs.JobHandle:
+    _look_for_a_cluster()
+    return rs.attach(job_id)
+
+
+def _look_for_a_cluster() -> None:
+    """Let Ray find the cluster of this machine where no address is set, and not start one."""
+    os.environ.setdefault(_ADDRESS, "auto")
+
+
+@click.command("list", short_help="List the jobs of the cluster.")
+@json_option
+def list_jobs(*, as_json: bool) -> None:
+    """List the jobs that run, or ended a short while ago."""
+    _look_for_a_cluster()
+    jobs = [{"id": one.id, "name": one.name, "status": one.status()} for one in rs.list_jobs()]
+    if as_json:
+        print_json(jobs)
+    else:
+        print_table(("id", "name", "status"), [tuple(job.values()) for job in jobs])
+
+
+@click.command(short_help="Show what a job is at.")
+@id_argument
+@json_option
+def status(*, job_id: str, as_json: bool) -> None:
+    """Show the state of the job ID (a name or an id), and the figures of its operators."""
+    job = _attached(job_id)
+    figures = job.metrics()
+    if as_json:
+        found = {"id": job.id, "name": job.name, "status": job.status(), "operators": figures}
+        print_json(found)
+        return
+    click.echo(f"{job.name} ({job.id}): {job.status()}")
+    columns = list(dict.fromkeys(name for one in figures.values() for name in one))
+    rows = [(name, *(one.get(column, "") for column in columns)) for name, one in figures.items()]
+    print_table(("operator", *columns), rows)
+
+
+@click.command(short_help="Show a job's newest checkpoints.")
+@id_argument
+@json_option
+def checkpoints(*, job_id: str, as_json: bool) -> None:
+    """Show how the newest checkpoints of the job ID went."""
+    made = [dataclasses.asdict(one) for one in _attached(job_id).checkpoints()]
+    if as_json:
+        print_json(made)
+        return
+    names = ("checkpoint_id", "status", "duration_us", "bytes", "savepoint", "reason")
+    print_table(names, [[one[name] for name in names] for one in made])
+
+
+@click.command(short_help="Make a savepoint of a running job.")
+@id_argument
+@click.argument("path", required=False)
+@json_option
+def savepoint(*, job_id: str, path: str | None, as_json: bool) -> None:
+    """Make a savepoint of the job ID, at PATH or beside its checkpoints, and print where it is."""
+    _say({"savepoint": _attached(job_id).savepoint(path)}, as_json)
+
+
+@click.command(short_help="Stop a job behind a savepoint.")
+@id_argument
+@click.option("--drain", is_flag=True, help="End the input first, as if the sources had.")
+@click.option("--savepoint", "target", metavar="URL", help="Where the savepoint is to be.")
+@click.option("--no-savepoint", is_flag=True, help="Make none.")
+@json_option
+def stop(
+    *, job_id: str, drain: bool, target: str | None, no_savepoint: bool, as_json: bool
+) -> None:
+    """Stop the job ID; what it has written becomes visible, and its savepoint is printed."""
+    if no_savepoint and target is not None:
+        raise click.UsageError("--no-savepoint and --savepoint URL exclude each other")
+    wanted: Any = target if target is not None else not no_savepoint
+    _say({"savepoint": _attached(job_id).stop(savepoint=wanted, drain=drain)}, as_json)
+
+
+@click.command(short_help="End a job where it stands.")
+@id_argument
+@json_option
+def cancel(*, job_id: str, as_json: bool) -> None:
+    """End the job ID where it stands; what was not committed does not become visible."""
+    job = _attached(job_id)
+    job.cancel()
+    _say({"canceled": job.name}, as_json)
+
+
+def _say(said: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(said)
+    else:
+        click.echo("\n".join(str(value) for value in said.values() if value is not None))

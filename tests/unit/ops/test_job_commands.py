@@ -1,0 +1,202 @@
+"""Commands on jobs that run, and on what others left behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+
+import raystream as rs
+from raystream.api import running
+from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.errors import ClusterError, NotFound
+from raystream.ops.cli import commands, exit_code
+
+
+def invoke(*args):
+    return CliRunner().invoke(commands, [*map(str, args)])
+
+
+@dataclass
+class Handle:
+    """A job that notes what it is asked."""
+
+    name: str = "hot"
+    id: str = "hot-1"
+    asked: list = field(default_factory=list)
+
+    def status(self):
+        return "running"
+
+    def metrics(self):
+        return {"count": {"rows_in": 7, "rows_out": 5}}
+
+    def checkpoints(self):
+        return [CheckpointFigures(3, 1, "completed", 0, 20, 1_000)]
+
+    def savepoint(self, path=None):
+        self.asked.append(("savepoint", path))
+        return path or "s3://kept/1"
+
+    def stop(self, savepoint=True, drain=False):
+        self.asked.append(("stop", savepoint, drain))
+        return "s3://kept/2" if savepoint else None
+
+    def cancel(self):
+        self.asked.append(("cancel",))
+
+
+class Cluster:
+    """A driver that knows one job."""
+
+    def __init__(self):
+        self.job = Handle()
+
+    def attach(self, name):
+        if name not in (self.job.name, self.job.id):
+            raise NotFound(f'no job "{name}" is known to this cluster')
+        return self.job
+
+    def list_jobs(self):
+        return [self.job]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    made = Cluster()
+    monkeypatch.setenv("RAY_ADDRESS", "none")
+    monkeypatch.setattr(running, "driver", lambda: made)
+    return made
+
+
+def test_jobs_are_listed(cluster):
+    assert invoke("list").stdout.splitlines()[1].split() == ["hot-1", "hot", "running"]
+    assert json.loads(invoke("list", "--json").stdout) == [
+        {"id": "hot-1", "name": "hot", "status": "running"}
+    ]
+
+
+def test_the_status_shows_each_operator(cluster):
+    shown = invoke("status", "hot").stdout
+    assert "hot (hot-1): running" in shown
+    assert shown.splitlines()[-1].split() == ["count", "7", "5"]
+    found = json.loads(invoke("status", "hot-1", "--json").stdout)
+    assert found["operators"] == {"count": {"rows_in": 7, "rows_out": 5}}
+
+
+def test_checkpoints_are_shown(cluster):
+    assert "completed" in invoke("checkpoints", "hot").stdout
+    (made,) = json.loads(invoke("checkpoints", "hot", "--json").stdout)
+    assert (made["checkpoint_id"], made["bytes"]) == (3, 1_000)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "said"),
+    [
+        (["savepoint", "hot"], ("savepoint", None), "s3://kept/1\n"),
+        (["savepoint", "hot", "s3://mine"], ("savepoint", "s3://mine"), "s3://mine\n"),
+        (["stop", "hot"], ("stop", True, False), "s3://kept/2\n"),
+        (["stop", "hot", "--drain"], ("stop", True, True), "s3://kept/2\n"),
+        (["stop", "hot", "--savepoint", "s3://x"], ("stop", "s3://x", False), "s3://kept/2\n"),
+        (["stop", "hot", "--no-savepoint"], ("stop", False, False), "\n"),
+        (["cancel", "hot"], ("cancel",), "hot\n"),
+    ],
+    ids=lambda value: " ".join(map(str, value)).strip(),
+)
+def test_a_job_is_asked_what_the_command_says(cluster, words, asked, said):
+    result = invoke(*words)
+    assert (result.exit_code, result.stdout) == (0, said)
+    assert cluster.job.asked == [asked]
+    assert json.loads(invoke(*words, "--json").stdout)
+
+
+def test_a_savepoint_and_none_exclude_each_other(cluster):
+    assert invoke("stop", "hot", "--no-savepoint", "--savepoint", "s3://x").exit_code == 2
+
+
+def test_a_job_that_is_not_there_has_an_exit_code_of_its_own(cluster):
+    result = invoke("status", "cold")
+    assert result.exit_code == 4
+    assert 'no job "cold"' in result.stderr
+
+
+def test_exit_codes_say_what_a_script_may_react_to():
+    assert exit_code(rs.RestoreRefused("no")) == 5
+    failed = rs.JobFailed("it failed")
+    failed.__cause__ = rs.RestoreRefused("no")
+    assert exit_code(failed) == 5
+    assert exit_code(NotFound("no")) == 4
+    assert exit_code(ClusterError("no")) == 3
+
+
+# Snapshots -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def snapshot(tmp_path):
+    job = rs.Job("kept")
+    counted = job.from_items([{"k": 1}]).key_by("k").map_with_state(lambda s, row: (s, row), 0)
+    counted.uid("count").sink(rs.MemorySink())
+    table = pa.table({"key": [1, 2], "value": [10, 20]})
+    return rs.state.write(str(tmp_path / "s"), {"count": {"state": table}}, job=job)
+
+
+def test_a_snapshot_is_listed(snapshot):
+    shown = invoke("state", "ls", snapshot).stdout.splitlines()
+    assert shown[0].split() == ["uid", "verb", "name", "key", "type", "rows", "bytes"]
+    assert shown[1].split()[:3] == ["count", "map_with_state", "state"]
+    (one,) = json.loads(invoke("state", "ls", snapshot, "--json").stdout)
+    assert (one["uid"], one["rows"], one["type"]) == ("count", 2, "int64")
+
+
+def test_a_state_is_dumped(snapshot):
+    shown = invoke("state", "dump", snapshot, "count").stdout.splitlines()
+    assert [line.split() for line in shown] == [["key", "value"], ["1", "10"], ["2", "20"]]
+    found = json.loads(invoke("state", "dump", snapshot, "count", "state", "--json").stdout)
+    assert found == [{"key": 1, "value": 10}, {"key": 2, "value": 20}]
+
+
+def test_what_is_not_there_is_told(snapshot, tmp_path):
+    assert invoke("state", "ls", tmp_path / "nowhere").exit_code == 4
+    result = invoke("state", "dump", snapshot, "nobody")
+    assert result.exit_code == 4
+    assert "count" in result.stderr
+
+
+SCRIPT = """
+import raystream as rs
+
+def counted(seen, row):
+    return seen + 1, (row, seen + 1)
+
+job = rs.Job("counted", runtime="local")
+items = job.from_items(["a", "b", "a"])
+items.key_by(lambda row: row).map_with_state(counted, 0).uid({uid!r}).print()
+
+if __name__ == "__main__":
+    job.run()
+"""
+
+
+def test_a_script_starts_from_a_snapshot_and_keeps_checkpoints_where_flags_say(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT.format(uid="count"))
+    namespace: dict = {"__name__": "script"}
+    exec(script.read_text(), namespace)  # noqa: S102  our own script
+    states = {"count": {"state": {"key": ["a"], "value": [10]}}}
+    path = rs.state.write(str(tmp_path / "s"), states, job=namespace["job"])
+    kept = tmp_path / "kept"
+    result = invoke("run", script, "--from", path, "--checkpoint", kept)
+    assert result.exit_code == 0, result.stderr
+    assert "('a', 12)" in result.stdout
+    assert (kept / "counted").is_dir()
+    script.write_text(SCRIPT.format(uid="other"))
+    refused = invoke("run", script, "--from", path)
+    assert refused.exit_code == 5
+    assert '"count"' in refused.stderr
+    again = invoke("run", script, "--from", path, "--allow-dropped-state")
+    assert again.exit_code == 0
+    assert "('a', 2)" in again.stdout
