@@ -295,7 +295,7 @@ class _Shell:
 
     def _deploy(self, deploy: job.Deploy) -> None:
         options = actor_options(self._plan, ray.cluster_resources())
-        self.room.asked = options
+        self.room.ask(options)
         alive = {s: actor for s, actor in self.actors.items() if s not in self._dead}
         # Whoever asks for the actors gets all of them or none.
         self.actors = {

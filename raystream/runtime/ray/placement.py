@@ -80,6 +80,12 @@ class Room:
         self._began_s = self._checked_s = time.monotonic()
         self._warned = False
 
+    def ask(self, asked: Mapping[str, Mapping[str, Any]]) -> None:
+        """Begin to wait for what an attempt asks for: a node that was lost may come again."""
+        self.asked = asked
+        self._began_s = self._checked_s = time.monotonic()
+        self._warned = False
+
     def check(self) -> None:
         """Warn once when it takes long.
 
