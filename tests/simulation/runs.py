@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -56,7 +57,15 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
         column: sorted(value, key=repr) if isinstance(value, list) else value
         for column, value in row.items()
         if column not in _NUMBERS_ARRIVAL
-    }
+    } | _unpacked(row)
+
+
+def _unpacked(row: dict[str, Any]) -> dict[str, Any]:
+    """Read what is pickled; a number of arrival stands before a reduced row."""
+    if not isinstance(row.get("pickled"), bytes):
+        return {}
+    value = pickle.loads(row["pickled"])
+    return {"pickled": value[1:] if isinstance(value, tuple) else value}
 
 
 @dataclass(frozen=True)

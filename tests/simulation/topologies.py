@@ -170,6 +170,38 @@ def process(job: rs.Job, ledger: Ledger) -> None:
     keyed.process(Gathering()).uid("gather").sink(LedgerSink(ledger))
 
 
+def counts(job: rs.Job, ledger: Ledger) -> None:
+    keyed = job.source(Rows(), watermark=TIMES).key_by("k")
+    for name, window in {
+        "four": rs.TumblingCount(4),
+        "six by two": rs.SlidingCount(6, 2),
+    }.items():
+        # Which rows are together hangs on what comes first; how many are does not.
+        keyed.window(window).aggregate(n=rs.count()).map(
+            lambda row, name=name: (name, row["k"], row["n"])
+        ).sink(LedgerSink(ledger))
+    triggered = keyed.window(rs.Global()).trigger(rs.triggers.Purging(rs.triggers.Count(5)))
+    triggered.aggregate(n=rs.count()).map(lambda row: ("global", row["k"], row["n"])).sink(
+        LedgerSink(ledger)
+    )
+
+
+def greater(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return max(one, other, key=lambda row: row["v"])
+
+
+def best(job: rs.Job, ledger: Ledger) -> None:
+    keyed = job.source(Rows(), watermark=TIMES).key_by("k")
+    keyed.window(rs.Tumbling("20ms")).top_k(2, "v").map(
+        lambda row: ("best", row["k"], row["v"])
+    ).sink(LedgerSink(ledger))
+    keyed.window(rs.Tumbling("20ms")).reduce(greater).map(
+        lambda row: ("greatest", row["k"], row["v"])
+    ).sink(LedgerSink(ledger))
+    keyed.deduplicate().map(lambda row: ("first", row["k"])).sink(LedgerSink(ledger))
+    keyed.reduce(greater).map(lambda row: ("reduced", row["k"])).sink(LedgerSink(ledger))
+
+
 @dataclass(frozen=True)
 class Topology:
     """A job, and the sections of state that an undisturbed run would have in the end, too."""
@@ -195,6 +227,17 @@ TOPOLOGIES = {
     "broadcast": Topology(broadcast, (("known", "operator_state:rules"),)),
     "async": Topology(asynchronous),
     "two sinks": Topology(two_sinks, (("aggregate#1", "keys"),)),
+    "counts": Topology(
+        counts,
+        (
+            ("window#1", "state:trigger:count"),
+            ("window#2", "state:trigger:count"),
+            ("window#3", "state:trigger:count"),
+        ),
+    ),
+    "best": Topology(
+        best, (("reduce#2", "states"), ("reduce#1", "timers"), ("top_k#1", "windows"))
+    ),
     "process": Topology(
         process,
         (

@@ -87,3 +87,23 @@ def test_parts_that_do_not_fit_are_refused():
     other = (Section("l", pa.table({"item": [1]}), Share.UNION),)
     with pytest.raises(CorruptSnapshot, match="differ in their columns"):
         share([listed("A", how=Share.UNION), other], 0, 1, 128)
+
+
+def test_c29_ten_thousand_keys_from_3_to_5_to_2_stay_what_they_are_with_one_owner_each():
+    keys = list(range(10_000))
+    table = pa.table({"k": pa.array(keys, pa.int64()), "value": np.arange(10_000) * 7})
+    whole = keyed_section("s", table, hash_objects(keys), 128)
+    snapshots = [share([(whole,)], index, 3, 128) for index in range(3)]
+    for before, after in ((3, 5), (5, 2)):
+        assert len(snapshots) == before
+        snapshots = [share(snapshots, index, after, 128) for index in range(after)]
+        owner = subtask_of(key_groups(hash_objects(keys), 128), after, 128)
+        found = {}
+        for index, snapshot in enumerate(snapshots):
+            kept_rows = section(snapshot, "s")
+            assert kept_rows is not None
+            for row in kept_rows.to_pylist():
+                assert row["k"] not in found
+                assert owner[row["k"]] == index
+                found[row["k"]] = row["value"]
+        assert found == {key: 7 * key for key in keys}
