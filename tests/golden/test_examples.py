@@ -40,6 +40,7 @@ def test_every_lesson_is_run_here():
         "07_state_and_timers.py",
         "08_late_and_broken_rows.py",
         "09_own_sink.py",
+        "10_survive.py",
     ]
 
 
@@ -113,6 +114,13 @@ def test_late_and_broken_rows_go_aside():
 def test_own_sink_writes_each_word_once():
     printed = program(*COMMAND_LINE, EXAMPLES / "09_own_sink.py")
     assert printed == "be be not or to to\n"
+
+
+def test_survive_counts_each_order_once():
+    assert program(EXAMPLES / "10_survive.py").splitlines() == [
+        "it died: power cut",
+        "1000 orders, 334 of bob",
+    ]
 
 
 @pytest.mark.cluster

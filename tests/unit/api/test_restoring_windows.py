@@ -83,6 +83,18 @@ def test_aggregates_may_change_places(tmp_path, window, moves):
 
 
 @pytest.mark.parametrize("window", [None, rs.Tumbling("20s")], ids=["running", "tumbling"])
+def test_an_aggregate_may_go(tmp_path, window):
+    straight, before, after = rs.MemorySink(), rs.MemorySink(), rs.MemorySink()
+    build(straight, 1, window, TWO).run(runtime="local")
+    url = lives.savepoint(build(before, 2, window, TWO), tmp_path / "s", rows=60)
+    build(after, 1, window, {"total": TWO["total"]}).run(runtime="local", from_snapshot=url)
+    assert all("low" not in row for row in after.rows)
+    without = [{k: v for k, v in row.items() if k != "low"} for row in straight.rows]
+    had = [{k: v for k, v in row.items() if k != "low"} for row in before.rows]
+    assert shown([*had, *after.rows]) == shown(without)
+
+
+@pytest.mark.parametrize("window", [None, rs.Tumbling("20s")], ids=["running", "tumbling"])
 @pytest.mark.parametrize(
     "other",
     [{"low": rs.max("v")}, {**TWO, "new": rs.mean("v")}],
