@@ -12,7 +12,7 @@ import pytest
 from runs import NAMES, Sharp, live, story, undisturbed
 
 SEEDS = int(os.environ.get("SEEDS", "200"))
-EACH = 5
+EACH = 3
 """Seeds of one test: so that a run of many is many tests, and one that fails names its seeds."""
 
 REGRESSIONS = [
