@@ -258,11 +258,14 @@ class Tap(Operator):
         return self._noted(self._operator.on_end())
 
     def snapshot(self) -> Snapshot:
-        noted = pa.table({"noted": pa.array([len(self._aside)], pa.int64())})
-        return *self._operator.snapshot(), Section(_NOTED, noted, Share.SPLIT)
+        return *self._operator.snapshot(), self._note()
 
     def changes(self) -> Snapshot:
-        return self._operator.changes()
+        return *self._operator.changes(), self._note()
+
+    def _note(self) -> Section:
+        noted = pa.table({"noted": pa.array([len(self._aside)], pa.int64())})
+        return Section(_NOTED, noted, Share.SPLIT)
 
     def close(self) -> None:
         self._operator.close()
