@@ -19,7 +19,6 @@ import cloudpickle
 import ray
 
 from raystream.clock import SystemClock
-from raystream.contracts.checkpointing import Checkpointing
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.figures import JobFigures
@@ -47,13 +46,17 @@ _TICK_S = 0.2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Published:
-    """What the coordinator says of its job; ``error`` is packed, ``result`` there once it ended."""
+    """What the coordinator says of its job; ``error`` is packed, ``result`` there once it ended.
+
+    ``by`` is another one where the coordinator has died and come back.
+    """
 
     job_id: str
     status: JobStatus
     over: bool
     result: JobResult | None = None
     error: bytes | None = None
+    by: str = ""
     attempt: int = 0
     answers: Mapping[str, job.Answer] = dataclasses.field(default_factory=dict)
     checkpoints: tuple[CheckpointFigures, ...] = ()
@@ -68,6 +71,9 @@ class CoordinatorCalls:
         self._mailbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # one entry an event
         self._changed = threading.Condition()
         loaded: PhysicalPlan = cloudpickle.loads(plan)
+        # The root of a job lies in a folder of its name, and that in the directory.
+        rooted = home is not None and bool(home.url)
+        self._directory = home.url.rsplit("/", 2)[0] if home is not None and rooted else None
         given = _Given(loaded, plan, job_id, home, attached)
         self._shell = _Shell(given, self._mailbox, self._publish)
         self._published = self._shell.published()
@@ -108,8 +114,7 @@ class CoordinatorCalls:
 
     def directory(self) -> str | None:
         """Give the directory of the job's checkpoints, if it makes any."""
-        settings = self._shell.checkpointing
-        return None if settings is None else settings.directory
+        return self._directory
 
     def subtasks(self) -> tuple[int, dict[SubtaskId, Any]]:
         """Give the attempt and its actors, once they are made."""
@@ -173,9 +178,10 @@ class _Shell:
         self._clock = SystemClock()
         beginning = given.home.beginning if given.home is not None else Beginning()
         # Two processes may one after the other be this actor, and for a moment at the same time.
+        self._by = uuid.uuid4().hex
         beginning = dataclasses.replace(
             beginning,
-            by=uuid.uuid4().hex,
+            by=self._by,
             born_us=self._clock.now_us(),
             resumed=beginning.resumed or _came_back(),
         )
@@ -192,11 +198,6 @@ class _Shell:
         self.actors: dict[SubtaskId, Any] = {}
         self.deployed: tuple[int, dict[SubtaskId, Any]] = (0, {})
 
-    @property
-    def checkpointing(self) -> Checkpointing | None:
-        """How the job is kept safe."""
-        return self._plan.checkpoint
-
     def published(self) -> Published:
         """Give the status as of now."""
         now_us = self._clock.monotonic_us()
@@ -207,6 +208,7 @@ class _Shell:
             machine.over,
             self._result() if machine.over else None,
             None if machine.error is None else pack_report(job.Failed(None, machine.error)),
+            self._by,
             machine.attempt,
             dict(self._answers),
             tuple(machine.checkpoints),

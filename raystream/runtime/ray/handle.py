@@ -143,10 +143,14 @@ class RayJobHandle:
         return savepoint_root(directory, self.name, new_job_id(SystemClock(), token))
 
     def _asks(self, target: str, *, stop: bool, drain: bool) -> str | None:
-        request = uuid.uuid4().hex
-        self._call(self._coordinator.ask, job.SavepointAsked(request, target, stop, drain))
+        asked = job.SavepointAsked(uuid.uuid4().hex, target, stop, drain)
+        request, told = asked.request, ""
         while True:
-            published = self._published(POLL_S)
+            published = self._published(POLL_S if told else 0.0)
+            if published.by != told and not published.over:
+                # One that has died since has taken the request with it.
+                told = published.by
+                self._call(self._coordinator.ask, asked)
             answer = published.answers.get(request)
             if answer is not None and answer.error:
                 raise JobFailed(f'job "{self.name}" has made no savepoint: {answer.error}')
