@@ -10,6 +10,7 @@ import argparse
 import os
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,20 @@ import raystream as rs
 SCHEMA = pa.schema({"k": pa.int64(), "v": pa.int64()})
 
 
+WARM_S = 5.0
+"""What is not counted: the first snapshot, and the start of the spare worker."""
+
+
 class Skewed(rs.Source):
-    """Every key once, then, for so many seconds, rows of a part of the keys that moves slowly."""
+    """Every key once, then, for so many seconds, rows of a part of the keys that moves slowly.
+
+    What it gave a second, once warm, it writes into the file ``report``.
+    """
 
     schema = SCHEMA
 
-    def __init__(self, keys: int, seconds: float, share: float, rate: int) -> None:
-        self.keys, self.seconds, self.share, self.rate = keys, seconds, share, rate
+    def __init__(self, keys: int, seconds: float, share: float, report: str) -> None:
+        self.keys, self.seconds, self.share, self.report = keys, seconds, share, report
 
     def splits(self) -> list[rs.Split]:
         return [rs.Split("all")]
@@ -37,7 +45,7 @@ class Skewed(rs.Source):
 
 class _SkewedReader(rs.Reader):
     def __init__(self, source: Skewed) -> None:
-        self.source, self.given, self.began_s = source, 0, 0.0
+        self.source, self.given, self.began_s, self.warm = source, 0, 0.0, 0
         self.rng = np.random.default_rng(7)
 
     def poll(self, max_rows: int) -> Any:
@@ -47,7 +55,11 @@ class _SkewedReader(rs.Reader):
         else:
             self.began_s = self.began_s or time.monotonic()
             passed_s = time.monotonic() - self.began_s
-            if passed_s > self.source.seconds:
+            if passed_s < WARM_S:
+                self.warm = self.given
+            if passed_s > WARM_S + self.source.seconds:
+                rate = (self.given - self.warm) / self.source.seconds
+                Path(self.source.report).write_text(str(rate))
                 return rs.END
             hot = max(1, int(keys * self.source.share))
             k = (int(passed_s) * hot + self.rng.integers(0, hot, count)) % keys
@@ -62,10 +74,11 @@ def measure(keys: int, seconds: float, folder: str | None) -> tuple[float, list[
     """Run the job; give its rows a second behind the warm-up, and its checkpoints."""
     checkpoint = None if folder is None else rs.Checkpointing(folder, every="1s")
     job = rs.Job("cost", checkpoint=checkpoint)
-    rows = job.source(Skewed(keys, seconds, 0.01, 0))
-    rows.key_by("k").aggregate(n=rs.count(), s=rs.sum("v")).filter(rs.col("n") < 0).print()
-    result = job.run()
-    return (result.records_in - keys) / seconds, list(result.checkpoints)
+    with tempfile.NamedTemporaryFile() as report:
+        rows = job.source(Skewed(keys, seconds, 0.01, report.name))
+        rows.key_by("k").aggregate(n=rs.count(), s=rs.sum("v")).filter(rs.col("n") < 0).print()
+        result = job.run()
+        return float(Path(report.name).read_text()), list(result.checkpoints)
 
 
 class Slow(rs.Sink):
