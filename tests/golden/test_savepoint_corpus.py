@@ -41,11 +41,14 @@ def test_its_state_reads_as_it_did(path):
     assert corpus.reads(path) == expected(path)["state"]
 
 
-@pytest.mark.parametrize("parallelism", [1, 2, 3])
-@pytest.mark.parametrize("path", KEPT, ids=ids)
+# How rows and rules meet hangs on the parallelism: that job has one answer at its own.
+STARTS = [(path, p) for path in KEPT for p in (1, 2, 3) if path.name != "rules" or p == 2]
+
+
+@pytest.mark.parametrize(
+    ("path", "parallelism"), STARTS, ids=[f"{ids(path)}-{p}" for path, p in STARTS]
+)
 def test_its_job_goes_on_as_it_did(path, parallelism):
-    if path.name == "rules" and parallelism != 2:
-        pytest.skip("how rows and rules meet hangs on the parallelism")
     assert corpus.going_on(path.name, path, parallelism) == expected(path)["rows"]
 
 

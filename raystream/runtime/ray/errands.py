@@ -35,7 +35,8 @@ class Errands:
         self._asked.put(errand)
 
     def close(self) -> None:
-        """Do what was asked for, and then no more."""
+        """Do what was asked for, without pauses between tries, and then no more."""
+        self._over.set()
         self._asked.put(None)
 
     def _run(self) -> None:
