@@ -18,6 +18,7 @@ from raystream.api.callsite import located, user_line
 from raystream.api.columns import StreamColumns, is_expression
 from raystream.api.connected import key_form
 from raystream.api.draft import Tip, check_not_broadcast
+from raystream.api.join_checks import check_key
 from raystream.api.streams import Stream
 from raystream.api.window_checks import check_window
 from raystream.api.windowed import WindowedStream
@@ -26,7 +27,6 @@ from raystream.contracts.state import ValueState
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.exchange import Hash
-from raystream.flow.key import check_key_type
 from raystream.flow.time import Duration
 from raystream.graph.logical import Prepared, StreamType
 from raystream.operators import columns as steps
@@ -229,20 +229,13 @@ def key_by(
         node = tip.then("key_by", *made, where).node
         checks = StreamColumns(node, "key_by", where)
     for key in keys:
-        _check_key(checks, key)
+        check_key(checks, key)
     return KeyedStream(Tip(tip.draft, node, Hash(keys)), keys)
 
 
 def _keyed_objects(tip: Tip, spec: Spec, keys: tuple[str, ...], where: str) -> KeyedStream:
     node = tip.then("key_by", spec, StreamType(None, tip.node.type.timed), where).node
     return KeyedStream(Tip(tip.draft, node, Hash(keys)), keys)
-
-
-def _check_key(checks: StreamColumns, key: str) -> None:
-    try:
-        check_key_type(checks.type_of(key))
-    except PlanError as error:
-        raise checks.error(f'key "{key}": {error.message}', hint=error.hint) from error
 
 
 def _field_names(

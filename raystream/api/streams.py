@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from raystream.api import collecting, connected, placement, transforms
+from raystream.api import collecting, connected, joining, placement, transforms
 from raystream.api.callsite import user_line
 from raystream.api.columns import same_type
 from raystream.api.draft import Tip
@@ -51,6 +51,9 @@ class Stream:
     with_resources = placement.with_resources
     disable_chaining = placement.disable_chaining
     on_error = placement.on_error
+
+    join = joining.join
+    as_of_join = joining.as_of_join
 
     @property
     def schema(self) -> pa.Schema | None:

@@ -152,6 +152,11 @@ def visible_names(schema: pa.Schema) -> list[str]:
     return names[: len(names) - hidden]
 
 
+def visible_schema(schema: pa.Schema) -> pa.Schema:
+    """Give a wire schema as users see it: without row kinds and event time."""
+    return pa.schema([schema.field(name) for name in visible_names(schema)])
+
+
 def concat(batches: list[Batch]) -> Batch:
     """Join batches of one stream into one, in order."""
     first = batches[0]

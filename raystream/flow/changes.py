@@ -36,6 +36,15 @@ def op_names(codes: npt.NDArray[np.int8]) -> list[str]:
     return names
 
 
+def takes_back(ops: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """Tell which rows take one back that came before.
+
+    Shapes: int8 [n] -> bool [n].
+    """
+    removes: npt.NDArray[np.bool_] = (ops == UPDATE_BEFORE) | (ops == DELETE)
+    return removes
+
+
 def apply_changes(keys: Sequence[Hashable], ops: Sequence[str], *, unique: bool) -> list[int]:
     """Give the places of the rows that are in the table once all changes are applied.
 

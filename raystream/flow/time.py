@@ -28,7 +28,7 @@ _UNIT_US = {
     "d": 86_400_000_000,
     "w": 604_800_000_000,
 }
-_PART = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)")
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)")
 
 
 def micros(value: Duration | datetime | date) -> int:
@@ -71,9 +71,11 @@ def positive(value: Duration, name: str) -> int:
 
 
 def _parse(text: str) -> int:
+    # A sign is that of the whole, not of its first part.
+    sign, parts = (-1, text.lstrip()[1:]) if text.lstrip().startswith("-") else (1, text)
     total_us, end = 0.0, 0
     exact_us = 0
-    for part in _PART.finditer(text):
+    for part in _PART.finditer(parts):
         if part.start() != end:
             raise _no_duration(text)
         number, unit = part.groups()
@@ -82,9 +84,9 @@ def _parse(text: str) -> int:
             total_us += float(number) * _UNIT_US[unit]
         else:
             exact_us += int(number) * _UNIT_US[unit]
-    if end == 0 or text[end:].strip():
+    if end == 0 or parts[end:].strip():
         raise _no_duration(text)
-    return exact_us + round(total_us)
+    return sign * (exact_us + round(total_us))
 
 
 def _no_duration(value: object) -> ConfigError:

@@ -55,6 +55,22 @@ class KeyIndex:
             codes.append(_null_bits(arrays))
         return self._table.lookup(codes), first_new
 
+    def find(self, columns: Sequence[pa.Array]) -> Int64s:
+        """Give the slot of each row's key, -1 where it has none, or a null is in it.
+
+        Shapes: columns, each [n] -> int64 [n].
+        """
+        arrays = [plain_array(column) for column in columns]
+        codes = [coder.find(array) for coder, array in zip(self._coders, arrays, strict=True)]
+        nulls = _null_bits(arrays)
+        if self._numbered is not None:
+            slots = codes[0]
+        else:
+            if self._table.width > len(self._coders):
+                codes.append(np.zeros(len(nulls), np.int64))
+            slots = self._table.find(codes)
+        return np.where(nulls == 0, slots, -1)
+
     def grow(self) -> Iterator[None]:
         """Make room before there is none, in bounded steps; nothing may be added in between."""
         return self._table.grow()
@@ -105,6 +121,8 @@ class _Fixed:
         valid = valid_rows(array)
         return bits if valid is None else np.where(valid, bits, 0)
 
+    find = codes
+
     def values(self, codes: Int64s) -> pa.Array:
         type, types = self._type, pa.types
         if types.is_boolean(type):
@@ -133,6 +151,9 @@ class _Numbered:
 
     def codes(self, array: pa.Array) -> Int64s:
         return self._numbering.numbers(array)
+
+    def find(self, array: pa.Array) -> Int64s:
+        return self._numbering.find(array)
 
     def values(self, codes: Int64s) -> pa.Array:
         # There may be a code 0 for null before there is any value.

@@ -6,7 +6,9 @@ hash finds the candidate, and the bytes are compared: two values of one hash sta
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import repeat
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +17,13 @@ import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest
 
 from raystream.flow.batch import Int64s
-from raystream.flow.hashing import fmix64
+from raystream.flow.hashing import UInt64s, fmix64
 from raystream.flow.key import is_text
 from raystream.keyed.code_table import CodeTable
 from raystream.keyed.slots import SlotColumn
+
+Claim: TypeAlias = Callable[[pa.Array, UInt64s], Int64s]
+"""Numbers for different values, by their hashes; -1 for none."""
 
 _BYTES_MIN = 16_384
 
@@ -45,8 +50,18 @@ class Numbering:
 
         Shapes: array [n] -> int64 [n].
         """
+        return self._spread(array, self._claim)
+
+    def find(self, array: pa.Array) -> Int64s:
+        """Give the number of each value, -1 where it has none; undefined where the column is null.
+
+        Shapes: array [n] -> int64 [n].
+        """
+        return self._spread(array, lambda _, hashes: self._table.find([hashes.view(np.int64)]))
+
+    def _spread(self, array: pa.Array, claim: Claim) -> Int64s:
         encoded = _as_bytes(array).dictionary_encode()
-        numbers = np.append(self._number(encoded.dictionary), 0)
+        numbers = np.append(self._number(encoded.dictionary, claim), 0)
         indices = encoded.indices
         if indices.null_count:
             indices = indices.fill_null(len(numbers) - 1)
@@ -60,7 +75,7 @@ class Numbering:
         """
         return _from_bytes(self._known().take(pa.array(numbers)), self.type)
 
-    def _number(self, values: pa.Array) -> Int64s:
+    def _number(self, values: pa.Array, claim: Claim) -> Int64s:
         """Number different values: by hash, then again by another where a hash collides."""
         # A loop over the different values of a batch, in C but for the call.
         hashed = map(xxh3_64_intdigest, values.to_pylist(), repeat(0))
@@ -69,14 +84,16 @@ class Numbering:
         rows = np.arange(len(values))
         while len(rows):
             candidates = values if len(rows) == len(values) else values.take(pa.array(rows))
-            found = self._claim(candidates, hashes[rows])
+            found = claim(candidates, hashes[rows])
             numbers[rows] = found
-            same = pc.equal(self._known().take(pa.array(found)), candidates)
-            rows = rows[~same.to_numpy(zero_copy_only=False)]
+            there = np.flatnonzero(found >= 0)
+            known = self._known().take(pa.array(found[there]))
+            same = pc.equal(known, candidates.take(pa.array(there)))
+            rows = rows[there[~same.to_numpy(zero_copy_only=False)]]
             hashes[rows] = fmix64(~hashes[rows])
         return numbers
 
-    def _claim(self, values: pa.Array, hashes: npt.NDArray[np.uint64]) -> Int64s:
+    def _claim(self, values: pa.Array, hashes: UInt64s) -> Int64s:
         before = self._table.count
         found = self._table.lookup([hashes.view(np.int64)])
         new = np.flatnonzero(found >= before)
