@@ -88,14 +88,15 @@ def _seaweedfs(folder: Path) -> Iterator[str]:
 def _wait(files, bucket: str) -> None:
     """Make a bucket as soon as the server answers."""
     deadline_s = time.monotonic() + 60
-    while True:
-        try:
-            files.mkdir(bucket)
-        except OSError:
-            if time.monotonic() > deadline_s:
-                raise
-        else:
-            return
+    while not _made(files, bucket):
+        assert time.monotonic() < deadline_s, "the server does not answer"
+
+
+def _made(files, bucket: str) -> bool:
+    with contextlib.suppress(OSError):
+        files.mkdir(bucket)
+        return True
+    return False
 
 
 def _free_ports(count: int) -> list[int]:
