@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 from raystream.api.columns import StreamColumns
 from raystream.contracts.window import WINDOWS, TimeWindow, Window, is_timed, needs_event_time
 from raystream.contracts.window_unaligned import Global, Session
-from raystream.errors import PlanError
+from raystream.contracts.window_lengths import LENGTH_US_MAX
+from raystream.errors import ConfigError, PlanError
 from raystream.flow.time import micros
 
 
@@ -68,9 +70,14 @@ def check_tolerance(columns: StreamColumns, tolerance: Any) -> int | None:
     """
     if tolerance is None:
         return None
+    if isinstance(tolerance, date):
+        raise columns.error(
+            f"{columns.verb}(tolerance=) takes a duration, got {tolerance!r:.60}",
+            hint='tolerance="1h"',
+        )
     try:
         tolerance_us = micros(tolerance)
-    except PlanError as error:
+    except ConfigError as error:
         raise columns.error(
             f"{columns.verb}(tolerance=): {error.message}", hint=error.hint
         ) from error
@@ -78,5 +85,10 @@ def check_tolerance(columns: StreamColumns, tolerance: Any) -> int | None:
         raise columns.error(
             f"{columns.verb}(tolerance=) cannot be negative, got {tolerance!r:.60}",
             hint='tolerance="1h" takes rows of the right up to an hour older than the left\'s',
+        )
+    if tolerance_us > LENGTH_US_MAX:
+        raise columns.error(
+            f"{columns.verb}(tolerance=) is longer than 70,000 years: {tolerance!r:.60}",
+            hint="leave it out: then any age will do",
         )
     return tolerance_us
