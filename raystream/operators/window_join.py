@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window import TimeWindow
+from raystream.contracts.window_unaligned import Session
 from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.hashing import hash_columns
 from raystream.keyed.snapshot import (
@@ -23,6 +24,7 @@ from raystream.keyed.snapshot import (
 )
 from raystream.operators.join_matching import Matching, Pair, Windowed, cut
 from raystream.operators.join_plan import JoinPlan, side_schema
+from raystream.operators.join_sessions import SessionRows
 from raystream.operators.join_windows import GridRows
 from raystream.operators.operator import Operator, Output
 from raystream.operators.window_aggregate import LATE_ROWS
@@ -188,6 +190,10 @@ class WindowJoin(Operator):
 
 def _waiting(spec: WindowJoinSpec, ctx: OpenContext) -> Waiting:
     window = spec.window
+    if isinstance(window, Session):
+        gap_us = window.gap_us
+        assert gap_us is not None, "sessions of one gap"
+        return SessionRows(spec.plan, gap_us, ctx.limits)
     return GridRows(spec.plan, window.grid, ctx.limits)
 
 

@@ -121,6 +121,12 @@ WINDOW_JOIN = [
     windowed(*TEN, "inner", DENSE, ("i",)),
     windowed(*TEN, "right", DENSE, ("f", "b")),
     windowed(*TEN, "full", ONE_SIDE),
+    *(in_sessions(4, how) for how in HOWS),
+    in_sessions(2, "full", DENSE),
+    in_sessions(15, "full", DENSE, ("k", "f")),
+    in_sessions(1, "inner", STORY, ("i",)),
+    in_sessions(9, "left", ONE_SIDE),
+    in_sessions(9, "right", ONLY_TIME),
     windowed(*TEN, "full", ONLY_TIME),
 ]
 AS_OF = [
