@@ -39,6 +39,8 @@ class SessionRows:
         self._chains = tuple(
             RowChains(side_schema(plan, port).append(EVENT_TIME_FIELD)) for port in (0, 1)
         )
+        # Sessions that are over and not yet taken.
+        self._over: Int64s = np.zeros(0, np.int64)
         self._clear_ends()
 
     def _clear_ends(self) -> None:
@@ -55,6 +57,8 @@ class SessionRows:
     def behind(self) -> bool:
         """Whether sessions that the watermark has ended may not have been taken."""
         bucket = self._ends.first_bucket()
+        if len(self._over):
+            return True
         return bucket is not None and bucket <= last_due(self.watermark_us, self._gap_us)
 
     def times(self, windows: Int64s) -> Int64s:
@@ -90,25 +94,18 @@ class SessionRows:
 
         The rows of a step are bounded, unless one session alone has more.
         """
-        if not self.behind:
-            return None
-        last_us = self._last_of_step()
-        cells = self._ends.between(MIN_TIME, last_us + 1)[0].column(0).to_numpy()
-        self._ends.drop_below(last_us + 1)
-        self._listed.values[cells] = False
-        ending = cells[self._cells.last_us(cells) <= last_us]
-        joined = self._cells.join(ending)
-        gone_on = joined != ending
-        for chains in self._chains:
-            chains.join(ending[gone_on], joined[gone_on])
-        cells = np.setdiff1d(cells, ending[gone_on])
-        over = self._some(cells[self._cells.last_us(cells) <= last_us])
-        self._list(np.setdiff1d(cells, over))
-        last = self._cells.last_us(over)
+        if not len(self._over):
+            if not self.behind:
+                return None
+            self._over = self._ended(self._last_of_step())
+        sizes = np.cumsum(sum(chains.sizes(self._over) for chains in self._chains))
+        count = max(1, int(np.searchsorted(sizes, self._rows_max, "right")))
+        cells, self._over = self._over[:count], self._over[count:]
+        last = self._cells.last_us(cells)
         # Ends saturate at the end of time.
         windows = np.where(last > MAX_TIME - self._gap_us, MAX_TIME, last + self._gap_us) - 1
-        left, right = (self._taken(chains, over, windows) for chains in self._chains)
-        self._cells.close(over)
+        left, right = (self._taken(chains, cells, windows) for chains in self._chains)
+        self._cells.close(cells)
         return left, right
 
     def kept(self, port: int) -> pa.RecordBatch:
@@ -156,11 +153,21 @@ class SessionRows:
                 more = middle
         return fits
 
-    def _some(self, cells: Int64s) -> Int64s:
-        """Choose of sessions that are over those that end first: as many as have rows enough."""
-        cells = cells[np.argsort(self._cells.last_us(cells), kind="stable")]
-        sizes = np.cumsum(sum(chains.sizes(cells) for chains in self._chains))
-        return cells[: max(1, int(np.searchsorted(sizes, self._rows_max, "right")))]
+    def _ended(self, last_us: int) -> Int64s:
+        """Give the cells of sessions that are over by a time, in order of their ends."""
+        cells = self._ends.between(MIN_TIME, last_us + 1)[0].column(0).to_numpy()
+        self._ends.drop_below(last_us + 1)
+        self._listed.values[cells] = False
+        ending = cells[self._cells.last_us(cells) <= last_us]
+        joined = self._cells.join(ending)
+        gone_on = joined != ending
+        for chains in self._chains:
+            chains.join(ending[gone_on], joined[gone_on])
+        cells = np.setdiff1d(cells, ending[gone_on])
+        over = self._cells.last_us(cells) <= last_us
+        self._list(cells[~over])
+        cells = cells[over]
+        return cells[np.argsort(self._cells.last_us(cells), kind="stable")]
 
     def _taken(self, chains: RowChains, cells: Int64s, windows: Int64s) -> Windowed:
         rows, places = chains.take(cells)
