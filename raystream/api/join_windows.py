@@ -7,9 +7,9 @@ from typing import Any
 
 from raystream.api.columns import StreamColumns
 from raystream.contracts.window import WINDOWS, TimeWindow, Window, is_timed, needs_event_time
-from raystream.contracts.window_unaligned import Global, Session
 from raystream.contracts.window_lengths import LENGTH_US_MAX
-from raystream.errors import ConfigError, PlanError
+from raystream.contracts.window_unaligned import Global, Session
+from raystream.errors import ConfigError
 from raystream.flow.time import micros
 
 
@@ -59,7 +59,7 @@ def check_join_window(columns: StreamColumns, window: Window | Any) -> TimeWindo
             hint='rs.Session("5m")',
         )
     assert not hasattr(window, "n"), "all others have an end"
-    return window  # type: ignore[return-value]  # the checks above leave these
+    return window
 
 
 def check_tolerance(columns: StreamColumns, tolerance: Any) -> int | None:

@@ -125,8 +125,8 @@ def as_of_join(
         raise PlanError(f"as_of_join() takes a stream, got {right!r:.60}", where=where)
     tips = self._tip, right._tip  # noqa: SLF001  a verb of the class
     keys = on, left_on, right_on
+    check_how(StreamColumns(tips[0].node, "as_of_join", where), how, ("left", "inner"))
     sides = _sides(*tips, "as_of_join", keys, how=how, suffix=suffix, where=where)
-    check_how(sides.columns[0], how, ("left", "inner"))
     return Stream(_as_of(sides, tolerance))
 
 

@@ -38,9 +38,7 @@ def admit(
     hopeful = np.isin(slots[late], np.union1d(touched[found != NO_CELL], slots[near]))
     rows = np.sort(np.concatenate((late[hopeful], np.flatnonzero(near))))
     has = found != NO_CELL
-    first = dict(
-        zip(touched[has].tolist(), cells.first_us(found[has]).tolist(), strict=True)
-    )
+    first = dict(zip(touched[has].tolist(), cells.first_us(found[has]).tolist(), strict=True))
     # A loop over rows, because each may save the next one: late ones of keys that have an open
     # session near the watermark, and rows of the same keys that lie there.
     saved = []

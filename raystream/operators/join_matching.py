@@ -48,9 +48,7 @@ class Windowed:
 
     def take(self, entries: Int64s) -> Windowed:
         """Give some of the entries, of the same rows."""
-        return Windowed(
-            self.rows, self.items[entries], self.windows[entries], self.given[entries]
-        )
+        return Windowed(self.rows, self.items[entries], self.windows[entries], self.given[entries])
 
     def compacted(self) -> Windowed:
         """Copy the rows that have entries, so that the others may go."""
@@ -149,9 +147,7 @@ def cut(plan: JoinPlan, pair: Pair, rows_max: int) -> list[Pair]:
         order = np.argsort(places, kind="stable")
         stops = np.cumsum(np.bincount(places, minlength=count))
         parts.append([side.take(some).compacted() for some in np.split(order, stops[:-1])])
-    return [
-        (left, right) for left, right in zip(*parts, strict=True) if left.count or right.count
-    ]
+    return [(left, right) for left, right in zip(*parts, strict=True) if left.count or right.count]
 
 
 def _sizes(plan: JoinPlan, matches: Int64s) -> Int64s:
@@ -162,7 +158,8 @@ def _sizes(plan: JoinPlan, matches: Int64s) -> Int64s:
         case "anti":
             return (matches == 0).astype(np.int64)
         case "left" | "full":
-            return np.maximum(matches, 1)
+            at_least_one: Int64s = np.maximum(matches, 1)
+            return at_least_one
         case _:
             return matches
 
@@ -184,4 +181,5 @@ def _codes(plan: JoinPlan, pair: Pair) -> tuple[Int64s, Int64s]:
 
 
 def _without(codes: Int64s, matchable: npt.NDArray[np.bool_], port: int) -> Int64s:
-    return np.where(matchable, codes, _NO_KEY[port])
+    marked: Int64s = np.where(matchable, codes, _NO_KEY[port])
+    return marked

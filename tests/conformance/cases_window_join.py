@@ -82,13 +82,19 @@ def case(
 
 
 def windowed(
-    name: str, window: Any, assign: Any, how: str, told: Story = STORY, keys: Any = ("k",)
+    name: str,
+    window: Any,
+    assign: Any,
+    how: str,
+    told: Story = STORY,
+    *,
+    keys: tuple[str, ...] = ("k",),
 ) -> Case:
     return case(name, lambda: WindowJoins(shape(how, keys), assign), told, window, keys=keys)
 
 
 def in_sessions(gap: int, how: str, told: Story = STORY, keys: Any = ("k",)) -> Case:
-    made = lambda: SessionJoins(shape(how, keys), gap)  # noqa: E731  one line says it
+    made = lambda: SessionJoins(shape(how, keys), gap)
     return case(f"sessions of {gap}", made, told, Session(gap), keys=keys)
 
 
@@ -97,7 +103,7 @@ def newest(
 ) -> Case:
     most = math.inf if tolerance is None else tolerance
     name = f"the newest within {most}"
-    made = lambda: AsOfJoins(shape(how, keys), most)  # noqa: E731  one line says it
+    made = lambda: AsOfJoins(shape(how, keys), most)
     return case(name, made, told, keys=keys, tolerance=tolerance)
 
 
@@ -117,9 +123,9 @@ WINDOW_JOIN = [
         "full",
         both(DAYS),
     ),
-    windowed(*TEN, "full", STORY, ("k", "f")),
-    windowed(*TEN, "inner", DENSE, ("i",)),
-    windowed(*TEN, "right", DENSE, ("f", "b")),
+    windowed(*TEN, "full", keys=("k", "f")),
+    windowed(*TEN, "inner", DENSE, keys=("i",)),
+    windowed(*TEN, "right", DENSE, keys=("f", "b")),
     windowed(*TEN, "full", ONE_SIDE),
     *(in_sessions(4, how) for how in HOWS),
     in_sessions(2, "full", DENSE),

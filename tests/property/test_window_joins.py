@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from cases_window_join import HOWS, case, shape
-from conformance import Right, is_batch
+from conformance import is_batch
 from conformance_run import Run
 from hypothesis import given
 from hypothesis import strategies as st
 from join_models import SessionJoins, WindowJoins
-from join_stories import KEYS, NONE, drive, stories
+from join_stories import KEYS, drive, stories
 from stories import ODD
 from window_models import cumulative, sliding
 
@@ -72,14 +72,14 @@ def test_it_does_not_matter_how_rows_of_both_sides_come_together(told, seed):
         run = []
         if item is not None:
             mixed.append(item)
-    model = lambda: WindowJoins(shape("full", ("k",)), sliding(12, 5))  # noqa: E731  short
+    model = lambda: WindowJoins(shape("full", ("k",)), sliding(12, 5))
     wanted = case("any", model, told, Sliding(12, 5))
     Run(replace(wanted, story=mixed)).play(mixed)
 
 
 def opened(window):
     """Give an operator of a plain join in windows, with the limits that jobs have."""
-    model = lambda: WindowJoins(shape("inner", ("i",)), sliding(1, 1))  # noqa: E731  not asked
+    model = lambda: WindowJoins(shape("inner", ("i",)), sliding(1, 1))
     made = case("state", model, [], window, keys=("i",))
     operator = made.spec().build()
     operator.open(OpenContext(limits=Limits(batch_rows_max=1_000)))

@@ -129,8 +129,7 @@ class SessionJoins:
         for one in self.open.get(key, []):
             if one[0] <= end and start <= one[1]:
                 start, end = min(start, one[0]), max(end, one[1])
-                for held, more in zip(sides, one[2], strict=True):
-                    held += more
+                sides = (sides[0] + one[2][0], sides[1] + one[2][1])
             else:
                 apart.append(one)
         if end - 1 <= self.time:
