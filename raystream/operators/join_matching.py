@@ -152,16 +152,17 @@ def cut(plan: JoinPlan, pair: Pair, rows_max: int) -> list[Pair]:
 
 def _sizes(plan: JoinPlan, matches: Int64s) -> Int64s:
     """Say how many rows each row of the left gives."""
+    sizes: Int64s
     match plan.how:
         case "semi":
-            return (matches > 0).astype(np.int64)
+            sizes = np.minimum(matches, 1)
         case "anti":
-            return (matches == 0).astype(np.int64)
+            sizes = 1 - np.minimum(matches, 1)
         case "left" | "full":
-            at_least_one: Int64s = np.maximum(matches, 1)
-            return at_least_one
+            sizes = np.maximum(matches, 1)
         case _:
-            return matches
+            sizes = matches
+    return sizes
 
 
 def _codes(plan: JoinPlan, pair: Pair) -> tuple[Int64s, Int64s]:
