@@ -17,6 +17,7 @@ from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.hashing import hash_columns
 from raystream.keyed.bucket_rows import BucketRows
 from raystream.keyed.newest_rows import NewestRows
+from raystream.keyed.slots import distinct
 from raystream.keyed.snapshot import (
     Section,
     Snapshot,
@@ -185,7 +186,7 @@ class AsOfJoin(Operator):
         )
         right_slots = self._newest.slots(self._plan.keys(1, right))
         left_slots = self._newest.find(self._plan.keys(0, left))
-        touched = np.unique(np.concatenate((left_slots[left_slots >= 0], right_slots)))
+        touched = distinct(np.concatenate((left_slots[left_slots >= 0], right_slots)))
         old, old_us, old_slots = self._newest.of(touched)
         # What came before stands first: of equal times the last to arrive is the newest.
         pool = pa.concat_batches([old, right])
@@ -258,7 +259,7 @@ def _newest_of(slots: Int64s, times_us: Int64s, left_slots: Int64s, left_us: Int
     """
     if not len(slots):
         return np.full(len(left_us), -1)
-    moments = np.unique(times_us)
+    moments = distinct(times_us)
     width = len(moments) + 1
     # Ranks of times instead of times: a slot and a rank are one number.
     codes = slots * width + np.searchsorted(moments, times_us) + 1

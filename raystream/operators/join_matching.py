@@ -17,6 +17,7 @@ import pyarrow as pa
 from raystream.flow.batch import Columns, Int64s
 from raystream.flow.hashing import hash_columns
 from raystream.keyed.key_index import KeyIndex
+from raystream.keyed.slots import distinct
 from raystream.operators.join_plan import JoinPlan
 
 _NO_KEY = (-1, -2)
@@ -169,7 +170,7 @@ def _codes(plan: JoinPlan, pair: Pair) -> tuple[Int64s, Int64s]:
     """Give each entry a number: those of one key and window have the same, the others do not."""
     index = KeyIndex(plan.key_types)
     slots = [index.lookup(plan.keys(port, side.rows))[0] for port, side in enumerate(pair)]
-    windows = np.unique(np.concatenate([side.windows for side in pair]))
+    windows = distinct(np.concatenate([side.windows for side in pair]))
     codes = []
     for port, side in enumerate(pair):
         code = slots[port][side.items]

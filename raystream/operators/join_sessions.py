@@ -20,7 +20,7 @@ from raystream.keyed.bucket_rows import BucketRows
 from raystream.keyed.row_chains import RowChains
 from raystream.keyed.session_admission import admit, last_due, place
 from raystream.keyed.session_cells import SessionCells
-from raystream.keyed.slots import SlotColumn
+from raystream.keyed.slots import SlotColumn, distinct
 from raystream.operators.join_matching import Pair, Windowed
 from raystream.operators.join_plan import JoinPlan, side_schema
 
@@ -129,7 +129,7 @@ class SessionRows:
         schema = side_schema(self._plan, port).append(EVENT_TIME_FIELD)
         columns = [*rows.columns, pa.array(times_us)]
         self._chains[port].add(cells, pa.RecordBatch.from_arrays(columns, schema=schema))
-        opened = np.unique(cells)
+        opened = distinct(cells)
         self._list(opened[~self._listed.values[opened]])
 
     def _list(self, cells: Int64s) -> None:
@@ -158,12 +158,13 @@ class SessionRows:
         cells = self._ends.between(MIN_TIME, last_us + 1)[0].column(0).to_numpy()
         self._ends.drop_below(last_us + 1)
         self._listed.values[cells] = False
-        ending = cells[self._cells.last_us(cells) <= last_us]
-        joined = self._cells.join(ending)
-        gone_on = joined != ending
+        joined = cells.copy()
+        ending = self._cells.last_us(cells) <= last_us
+        joined[ending] = self._cells.join(cells[ending])
+        gone_on = joined != cells
         for chains in self._chains:
-            chains.join(ending[gone_on], joined[gone_on])
-        cells = np.setdiff1d(cells, ending[gone_on])
+            chains.join(cells[gone_on], joined[gone_on])
+        cells = cells[~gone_on]
         over = self._cells.last_us(cells) <= last_us
         self._list(cells[~over])
         cells = cells[over]
