@@ -12,6 +12,7 @@ from raystream.api.callsite import located, user_line
 from raystream.api.columns import StreamColumns
 from raystream.api.draft import Tip, check_not_broadcast
 from raystream.api.join_checks import check_how, join_plan, key_names
+from raystream.api.join_windows import check_join_window, check_timed, check_tolerance
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.batch import visible_schema
@@ -19,8 +20,11 @@ from raystream.flow.exchange import Hash
 from raystream.flow.normal import normal_record, normal_schema
 from raystream.flow.time import Duration
 from raystream.graph.logical import Input, LogicalNode, StreamType, label
+from raystream.operators.as_of_join import AsOfJoinSpec
+from raystream.operators.join_plan import JoinPlan
 from raystream.operators.operator import Spec
 from raystream.operators.table_join import TableJoinSpec
+from raystream.operators.window_join import WindowJoinSpec
 
 if TYPE_CHECKING:
     from raystream.api.streams import Stream
@@ -121,13 +125,19 @@ def as_of_join(
         raise PlanError(f"as_of_join() takes a stream, got {right!r:.60}", where=where)
     tips = self._tip, right._tip  # noqa: SLF001  a verb of the class
     keys = on, left_on, right_on
+    check_how(StreamColumns(tips[0].node, "as_of_join", where), how, ("left", "inner"))
     sides = _sides(*tips, "as_of_join", keys, how=how, suffix=suffix, where=where)
-    check_how(sides.columns[0], how, ("left", "inner"))
     return Stream(_as_of(sides, tolerance))
 
 
-def _window(sides: Sides, window: Window) -> Tip:  # noqa: ARG001
-    raise _later("join(window=)", sides.where)
+def _window(sides: Sides, window: Window) -> Tip:
+    """Write a join in windows down."""
+    left = sides.columns[0]
+    timed = check_join_window(left, window)
+    for side in sides.columns:
+        check_timed(side)
+    plan = join_plan(*sides.columns, sides.keys, sides.how, sides.suffix, timed=True)
+    return written(sides, WindowJoinSpec(plan, timed), _plain(plan))
 
 
 def _interval(sides: Sides, within: Any) -> Tip:  # noqa: ARG001
@@ -138,8 +148,18 @@ def _regular(sides: Sides, ttl: Any) -> Tip:  # noqa: ARG001
     raise _later("join(ttl=)", sides.where)
 
 
-def _as_of(sides: Sides, tolerance: Duration | None) -> Tip:  # noqa: ARG001
-    raise _later("as_of_join()", sides.where)
+def _as_of(sides: Sides, tolerance: Duration | None) -> Tip:
+    """Write a join with the newest row down."""
+    tolerance_us = check_tolerance(sides.columns[0], tolerance)
+    for side in sides.columns:
+        check_timed(side)
+    plan = join_plan(*sides.columns, sides.keys, sides.how, sides.suffix, timed=True)
+    return written(sides, AsOfJoinSpec(plan, tolerance_us), _plain(plan))
+
+
+def _plain(plan: JoinPlan) -> StreamType:
+    """Give the type of a join whose rows have event time and stay as they are."""
+    return StreamType(visible_schema(plan.output), timed=True)
 
 
 def written(sides: Sides, spec: Spec, made: StreamType, *, changes: bool = False) -> Tip:

@@ -11,6 +11,7 @@ import cases_per_key
 import cases_process
 import cases_rows
 import cases_sessions
+import cases_window_join
 import cases_window_rows
 import cases_windows
 
@@ -22,6 +23,7 @@ CASES = {
     **cases_process.CASES,
     **cases_rows.CASES,
     **cases_sessions.CASES,
+    **cases_window_join.CASES,
     **cases_window_rows.CASES,
     **cases_windows.CASES,
 }
