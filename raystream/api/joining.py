@@ -11,7 +11,7 @@ import pyarrow as pa
 from raystream.api.callsite import located, user_line
 from raystream.api.columns import StreamColumns
 from raystream.api.draft import Tip, check_not_broadcast
-from raystream.api.join_checks import check_how, join_plan, key_names
+from raystream.api.join_checks import check_how, check_timed, interval, join_plan, key_names
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.batch import visible_schema
@@ -19,6 +19,7 @@ from raystream.flow.exchange import Hash
 from raystream.flow.normal import normal_record, normal_schema
 from raystream.flow.time import Duration
 from raystream.graph.logical import Input, LogicalNode, StreamType, label
+from raystream.operators.interval_join import IntervalJoinSpec
 from raystream.operators.operator import Spec
 from raystream.operators.table_join import TableJoinSpec
 
@@ -130,8 +131,14 @@ def _window(sides: Sides, window: Window) -> Tip:  # noqa: ARG001
     raise _later("join(window=)", sides.where)
 
 
-def _interval(sides: Sides, within: Any) -> Tip:  # noqa: ARG001
-    raise _later("join(within=)", sides.where)
+def _interval(sides: Sides, within: Any) -> Tip:
+    """Write a join of rows within an interval of each other down."""
+    lower_us, upper_us = interval(sides.columns[0], within)
+    for columns in sides.columns:
+        check_timed(columns, "within=")
+    plan = join_plan(*sides.columns, sides.keys, sides.how, sides.suffix, timed=True)
+    spec = IntervalJoinSpec(plan, lower_us, upper_us)
+    return written(sides, spec, StreamType(visible_schema(plan.output), timed=True))
 
 
 def _regular(sides: Sides, ttl: Any) -> Tip:  # noqa: ARG001

@@ -1,0 +1,94 @@
+"""The rows of one side of a join, which wait for partners until a time that each has of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raystream.flow.batch import Int64s
+from raystream.keyed.row_store import RowStore
+from raystream.keyed.rows_due import RowsDue
+from raystream.keyed.slots import SlotColumn
+from raystream.keyed.time_segments import TimeSegments
+
+
+class WaitingRows:
+    """Rows by number, by key and time, and by time alone; of each, whether it has had a partner.
+
+    Rows that were taken are gone for everybody but the segments of their keys, where they stay
+    until ``keep``: who looks for partners asks for times of which no row was taken.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.store = RowStore(schema)
+        self.segments = TimeSegments()
+        self._due = RowsDue()
+        self._times, self._slots = SlotColumn("i8"), SlotColumn("i8")
+        self._matched = SlotColumn("?", False)
+
+    @property
+    def live(self) -> int:
+        """Rows that wait."""
+        return self._due.count
+
+    @property
+    def dead(self) -> int:
+        """Rows that were taken and still lie in memory."""
+        return self.store.row_count - self._due.count
+
+    def append(
+        self,
+        record: pa.RecordBatch,
+        slots: Int64s,
+        times: Int64s,
+        matched: npt.NDArray[np.bool_],
+    ) -> None:
+        """Add rows that nobody else will change.
+
+        Shapes: each [n].
+        """
+        numbers = self.store.append(record) + np.arange(record.num_rows)
+        for column, values in (
+            (self._times, times),
+            (self._slots, slots),
+            (self._matched, matched),
+        ):
+            column.reserve(self.store.stop)
+            column.values[numbers] = values
+        self.segments.append(slots, times, numbers)
+        self._due.append(times, numbers)
+
+    def take(self, until_us: int, most: int) -> Int64s:
+        """Take rows whose time is not later, the earliest first."""
+        return self._due.take(until_us, most)
+
+    def match(self, numbers: Int64s) -> None:
+        """Remember that rows have had a partner."""
+        self._matched.values[numbers] = True
+
+    def matched(self, numbers: Int64s) -> npt.NDArray[np.bool_]:
+        """Tell which rows have had a partner."""
+        matched: npt.NDArray[np.bool_] = self._matched.values[numbers]
+        return matched
+
+    def times(self, numbers: Int64s) -> Int64s:
+        """Give the event times of rows."""
+        times: Int64s = self._times.values[numbers]
+        return times
+
+    def slots(self, numbers: Int64s) -> Int64s:
+        """Give the slots of the keys of rows."""
+        slots: Int64s = self._slots.values[numbers]
+        return slots
+
+    def numbers(self) -> Int64s:
+        """Give the rows that wait, in order of arrival."""
+        return self._due.numbers()
+
+    def kept(self, numbers: Int64s, slot_of: Int64s) -> WaitingRows:
+        """Give some rows alone, with other slots for their keys."""
+        kept = WaitingRows(self.store.schema)
+        slots, times = slot_of[self.slots(numbers)], self.times(numbers)
+        kept.append(self.store.take(numbers), slots, times, self.matched(numbers))
+        return kept

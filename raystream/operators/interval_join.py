@@ -1,0 +1,286 @@
+"""Join rows of two streams whose event times lie within an interval of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raystream.contracts.context import OpenContext
+from raystream.contracts.window_lengths import text
+from raystream.errors import UserError
+from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s
+from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.hashing import hash_columns
+from raystream.keyed.first_partners import first_partners, ranges_once
+from raystream.keyed.key_index import KeyIndex
+from raystream.keyed.snapshot import (
+    Section,
+    Snapshot,
+    keyed_section,
+    restored_watermark,
+    section,
+    watermark_section,
+)
+from raystream.keyed.time_segments import spread
+from raystream.keyed.waiting_rows import WaitingRows
+from raystream.operators.join_plan import JoinPlan
+from raystream.operators.operator import Operator, Output
+from raystream.operators.window_aggregate import LATE_ROWS
+
+_COMPACT_MIN = 4_096
+_MATCHED = "__matched"
+_SIDES = ("left", "right")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IntervalJoinSpec:
+    """Pairs of rows of one key with ``lower_us <= right - left <= upper_us`` between their times.
+
+    A pair has the later of its times. A row that the watermark has reached is late: dropped, and
+    counted. Rows without a partner, where they come out, do when the watermark says that none can
+    come any more, and those with a null in their key at once; the watermark goes on behind them.
+    """
+
+    plan: JoinPlan
+    lower_us: int
+    upper_us: int
+
+    def __post_init__(self) -> None:
+        assert self.lower_us <= self.upper_us, "an interval has a lower end"
+
+    @property
+    def verb(self) -> str:
+        return "join"
+
+    def describe(self) -> str:
+        return f"{self.plan} within {text(self.lower_us)} to {text(self.upper_us)}"
+
+    def build(self) -> IntervalJoin:
+        return IntervalJoin(self)
+
+
+class IntervalJoin(Operator):
+    """The operator of one subtask: the rows of both sides that a row to come may match.
+
+    A row waits until no row above the watermark can match it: ``reach`` behind its own time, which
+    is ``upper`` for the left and ``-lower`` for the right, and may be less than nothing.
+    """
+
+    def __init__(self, spec: IntervalJoinSpec) -> None:
+        plan = self._plan = spec.plan
+        lower_us, upper_us = spec.lower_us, spec.upper_us
+        self._spans_us = (lower_us, upper_us), (-upper_us, -lower_us)
+        self._reach_us = upper_us, -lower_us
+        self._keeps = plan.keeps_left, plan.keeps_right
+        self._watermark_us = MIN_TIME
+        self._begin()
+
+    def _begin(self) -> None:
+        self._index = KeyIndex(self._plan.key_types)
+        self._sides = WaitingRows(self._plan.left), WaitingRows(self._plan.right)
+
+    def open(self, ctx: OpenContext) -> None:
+        self._ctx = ctx
+        self._late = ctx.metrics.counter(LATE_ROWS)
+
+    def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
+        assert isinstance(batch, Columns), "the stream is columnar"
+        if not batch.num_rows:
+            return
+        record, times = batch.record, self._times(batch)
+        fits = times > self._watermark_us
+        if not fits.all():
+            self._late.inc(int(len(fits) - fits.sum()))
+            record, times = _filtered(record, times, fits)
+        valid = self._plan.matchable(port, record)
+        if valid is not None and not valid.all():
+            if self._keeps[port]:
+                # Above the watermark, so never late.
+                yield self._alone(port, *_filtered(record, times, ~valid))
+            record, times = _filtered(record, times, valid)
+        if record.num_rows:
+            yield from self._join(port, record, times)
+
+    def on_watermark(self, time_us: int) -> Iterator[Output]:
+        self._watermark_us = max(self._watermark_us, time_us)
+        for port, side in enumerate(self._sides):
+            if not self._keeps[port]:
+                side.take(self._over_us(port), side.live)
+                continue
+            while len(numbers := self._unmatched(port)):
+                yield self._alone(port, side.store.take(numbers), side.times(numbers))
+        self._compact()
+
+    def output_watermark(self, time_us: int) -> int | None:
+        if time_us == MAX_TIME:
+            return time_us
+        reaches = zip(self._reach_us, self._keeps, strict=True)
+        held_us = max([0, *(reach_us for reach_us, keeps in reaches if keeps)])
+        return max(time_us - held_us, MIN_TIME)
+
+    def snapshot(self) -> Snapshot:
+        sections = (self._section(port, self._sides[port].numbers()) for port in (0, 1))
+        return (*sections, watermark_section(self._watermark_us))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        # The least of all: a row may wait in the channel of the subtask that was behind.
+        watermark_us = restored_watermark(snapshot)
+        self._watermark_us = MIN_TIME if watermark_us is None else watermark_us
+        for port, side in enumerate(self._sides):
+            table = section(snapshot, _SIDES[port])
+            if table is None or not table.num_rows:
+                continue
+            record = table.combine_chunks().to_batches()[0]
+            rows = [record.column(f"row.{name}") for name in side.store.schema.names]
+            held = pa.RecordBatch.from_arrays(rows, schema=side.store.schema)
+            slots, _ = self._index.lookup(self._plan.keys(port, held))
+            times = Columns(held).timestamps
+            assert times is not None, "the stream has event time"
+            matched = record.column(_MATCHED).to_numpy(zero_copy_only=False)
+            side.append(held, slots, times, matched)
+
+    def _section(self, port: int, numbers: Int64s) -> Section:
+        side = self._sides[port]
+        rows = side.store.take(numbers)
+        columns = {f"row.{name}": rows.column(name) for name in rows.schema.names}
+        columns[_MATCHED] = pa.array(side.matched(numbers))
+        hashes = hash_columns(self._plan.keys(port, rows))
+        return keyed_section(_SIDES[port], pa.table(columns), hashes, self._ctx.max_parallelism)
+
+    def _times(self, batch: Columns) -> Int64s:
+        times = batch.timestamps
+        if times is None or int(times.min()) == NO_TIME:
+            raise UserError(
+                f"{self._ctx.operator} joins rows by their event times, and a row has none",
+                hint="the watermark strategy is missing: give the source "
+                'watermark=rs.WatermarkStrategy("column"), or call assign_timestamps(...) before '
+                "the join",
+                where=self._ctx.where or None,
+            )
+        return times
+
+    def _join(self, port: int, record: pa.RecordBatch, times: Int64s) -> Iterator[Output]:
+        """Put rows of one side beside those of the other that wait, then let them wait too."""
+        slots, _ = self._index.lookup(self._plan.keys(port, record))
+        lower_us, upper_us = self._spans_us[port]
+        lows, highs = _shifted(times, lower_us), _shifted(times, upper_us)
+        firsts, stops = self._sides[1 - port].segments.find(slots, lows, highs)
+        matched = stops > firsts
+        if not self._plan.left_only:
+            yield from self._pairs(port, record, times, firsts, stops - firsts)
+        elif port:
+            yield from self._lefts(slots, times, firsts, stops)
+        elif self._plan.how == "semi" and matched.any():
+            # Of all partners the earliest makes the earliest pair.
+            earliest = self._sides[1].segments.times(firsts[matched])
+            rows, own = _filtered(record, times, matched)
+            yield self._plan.lefts(rows, np.maximum(own, earliest))
+        waits = times > self._over_us(port)
+        if self._keeps[port] and (over := ~(waits | matched)).any():
+            yield self._alone(port, *_filtered(record, times, over))
+        if self._plan.left_only and not port:
+            waits &= ~matched  # the first partner decided
+        rows, times = _filtered(record, times, waits)
+        self._sides[port].append(rows, slots[waits], times, matched[waits])
+
+    def _pairs(
+        self, port: int, record: pa.RecordBatch, times: Int64s, firsts: Int64s, counts: Int64s
+    ) -> Iterator[Output]:
+        """Give each row beside its partners, which stand from ``firsts`` on, so many."""
+        other = self._sides[1 - port]
+        ends = np.cumsum(counts)
+        total, limit = int(ends[-1]), max(self._ctx.limits.batch_rows_max, record.num_rows)
+        for start in range(0, total, limit):
+            numbers = np.arange(start, min(start + limit, total))
+            rows = np.searchsorted(ends, numbers, side="right")
+            places = numbers - (ends - counts - firsts)[rows]
+            partners = other.segments.numbers(places)
+            if self._keeps[1 - port]:
+                other.match(partners)
+            both = record.take(pa.array(rows)), other.store.take(partners)
+            left, right = both[::-1] if port else both
+            later = np.maximum(times[rows], other.segments.times(places))
+            yield self._plan.pairs(left, right, later)
+
+    def _lefts(
+        self, slots: Int64s, times: Int64s, firsts: Int64s, stops: Int64s
+    ) -> Iterator[Output]:
+        """Let rows of the right decide on those of the left that wait: each once, by the first."""
+        left = self._sides[0]
+        order = np.lexsort((times, slots))
+        slots, times = slots[order], times[order]
+        lefts = left.segments.numbers(spread(*ranges_once(slots, firsts[order], stops[order])))
+        lefts = lefts[~left.matched(lefts)]
+        left.match(lefts)
+        if self._plan.how == "anti" or not len(lefts):
+            return
+        own, (lower_us, upper_us) = left.times(lefts), self._spans_us[0]
+        lows, highs = _shifted(own, lower_us), _shifted(own, upper_us)
+        partners = first_partners(slots, times, order, left.slots(lefts), lows, highs)
+        later = np.maximum(own, times[partners])
+        came = np.argsort(order[partners], kind="stable")
+        limit = max(self._ctx.limits.batch_rows_max, len(slots))
+        for start in range(0, len(came), limit):
+            some = came[start : start + limit]
+            yield self._plan.lefts(left.store.take(lefts[some]), later[some])
+
+    def _alone(self, port: int, record: pa.RecordBatch, times: Int64s) -> Columns:
+        return self._plan.rights(record, times) if port else self._plan.lefts(record, times)
+
+    def _over_us(self, port: int) -> int:
+        """Give the time up to which rows of a side can match nothing that is still to come."""
+        if self._watermark_us == MAX_TIME:
+            return MAX_TIME
+        return min(max(self._watermark_us - self._reach_us[port], MIN_TIME), MAX_TIME)
+
+    def _unmatched(self, port: int) -> Int64s:
+        """Take rows that have waited in vain, as many as a batch holds."""
+        side, rows_max = self._sides[port], self._ctx.limits.batch_rows_max
+        found: list[Int64s] = []
+        count = 0
+        while count < rows_max:
+            numbers = side.take(self._over_us(port), rows_max - count)
+            if not len(numbers):
+                break
+            found.append(numbers[~side.matched(numbers)])
+            count += len(found[-1])
+        return np.concatenate([np.zeros(0, np.int64), *found])
+
+    def _compact(self) -> None:
+        """Forget rows and keys that nobody waits for, when they are more than the others."""
+        sides = self._sides
+        live = sum(side.live for side in sides)
+        dead = sum(side.dead for side in sides)
+        if max(dead - live, self._index.count - 2 * live) <= _COMPACT_MIN:
+            return
+        numbers = [side.numbers() for side in sides]
+        used = np.zeros(self._index.count, np.bool_)
+        for side, some in zip(sides, numbers, strict=True):
+            used[side.slots(some)] = True
+        alive = np.flatnonzero(used)
+        keys = self._index.keys(alive)
+        self._begin()
+        slot_of = np.full(len(used), -1)
+        slot_of[alive], _ = self._index.lookup(keys)
+        left, right = (
+            side.kept(some, slot_of) for side, some in zip(sides, numbers, strict=True)
+        )
+        self._sides = left, right
+
+
+def _filtered(
+    record: pa.RecordBatch, times: Int64s, kept: npt.NDArray[np.bool_]
+) -> tuple[pa.RecordBatch, Int64s]:
+    """Copy some rows, and their times."""
+    return record.take(pa.array(np.flatnonzero(kept))), times[kept]
+
+
+def _shifted(times: Int64s, by_us: int) -> Int64s:
+    """Add to times; the ends of time are not passed."""
+    if by_us >= 0:
+        return np.minimum(times, MAX_TIME - by_us) + by_us
+    return np.maximum(times, MIN_TIME - by_us) + by_us
