@@ -115,7 +115,7 @@ def interval(columns: StreamColumns, within: Any) -> tuple[int, int]:
         )
     bounds_us: list[int] = []
     for bound in within:
-        if not isinstance(bound, (str, int, timedelta)):
+        if not isinstance(bound, (str, timedelta)) and not hasattr(bound, "__index__"):
             raise columns.error(
                 f"{verb}(): within is a pair of durations, and {bound!r:.60} is none", hint=hint
             )

@@ -24,23 +24,20 @@ def ranges_once(slots: Int64s, firsts: Int64s, stops: Int64s) -> tuple[Int64s, I
 
 
 def first_partners(
-    slots: Int64s,
-    times: Int64s,
-    arrivals: Int64s,
-    wanted: Int64s,
-    lows: Int64s,
-    highs: Int64s,
+    rows: tuple[Int64s, Int64s], arrivals: Int64s, wanted: Int64s, spans: tuple[Int64s, Int64s]
 ) -> Int64s:
     """Find the row of a batch that came first, of those of a key with ``low <= time <= high``.
 
-    Each has one.
-    Shapes: slots, times, arrivals [n]; wanted slots, lows, highs [m] -> int64 [m] of rows.
+    There is one for each.
+    Shapes: rows, their slots and times, and their arrivals, each [n]; slots that are wanted and
+    spans, lows and highs, each [m] -> int64 [m] of places among the rows.
     Source: Bender and Farach-Colton, The LCA Problem Revisited, 2000: the sparse table.
     """
+    slots, times = rows
     starts = np.searchsorted(slots, wanted, side="left")
     stops = np.searchsorted(slots, wanted, side="right")
-    firsts = bisect(times, starts, stops, lows, right=False)
-    stops = bisect(times, firsts, stops, highs, right=True)
+    firsts = bisect(times, starts, stops, spans[0], right=False)
+    stops = bisect(times, firsts, stops, spans[1], right=True)
     assert (stops > firsts).all(), "each has a partner"
     levels = np.frexp(stops - firsts)[1].astype(np.int64) - 1  # of two halves that overlap
     row_of = np.empty_like(arrivals)

@@ -118,9 +118,7 @@ def spread(starts: Int64s, counts: Int64s) -> Int64s:
     return np.repeat(starts - ends + counts, counts) + np.arange(total)
 
 
-def bisect(
-    values: Int64s, starts: Int64s, stops: Int64s, bounds: Int64s, *, right: bool
-) -> Int64s:
+def bisect(values: Int64s, starts: Int64s, stops: Int64s, bounds: Int64s, *, right: bool) -> Int64s:
     """Find in each slice of a column, which is sorted, where a bound belongs.
 
     ``right``: behind values that equal it, else before them.

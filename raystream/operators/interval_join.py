@@ -219,8 +219,8 @@ class IntervalJoin(Operator):
         if self._plan.how == "anti" or not len(lefts):
             return
         own, (lower_us, upper_us) = left.times(lefts), self._spans_us[0]
-        lows, highs = _shifted(own, lower_us), _shifted(own, upper_us)
-        partners = first_partners(slots, times, order, left.slots(lefts), lows, highs)
+        spans = _shifted(own, lower_us), _shifted(own, upper_us)
+        partners = first_partners((slots, times), order, left.slots(lefts), spans)
         later = np.maximum(own, times[partners])
         came = np.argsort(order[partners], kind="stable")
         limit = max(self._ctx.limits.batch_rows_max, len(slots))
@@ -266,9 +266,7 @@ class IntervalJoin(Operator):
         self._begin()
         slot_of = np.full(len(used), -1)
         slot_of[alive], _ = self._index.lookup(keys)
-        left, right = (
-            side.kept(some, slot_of) for side, some in zip(sides, numbers, strict=True)
-        )
+        left, right = (side.kept(some, slot_of) for side, some in zip(sides, numbers, strict=True))
         self._sides = left, right
 
 

@@ -55,9 +55,7 @@ def model(how: str, lower: int, upper: int, keys: tuple[str, ...]) -> IntervalMo
         row = {name: None if left is None else left[name] for name in LEFT.names}
         if left is None:
             row |= {name: right[name] for name in keys}
-        return plain(
-            row | {out: None if right is None else right[name] for name, out in made.kept}
-        )
+        return plain(row | {out: None if right is None else right[name] for name, out in made.kept})
 
     return IntervalModel(how, lower, upper, key, pair)
 
@@ -73,9 +71,15 @@ def held(how: str, lower: int, upper: int) -> int:
 
 
 def case(
-    how: str, lower: int, upper: int, told: Story, keys: tuple[str, ...] = ("k",), name: str = ""
+    how: str,
+    ends: tuple[int, int],
+    told: Story,
+    keys: tuple[str, ...] = ("k",),
+    *,
+    name: str = "",
 ) -> Case:
     """Make the case of one kind of join and one interval."""
+    lower, upper = ends
     return Case(
         f"{name or how} {lower} to {upper}",
         lambda: IntervalJoinSpec(plan(how, keys), lower, upper),
@@ -97,12 +101,12 @@ KINDS = ("inner", "left", "right", "full", "semi", "anti")
 
 CASES = {
     "interval_join": [
-        *(case(how, -5, 3, STORY) for how in KINDS),
-        *(case(how, *ends, STORY) for how in ("full", "semi") for ends in [(2, 9), (-9, -2)]),
-        case("full", 0, 0, STORY),
-        case("anti", -1_000, 1_000, STORY),
-        case("full", -20, 20, STORY, ("k", "i"), name="two keys"),
-        case("inner", -1, 1, ONLY_TIME, name="only time"),
-        case("left", -1, 1, [], name="nothing"),
+        *(case(how, (-5, 3), STORY) for how in KINDS),
+        *(case(how, ends, STORY) for how in ("full", "semi") for ends in [(2, 9), (-9, -2)]),
+        case("full", (0, 0), STORY),
+        case("anti", (-1_000, 1_000), STORY),
+        case("full", (-20, 20), STORY, ("k", "i"), name="two keys"),
+        case("inner", (-1, 1), ONLY_TIME, name="only time"),
+        case("left", (-1, 1), [], name="nothing"),
     ]
 }

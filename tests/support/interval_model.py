@@ -81,7 +81,7 @@ class IntervalModel:
         """Let a row out that nothing can match any more."""
         over = one.time - self.lower if port else one.time + self.upper
         waits = self.watermark < over and self.key(one.row) is not None
-        if waits and self.watermark < MAX_TIME or one.matched or one.gone:
+        if (waits and self.watermark < MAX_TIME) or one.matched or one.gone:
             return
         one.gone = True
         if port and self.how in ("right", "full"):
