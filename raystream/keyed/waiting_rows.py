@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -11,6 +13,11 @@ from raystream.keyed.row_store import RowStore
 from raystream.keyed.rows_due import RowsDue
 from raystream.keyed.slots import SlotColumn
 from raystream.keyed.time_segments import TimeSegments
+
+Int8s: TypeAlias = npt.NDArray[np.int8]
+
+_NEVER, _NEWLY, _TOLD = np.arange(3, dtype=np.int8)
+"""Whether a row has had a partner, and ``newly_matched`` has told."""
 
 
 class WaitingRows:
@@ -25,7 +32,8 @@ class WaitingRows:
         self.segments = TimeSegments()
         self._due = RowsDue()
         self._times, self._slots = SlotColumn("i8"), SlotColumn("i8")
-        self._matched = SlotColumn("?", False)
+        self._ids, self.next_id = SlotColumn("i8"), 0
+        self._matched = SlotColumn("i1")
 
     @property
     def live(self) -> int:
@@ -48,16 +56,22 @@ class WaitingRows:
 
         Shapes: each [n].
         """
+        ids = self.next_id + np.arange(len(times))
+        self._append(record, slots, times, (ids, matched * _NEWLY))
+
+    def _append(
+        self, record: pa.RecordBatch, slots: Int64s, times: Int64s, told: tuple[Int64s, Int8s]
+    ) -> None:
         numbers = self.store.append(record) + np.arange(record.num_rows)
-        for column, values in (
-            (self._times, times),
-            (self._slots, slots),
-            (self._matched, matched),
-        ):
+        values = times, slots, *told
+        columns = self._times, self._slots, self._ids, self._matched
+        for column, some in zip(columns, values, strict=True):
             column.reserve(self.store.stop)
-            column.values[numbers] = values
+            column.values[numbers] = some
         self.segments.append(slots, times, numbers)
         self._due.append(times, numbers)
+        if len(numbers):
+            self.next_id = int(told[0][-1]) + 1
 
     def take(self, until_us: int, most: int) -> Int64s:
         """Take rows whose time is not later, the earliest first."""
@@ -65,12 +79,29 @@ class WaitingRows:
 
     def match(self, numbers: Int64s) -> None:
         """Remember that rows have had a partner."""
-        self._matched.values[numbers] = True
+        marks = self._matched.values
+        marks[numbers[marks[numbers] == _NEVER]] = _NEWLY
 
     def matched(self, numbers: Int64s) -> npt.NDArray[np.bool_]:
         """Tell which rows have had a partner."""
-        matched: npt.NDArray[np.bool_] = self._matched.values[numbers]
+        matched: npt.NDArray[np.bool_] = self._matched.values[numbers] != _NEVER
         return matched
+
+    def newly_matched(self) -> Int64s:
+        """Give the rows that have had their first partner since the last call."""
+        numbers: Int64s = np.flatnonzero(self._matched.values[: self.store.stop] == _NEWLY)
+        self._matched.values[numbers] = _TOLD
+        return numbers
+
+    def since(self, id_: int) -> Int64s:
+        """Give the rows that came since ``next_id`` was this."""
+        ids = self._ids.values[: self.store.stop]
+        return np.arange(int(np.searchsorted(ids, id_)), self.store.stop)
+
+    def ids(self, numbers: Int64s) -> Int64s:
+        """Give what rows are called, however they are numbered: in order of arrival."""
+        ids: Int64s = self._ids.values[numbers]
+        return ids
 
     def times(self, numbers: Int64s) -> Int64s:
         """Give the event times of rows."""
@@ -90,5 +121,7 @@ class WaitingRows:
         """Give some rows alone, with other slots for their keys."""
         kept = WaitingRows(self.store.schema)
         slots, times = slot_of[self.slots(numbers)], self.times(numbers)
-        kept.append(self.store.take(numbers), slots, times, self.matched(numbers))
+        told = self.ids(numbers), self._matched.values[numbers]
+        kept._append(self.store.take(numbers), slots, times, told)
+        kept.next_id = self.next_id
         return kept

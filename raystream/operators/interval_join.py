@@ -14,26 +14,22 @@ from raystream.contracts.window_lengths import text
 from raystream.errors import UserError
 from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
-from raystream.flow.hashing import hash_columns
 from raystream.keyed.first_partners import first_partners, ranges_once
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.snapshot import (
     Section,
     Snapshot,
-    keyed_section,
     restored_watermark,
-    section,
     watermark_section,
 )
 from raystream.keyed.time_segments import spread
 from raystream.keyed.waiting_rows import WaitingRows
+from raystream.keyed.waiting_snapshot import WaitingSnapshot
 from raystream.operators.join_plan import JoinPlan
 from raystream.operators.operator import Operator, Output
 from raystream.operators.window_aggregate import LATE_ROWS
 
 _COMPACT_MIN = 4_096
-_MATCHED = "__matched"
-_SIDES = ("left", "right")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +73,7 @@ class IntervalJoin(Operator):
         self._reach_us = upper_us, -lower_us
         self._keeps = plan.keeps_left, plan.keeps_right
         self._watermark_us = MIN_TIME
+        self._giving = False
         self._begin()
 
     def _begin(self) -> None:
@@ -86,6 +83,16 @@ class IntervalJoin(Operator):
     def open(self, ctx: OpenContext) -> None:
         self._ctx = ctx
         self._late = ctx.metrics.counter(LATE_ROWS)
+        flagged = self._keeps[0] or self._plan.left_only, self._keeps[1]
+        self._kept = [
+            WaitingSnapshot(
+                name,
+                self._keys_of,
+                ctx.max_parallelism,
+                flagged=flagged[port],
+            )
+            for port, name in enumerate(("left", "right"))
+        ]
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         assert isinstance(batch, Columns), "the stream is columnar"
@@ -107,12 +114,14 @@ class IntervalJoin(Operator):
 
     def on_watermark(self, time_us: int) -> Iterator[Output]:
         self._watermark_us = max(self._watermark_us, time_us)
+        self._giving = True
         for port, side in enumerate(self._sides):
             if not self._keeps[port]:
                 side.take(self._over_us(port), side.live)
                 continue
             while len(numbers := self._unmatched(port)):
                 yield self._alone(port, side.store.take(numbers), side.times(numbers))
+        self._giving = False
         self._compact()
 
     def output_watermark(self, time_us: int) -> int | None:
@@ -123,33 +132,36 @@ class IntervalJoin(Operator):
         return max(time_us - held_us, MIN_TIME)
 
     def snapshot(self) -> Snapshot:
-        sections = (self._section(port, self._sides[port].numbers()) for port in (0, 1))
-        return (*sections, watermark_section(self._watermark_us))
+        told = zip(self._kept, self._sides, strict=True)
+        return (
+            *(one for kept, side in told for one in kept.whole(side)),
+            watermark_section(self._watermark_us),
+        )
+
+    def changes(self) -> Snapshot:
+        sections: list[Section] = []
+        for port, kept in enumerate(self._kept):
+            # In the middle of a watermark some rows of one time have left, and some have not.
+            gone_to = None if self._giving else self._over_us(port)
+            sections += kept.changes(self._sides[port], gone_to)
+        return *sections, watermark_section(self._watermark_us)
 
     def restore(self, snapshot: Snapshot) -> None:
         # The least of all: a row may wait in the channel of the subtask that was behind.
         watermark_us = restored_watermark(snapshot)
         self._watermark_us = MIN_TIME if watermark_us is None else watermark_us
-        for port, side in enumerate(self._sides):
-            table = section(snapshot, _SIDES[port])
-            if table is None or not table.num_rows:
+        self._giving = True
+        for port, (kept, side) in enumerate(zip(self._kept, self._sides, strict=True)):
+            rows = kept.restored(snapshot, side.store.schema)
+            if rows is None:
                 continue
-            record = table.combine_chunks().to_batches()[0]
-            rows = [record.column(f"row.{name}") for name in side.store.schema.names]
-            held = pa.RecordBatch.from_arrays(rows, schema=side.store.schema)
-            slots, _ = self._index.lookup(self._plan.keys(port, held))
-            times = Columns(held).timestamps
+            slots, _ = self._index.lookup(self._plan.keys(port, rows.record))
+            times = Columns(rows.record).timestamps
             assert times is not None, "the stream has event time"
-            matched = record.column(_MATCHED).to_numpy(zero_copy_only=False)
-            side.append(held, slots, times, matched)
+            side.append(rows.record, slots, times, rows.matched)
 
-    def _section(self, port: int, numbers: Int64s) -> Section:
-        side = self._sides[port]
-        rows = side.store.take(numbers)
-        columns = {f"row.{name}": rows.column(name) for name in rows.schema.names}
-        columns[_MATCHED] = pa.array(side.matched(numbers))
-        hashes = hash_columns(self._plan.keys(port, rows))
-        return keyed_section(_SIDES[port], pa.table(columns), hashes, self._ctx.max_parallelism)
+    def _keys_of(self, slots: Int64s) -> list[pa.Array]:
+        return self._index.keys(slots)
 
     def _times(self, batch: Columns) -> Int64s:
         times = batch.timestamps
