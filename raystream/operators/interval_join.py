@@ -22,7 +22,7 @@ from raystream.keyed.snapshot import (
     restored_watermark,
     watermark_section,
 )
-from raystream.keyed.time_segments import spread
+from raystream.keyed.time_segments import by_key_and_time, spread
 from raystream.keyed.waiting_rows import WaitingRows
 from raystream.keyed.waiting_snapshot import WaitingSnapshot
 from raystream.operators.join_plan import JoinPlan
@@ -30,6 +30,8 @@ from raystream.operators.operator import Operator, Output
 from raystream.operators.window_aggregate import LATE_ROWS
 
 _COMPACT_MIN = 4_096
+_STEP = 32_768
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,11 +76,8 @@ class IntervalJoin(Operator):
         self._keeps = plan.keeps_left, plan.keeps_right
         self._watermark_us = MIN_TIME
         self._giving = False
-        self._begin()
-
-    def _begin(self) -> None:
-        self._index = KeyIndex(self._plan.key_types)
-        self._sides = WaitingRows(self._plan.left), WaitingRows(self._plan.right)
+        self._index = KeyIndex(plan.key_types)
+        self._sides = WaitingRows(plan.left), WaitingRows(plan.right)
 
     def open(self, ctx: OpenContext) -> None:
         self._ctx = ctx
@@ -122,7 +121,7 @@ class IntervalJoin(Operator):
             while len(numbers := self._unmatched(port)):
                 yield self._alone(port, side.store.take(numbers), side.times(numbers))
         self._giving = False
-        self._compact()
+        yield from self._compact()
 
     def output_watermark(self, time_us: int) -> int | None:
         if time_us == MAX_TIME:
@@ -223,7 +222,7 @@ class IntervalJoin(Operator):
     ) -> Iterator[Output]:
         """Let rows of the right decide on those of the left that wait: each once, by the first."""
         left = self._sides[0]
-        order = np.lexsort((times, slots))
+        order = by_key_and_time(slots, times)
         slots, times = slots[order], times[order]
         lefts = left.segments.numbers(spread(*ranges_once(slots, firsts[order], stops[order])))
         lefts = lefts[~left.matched(lefts)]
@@ -260,26 +259,41 @@ class IntervalJoin(Operator):
                 break
             found.append(numbers[~side.matched(numbers)])
             count += len(found[-1])
-        return np.concatenate([np.zeros(0, np.int64), *found])
+        return np.concatenate([_NONE, *found])
 
-    def _compact(self) -> None:
-        """Forget rows and keys that nobody waits for, when they are more than the others."""
+    def _compact(self) -> Iterator[Output]:
+        """Forget rows and keys that nobody waits for, when they are more than the others.
+
+        What is left is copied in steps; until the last one nothing has changed.
+        """
         sides = self._sides
         live = sum(side.live for side in sides)
         dead = sum(side.dead for side in sides)
         if max(dead - live, self._index.count - 2 * live) <= _COMPACT_MIN:
             return
+        nothing = self._plan.lefts(sides[0].store.take(_NONE), _NONE)
         numbers = [side.numbers() for side in sides]
         used = np.zeros(self._index.count, np.bool_)
         for side, some in zip(sides, numbers, strict=True):
             used[side.slots(some)] = True
-        alive = np.flatnonzero(used)
-        keys = self._index.keys(alive)
-        self._begin()
+        index = KeyIndex(self._plan.key_types)
         slot_of = np.full(len(used), -1)
-        slot_of[alive], _ = self._index.lookup(keys)
-        left, right = (side.kept(some, slot_of) for side, some in zip(sides, numbers, strict=True))
-        self._sides = left, right
+        for slots in _steps(np.flatnonzero(used)):
+            slot_of[slots], _ = index.lookup(self._index.keys(slots))
+            yield nothing
+        copies = WaitingRows(self._plan.left), WaitingRows(self._plan.right)
+        for side, copy, kept in zip(sides, copies, numbers, strict=True):
+            for some in _steps(kept):
+                copy.copy(side, some, slot_of)
+                yield nothing
+            copy.succeed(side, kept)
+        self._index, self._sides = index, copies
+
+
+def _steps(numbers: Int64s) -> Iterator[Int64s]:
+    """Cut numbers into parts that are worked through in a small part of a tenth of a second."""
+    for start in range(0, len(numbers), _STEP):
+        yield numbers[start : start + _STEP]
 
 
 def _filtered(
