@@ -7,7 +7,10 @@ before any is read, and rows of the key that do not match cost nothing, be they 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 
 from raystream.flow.batch import Int64s
 from raystream.keyed.slots import SlotColumn
@@ -20,7 +23,7 @@ class TimeSegments:
     """
 
     def __init__(self) -> None:
-        self._start, self._length, self._room = (SlotColumn("i8") for _ in range(3))
+        self._start, self._length, self._room, self._gone = (SlotColumn("i8") for _ in range(4))
         self._times, self._numbers = SlotColumn("i8"), SlotColumn("i8")
         self._end = 0
 
@@ -64,8 +67,30 @@ class TimeSegments:
         times: Int64s = self._times.values[places]
         return times
 
+    def forget(self, slots: Int64s, gone: Callable[[Int64s], npt.NDArray[np.bool_]]) -> None:
+        """Take rows out that nobody will look for, of keys of which they are the larger part.
+
+        ``gone`` tells rows by number. It is asked once so many rows of a key may have gone as stay,
+        so that each row is moved a few times at most.
+        Shapes: slots int64 [n], one for each row that has gone now.
+        """
+        self._reserve(int(slots.max(initial=-1)) + 1)
+        np.add.at(self._gone.values, slots, 1)
+        slots = np.unique(slots)
+        slots = slots[2 * self._gone.values[slots] >= self._length.values[slots]]
+        if not len(slots):
+            return
+        starts, lengths = self._start.values[slots], self._length.values[slots]
+        places = spread(starts, lengths)
+        stay = ~gone(self._numbers.values[places])
+        which = np.repeat(np.arange(len(slots)), lengths)[stay]
+        lengths = np.bincount(which, minlength=len(slots))
+        for column in (self._times, self._numbers):
+            column.values[spread(starts, lengths)] = column.values[places[stay]]
+        self._length.values[slots], self._gone.values[slots] = lengths, 0
+
     def _reserve(self, count: int) -> None:
-        for column in (self._start, self._length, self._room):
+        for column in (self._start, self._length, self._room, self._gone):
             column.reserve(count)
 
     def _make_room(self, slots: Int64s, counts: Int64s) -> Int64s:

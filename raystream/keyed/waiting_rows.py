@@ -45,6 +45,11 @@ class WaitingRows:
         """Rows that were taken and still lie in memory."""
         return self.store.row_count - self._due.count
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows that lie in memory."""
+        return self.store.nbytes
+
     def append(
         self,
         record: pa.RecordBatch,

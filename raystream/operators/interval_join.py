@@ -30,6 +30,7 @@ from raystream.operators.operator import Operator, Output
 from raystream.operators.window_aggregate import LATE_ROWS
 
 _COMPACT_MIN = 4_096
+_COMPACT_BYTES_MIN = 16 << 20
 _STEP = 32_768
 _NONE = np.zeros(0, np.int64)
 
@@ -227,6 +228,7 @@ class IntervalJoin(Operator):
         lefts = left.segments.numbers(spread(*ranges_once(slots, firsts[order], stops[order])))
         lefts = lefts[~left.matched(lefts)]
         left.match(lefts)
+        left.segments.forget(left.slots(lefts), left.matched)
         if self._plan.how == "anti" or not len(lefts):
             return
         own, (lower_us, upper_us) = left.times(lefts), self._spans_us[0]
@@ -269,7 +271,8 @@ class IntervalJoin(Operator):
         sides = self._sides
         live = sum(side.live for side in sides)
         dead = sum(side.dead for side in sides)
-        if max(dead - live, self._index.count - 2 * live) <= _COMPACT_MIN:
+        few = max(dead - live, self._index.count - 2 * live) <= _COMPACT_MIN
+        if few and (dead <= live or sum(side.nbytes for side in sides) <= _COMPACT_BYTES_MIN):
             return
         nothing = self._plan.lefts(sides[0].store.take(_NONE), _NONE)
         numbers = [side.numbers() for side in sides]

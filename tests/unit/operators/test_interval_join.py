@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from raystream.config import Limits
@@ -11,6 +12,7 @@ from raystream.contracts.context import OpenContext
 from raystream.errors import UserError
 from raystream.flow.batch import NO_TIME, Columns, wire_schema, with_times
 from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.keyed.snapshot import BUCKET, GONE, share
 from raystream.operators.interval_join import IntervalJoinSpec
 from raystream.operators.join_plan import JoinPlan
 
@@ -243,3 +245,75 @@ def test_memory_is_that_of_the_rows_that_can_still_match(how):
         assert sum(held) < 10_000
         assert join.operator._index.count < 6_000
     assert pairs == {"semi": 1, "inner": 5, "full": 5}[how] * 20_000
+
+
+def test_few_rows_that_are_large_are_forgotten_too():
+    join = Driven("inner", 0, 0)
+    schema = pa.schema([("k", pa.string()), ("v", pa.int64())])
+    for start in range(0, 200, 20):
+        rows = [{"k": "x" * 500_000, "v": start}] * 20
+        times = np.arange(start, start + 20)
+        told = with_times(pa.RecordBatch.from_pylist(rows, schema=schema), times)
+        assert list(join.operator.on_batch(0, told)) == []
+        join.watermark(start + 19)
+        assert join.operator._sides[0].store.nbytes < 20_000_000
+
+
+@pytest.mark.parametrize("how", ["semi", "anti"])
+def test_what_has_had_its_partner_is_not_looked_at_again(how):
+    join = Driven(how, -1_000, 1_000)
+    join.left(*[("a", time) for time in range(500)])
+    join.left(("b", 0))
+    assert len(join.right(("a", -700))) == (301 if how == "semi" else 0)
+    firsts, stops = join.operator._sides[0].segments.find(*np.array([[0], [0], [999]]))
+    assert (stops - firsts).tolist() == [199]
+    assert len(join.right(("a", -690), ("b", 5), ("a", -695))) == (11 if how == "semi" else 0)
+    alone = [("a", time, time) for time in range(311, 500)] if how == "anti" else []
+    assert join.watermark(MAX_TIME) == alone
+
+
+def moved(join):
+    """Throw the operator away, and let another take up what it kept."""
+    kept = join.operator.snapshot()
+    join.operator = join.spec.build()
+    join.operator.open(join.context)
+    join.operator.restore(share([kept], 0, 1, 128))
+
+
+@pytest.mark.parametrize("how", ["left", "full"])
+def test_forgetting_can_be_left_anywhere(how):
+    wanted = []
+    for steps in (0, 1, 2, 3, 4):
+        join = Driven(how, -10, 10)
+        keys = [f"{time % 3_000}" for time in range(9_000)]
+        join.left(*zip(keys, range(9_000), strict=True))
+        join.right(*zip(keys[5_000:], range(5_000, 9_000), strict=True))
+        rows = []
+        outs = join.operator.on_watermark(8_500)
+        for _ in range(4 + steps):
+            rows += join.shown([next(outs, batch())])
+        outs.close()
+        if steps % 2:
+            moved(join)
+        rows += join.watermark(8_500)
+        assert join.operator._sides[0].store.row_count < 600
+        rows += join.left((keys[8_600], 8_601)) + join.watermark(MAX_TIME)
+        wanted = wanted or rows
+        assert rows == wanted
+
+
+def test_changes_are_what_came_since_and_how_far_all_is_gone():
+    join = Driven("left", -5, 5)
+    join.left(*[("a", time) for time in range(100)])
+    assert not any(one.delta for one in join.operator.changes())
+    join.right(("a", 90))
+    join.left(("b", 100))
+    join.watermark(50)
+    told = {one.name: one for one in join.operator.changes()}
+    rows, gone = (
+        told["left"].table.filter(told["left"].table[GONE]),
+        told["left"].table.filter(pc.invert(told["left"].table[GONE])),
+    )[::-1]
+    assert rows["row.v"].to_pylist() == [100]
+    assert gone[BUCKET].to_pylist() == [45]
+    assert told["left.matched"].table[BUCKET].to_pylist() == list(range(85, 96))
