@@ -13,19 +13,6 @@ from raystream.errors import ConfigError
 from raystream.flow.time import micros
 
 
-def check_timed(columns: StreamColumns) -> None:
-    """Refuse a stream without event time.
-
-    Raises: PlanError that names it.
-    """
-    if not columns.type.timed:
-        raise columns.error(
-            f'{columns.verb}() goes by event time, and stream "{columns.stream}" has none: its '
-            "source has no watermark strategy",
-            hint='job.source(…, watermark=rs.WatermarkStrategy("time")), or assign_timestamps(…)',
-        )
-
-
 def check_join_window(columns: StreamColumns, window: Window | Any) -> TimeWindow:
     """Refuse windows that rows of two streams cannot meet in.
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 from raystream.api.callsite import located, user_line
 from raystream.api.columns import StreamColumns
 from raystream.api.draft import Tip, check_not_broadcast
-from raystream.api.join_checks import check_how, join_plan, key_names
-from raystream.api.join_windows import check_join_window, check_timed, check_tolerance
+from raystream.api.join_checks import check_how, check_timed, interval, join_plan, key_names
+from raystream.api.join_windows import check_join_window, check_tolerance
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.batch import visible_schema
@@ -21,6 +21,7 @@ from raystream.flow.normal import normal_record, normal_schema
 from raystream.flow.time import Duration
 from raystream.graph.logical import Input, LogicalNode, StreamType, label
 from raystream.operators.as_of_join import AsOfJoinSpec
+from raystream.operators.interval_join import IntervalJoinSpec
 from raystream.operators.join_plan import JoinPlan
 from raystream.operators.operator import Spec
 from raystream.operators.table_join import TableJoinSpec
@@ -135,13 +136,19 @@ def _window(sides: Sides, window: Window) -> Tip:
     left = sides.columns[0]
     timed = check_join_window(left, window)
     for side in sides.columns:
-        check_timed(side)
+        check_timed(side, "window=")
     plan = join_plan(*sides.columns, sides.keys, sides.how, sides.suffix, timed=True)
     return written(sides, WindowJoinSpec(plan, timed), _plain(plan))
 
 
-def _interval(sides: Sides, within: Any) -> Tip:  # noqa: ARG001
-    raise _later("join(within=)", sides.where)
+def _interval(sides: Sides, within: Any) -> Tip:
+    """Write a join of rows within an interval of each other down."""
+    lower_us, upper_us = interval(sides.columns[0], within)
+    for columns in sides.columns:
+        check_timed(columns, "within=")
+    plan = join_plan(*sides.columns, sides.keys, sides.how, sides.suffix, timed=True)
+    spec = IntervalJoinSpec(plan, lower_us, upper_us)
+    return written(sides, spec, _plain(plan))
 
 
 def _regular(sides: Sides, ttl: Any) -> Tip:  # noqa: ARG001
@@ -152,7 +159,7 @@ def _as_of(sides: Sides, tolerance: Duration | None) -> Tip:
     """Write a join with the newest row down."""
     tolerance_us = check_tolerance(sides.columns[0], tolerance)
     for side in sides.columns:
-        check_timed(side)
+        check_timed(side, "")
     plan = join_plan(*sides.columns, sides.keys, sides.how, sides.suffix, timed=True)
     return written(sides, AsOfJoinSpec(plan, tolerance_us), _plain(plan))
 

@@ -6,6 +6,7 @@ import cases_async
 import cases_ends
 import cases_failing
 import cases_grids
+import cases_interval_join
 import cases_keyed
 import cases_per_key
 import cases_process
@@ -18,6 +19,7 @@ import cases_windows
 CASES = {
     **cases_async.CASES,
     **cases_ends.CASES,
+    **cases_interval_join.CASES,
     **cases_keyed.CASES,
     **cases_per_key.CASES,
     **cases_process.CASES,

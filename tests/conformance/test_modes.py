@@ -96,6 +96,7 @@ def test_changes_put_together_are_what_an_operator_keeps(case: Case, every: int)
     [
         "co_process",
         "deduplicate",
+        "interval_join",
         "map_with_state",
         "object_aggregate",
         "object_deduplicate",
