@@ -12,6 +12,7 @@ from raystream.api.callsite import located, user_line
 from raystream.api.columns import StreamColumns
 from raystream.api.draft import Tip, check_not_broadcast
 from raystream.api.join_checks import check_how, join_plan, key_names
+from raystream.api.regular_joins import gives_changes, table_key, ttl_us
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.batch import visible_schema
@@ -20,6 +21,7 @@ from raystream.flow.normal import normal_record, normal_schema
 from raystream.flow.time import Duration
 from raystream.graph.logical import Input, LogicalNode, StreamType, label
 from raystream.operators.operator import Spec
+from raystream.operators.regular_join import RegularJoinSpec
 from raystream.operators.table_join import TableJoinSpec
 
 if TYPE_CHECKING:
@@ -134,8 +136,18 @@ def _interval(sides: Sides, within: Any) -> Tip:  # noqa: ARG001
     raise _later("join(within=)", sides.where)
 
 
-def _regular(sides: Sides, ttl: Any) -> Tip:  # noqa: ARG001
-    raise _later("join(ttl=)", sides.where)
+def _regular(sides: Sides, ttl: Any) -> Tip:
+    """Write a join of whole streams down, whose rows stay for ``ttl``."""
+    left, right = sides.left.node.type, sides.right.node.type
+    length_us = ttl_us(sides.columns[0], ttl)
+    timed = left.timed or right.timed
+    changes = gives_changes(left, right, sides.how)
+    plan = join_plan(
+        *sides.columns, sides.keys, sides.how, sides.suffix, timed=timed, changes=changes
+    )
+    key = table_key(plan, left, right) if changes else None
+    made = StreamType(visible_schema(plan.output), timed, key)
+    return written(sides, RegularJoinSpec(plan, length_us), made, changes=True)
 
 
 def _as_of(sides: Sides, tolerance: Duration | None) -> Tip:  # noqa: ARG001
