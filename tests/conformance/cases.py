@@ -6,6 +6,7 @@ import cases_async
 import cases_ends
 import cases_failing
 import cases_grids
+import cases_joins
 import cases_keyed
 import cases_per_key
 import cases_process
@@ -17,6 +18,7 @@ import cases_windows
 CASES = {
     **cases_async.CASES,
     **cases_ends.CASES,
+    **cases_joins.CASES,
     **cases_keyed.CASES,
     **cases_per_key.CASES,
     **cases_process.CASES,

@@ -184,7 +184,8 @@ class Run:
         elif isinstance(self.operator, SourceOperator):
             return
         else:
-            given = [self.operator.on_batch(0, batch) for batch in self._given(item)]
+            port = int(isinstance(item, Right))
+            given = [self.operator.on_batch(port, batch) for batch in self._given(item)]
         for outs in given:
             next(outs, None)
             if hasattr(outs, "close"):
