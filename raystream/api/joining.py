@@ -13,6 +13,7 @@ from raystream.api.columns import StreamColumns
 from raystream.api.draft import Tip, check_not_broadcast
 from raystream.api.join_checks import check_how, check_timed, interval, join_plan, key_names
 from raystream.api.join_windows import check_join_window, check_tolerance
+from raystream.api.regular_joins import gives_changes, table_key, ttl_us
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.batch import visible_schema
@@ -24,6 +25,7 @@ from raystream.operators.as_of_join import AsOfJoinSpec
 from raystream.operators.interval_join import IntervalJoinSpec
 from raystream.operators.join_plan import JoinPlan
 from raystream.operators.operator import Spec
+from raystream.operators.regular_join import RegularJoinSpec
 from raystream.operators.table_join import TableJoinSpec
 from raystream.operators.window_join import WindowJoinSpec
 
@@ -151,8 +153,18 @@ def _interval(sides: Sides, within: Any) -> Tip:
     return written(sides, spec, _plain(plan))
 
 
-def _regular(sides: Sides, ttl: Any) -> Tip:  # noqa: ARG001
-    raise _later("join(ttl=)", sides.where)
+def _regular(sides: Sides, ttl: Any) -> Tip:
+    """Write a join of whole streams down, whose rows stay for ``ttl``."""
+    left, right = sides.left.node.type, sides.right.node.type
+    length_us = ttl_us(sides.columns[0], ttl)
+    timed = left.timed or right.timed
+    changes = gives_changes(left, right, sides.how)
+    plan = join_plan(
+        *sides.columns, sides.keys, sides.how, sides.suffix, timed=timed, changes=changes
+    )
+    key = table_key(plan, left, right) if changes else None
+    made = StreamType(visible_schema(plan.output), timed, key)
+    return written(sides, RegularJoinSpec(plan, length_us), made, changes=True)
 
 
 def _as_of(sides: Sides, tolerance: Duration | None) -> Tip:
@@ -176,10 +188,6 @@ def written(sides: Sides, spec: Spec, made: StreamType, *, changes: bool = False
     draft = sides.left.draft
     node = draft.add("join", spec, made, inputs, sides.where, stateful=True, changes=changes)
     return Tip(draft, node)
-
-
-def _later(what: str, where: str) -> PlanError:
-    return PlanError(f"{what} is not in this release yet", where=where)
 
 
 def _table(sides: Sides, table: pa.Table) -> Tip:

@@ -7,6 +7,7 @@ import cases_ends
 import cases_failing
 import cases_grids
 import cases_interval_join
+import cases_joins
 import cases_keyed
 import cases_per_key
 import cases_process
@@ -20,6 +21,7 @@ CASES = {
     **cases_async.CASES,
     **cases_ends.CASES,
     **cases_interval_join.CASES,
+    **cases_joins.CASES,
     **cases_keyed.CASES,
     **cases_per_key.CASES,
     **cases_process.CASES,

@@ -103,6 +103,7 @@ def test_changes_put_together_are_what_an_operator_keeps(case: Case, every: int)
         "object_top_k",
         "process",
         "reduce",
+        "regular_join",
         "running_aggregate",
         "window_aggregate",
         "window_rows",

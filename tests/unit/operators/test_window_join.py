@@ -142,7 +142,10 @@ def test_a_session_is_kept_open_by_rows_of_both_sides():
         (40, "x", None, 2),
     ]
     # Without it there are two.
-    assert joined(lefts, [Watermark(0)], "left", **session) == [(9, "x", 1, None), (29, "x", 2, None)]
+    assert joined(lefts, [Watermark(0)], "left", **session) == [
+        (9, "x", 1, None),
+        (29, "x", 2, None),
+    ]
 
 
 def test_c17_a_row_is_late_only_for_windows_that_have_fired():
