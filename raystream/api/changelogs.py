@@ -58,9 +58,9 @@ def mapped(node: LogicalNode, made: StreamType, where: str) -> StreamType:
         return made
     if made.schema is None:
         raise PlanError(
-            f'map() of "{label(node)}", a changelog, makes columns again: a table has columns',
+            f'map() cannot take "{label(node)}", a changelog, without schema=: a table has columns',
             where=where,
-            hint='give schema=, or make plain rows of the changes before: to_rows(op="op")',
+            hint='give schema=, or make each change a plain row before: to_rows(op="op")',
         )
     return StreamType(made.schema, made.timed, tuple(made.schema.names))
 

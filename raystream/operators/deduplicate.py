@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window_lengths import text
-from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, with_ops, with_times
+from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, bounded, with_ops, with_times
 from raystream.flow.changes import INSERT, UPDATE_AFTER, UPDATE_BEFORE
 from raystream.flow.hashing import hash_columns
 from raystream.flow.key import check_key_type
@@ -201,7 +201,8 @@ class Deduplicate(EmittingOperator):
         if self._final:
             return
         if self._spec.emit == "changes":
-            yield self._changed(batch, rows, segments, new, earlier)
+            changed = self._changed(batch, rows, segments, new, earlier)
+            yield from bounded(changed, self._ctx.limits.batch_rows_max)
             return
         if self._spec.emit == "batch":
             rows = rows[last]

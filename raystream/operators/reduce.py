@@ -12,7 +12,7 @@ import pyarrow as pa
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
 from raystream.contracts.rejects import SKIP, Rejects
-from raystream.flow.batch import Batch, Columns, Int64s, with_ops
+from raystream.flow.batch import Batch, Columns, Int64s, bounded, with_ops
 from raystream.flow.changes import INSERT, OP, UPDATE_AFTER, UPDATE_BEFORE
 from raystream.keyed.key_form import KeyForm
 from raystream.keyed.key_rows import OBJECTS, ChangedRows, form_of, key_rows, read_key_rows
@@ -206,7 +206,7 @@ class Reduce(EmittingOperator):
         order = np.argsort(2 * of + (np.arange(len(of)) >= len(at)), kind="stable")
         both = pa.concat_batches([back.record, made.record]).take(pa.array(order))
         kinds = np.concatenate([np.full(len(at), UPDATE_BEFORE, np.int8), ops])
-        yield with_ops(Columns(both), kinds[order])
+        yield from bounded(with_ops(Columns(both), kinds[order]), self._step)
 
     def _fold(self, rows: list[Any], keys: Keys, times: Int64s | None) -> Int64s | None:
         function, states = self._function.call, self._states

@@ -17,7 +17,15 @@ import pyarrow.compute as pc
 from raystream.contracts.context import OpenContext
 from raystream.contracts.rejects import Rejects
 from raystream.errors import UserFunctionError
-from raystream.flow.batch import Batch, Columns, Int64s, visible_names, with_ops, with_times
+from raystream.flow.batch import (
+    Batch,
+    Columns,
+    Int64s,
+    bounded,
+    visible_names,
+    with_ops,
+    with_times,
+)
 from raystream.flow.changes import INSERT, OPS, UPDATE_AFTER, UPDATE_BEFORE, takes_back
 from raystream.flow.hashing import hash_columns
 from raystream.keyed.groups import Grouper
@@ -34,7 +42,6 @@ _NONE, _ROOM = -1, -2
 """In the place of a row's number: the key has no row; it has none since a -U made room for one."""
 
 _COMPACT_MIN = 8_192
-_KINDS = pa.array(OPS)
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,8 @@ class ToChangelog(Operator):
     def on_batch(self, port: int, batch: Batch) -> Iterator[Output]:
         for rows in compute_batch(batch, self._read, self._errors):
             if rows.num_rows:
-                yield self._completed(rows) if self._spec.before else rows
+                told = self._completed(rows) if self._spec.before else rows
+                yield from bounded(told, self._ctx.limits.batch_rows_max)
 
     def _read(self, batch: Batch) -> Columns:
         """Give rows their kinds, from the column that holds them.
@@ -101,7 +109,7 @@ class ToChangelog(Operator):
         """
         assert isinstance(batch, Columns), "the stream is columnar"
         record = batch.record
-        codes = pc.index_in(record.column(self._spec.op), _KINDS)
+        codes = pc.index_in(record.column(self._spec.op), pa.array(OPS))
         if codes.null_count:
             place = pc.index(codes.is_null(), True).as_py()
             raise self._unknown(record, place)

@@ -103,6 +103,7 @@ def test_changes_put_together_are_what_an_operator_keeps(case: Case, every: int)
         "process",
         "reduce",
         "running_aggregate",
+        "to_changelog",
         "window_aggregate",
         "window_rows",
     ],
