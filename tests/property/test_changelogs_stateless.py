@@ -112,13 +112,11 @@ class Balance(rs.ProcessFunction):
     CHANGES,
     st.sampled_from(["retract", "update", "upsert"]),
     STEPS,
-    st.integers(1, 5),
-    st.booleans(),
+    st.tuples(st.integers(1, 5), st.booleans()),
     st.data(),
 )
-def test_at_every_prefix_the_changes_give_the_table_of_the_rows(
-    changes, way, steps, batch_rows, timed, data
-):
+def test_at_every_prefix_the_changes_give_the_table_of_the_rows(changes, way, steps, how, data):
+    batch_rows, timed = how
     told, tables = history(changes, way)
     upto = data.draw(st.integers(0, len(told)), label="prefix")
     job = rs.Job("table", parallelism=2, config={"batch_rows_max": batch_rows})

@@ -21,7 +21,8 @@ def test_upserts_and_retractions_of_a_table_give_the_table(writes, retracting, r
     table, changes = {}, []
     for key, value in writes:
         if key in table and rng.random() < 0.3:
-            changes.append(("-D", key, table.pop(key) if retracting else None))
+            gone = table.pop(key)
+            changes.append(("-D", key, gone if retracting else None))
         elif key in table:
             if retracting:
                 changes.append(("-U", key, table[key]))
