@@ -229,7 +229,7 @@ def side_output(tip: Tip, tag: str, schema: Any) -> Tip:
     else:
         made = declared(node, "side_output", schema, where)
     spec = SideOutputSpec(tag, made.wire, "side_output", where)
-    return Tip(tip.draft, node).then("side_output", spec, made, where)
+    return Tip(tip.draft, node).then("side_output", spec, made, where, changes=True)
 
 
 def dead_letters(tip: Tip) -> Tip:
@@ -252,7 +252,8 @@ def dead_letters(tip: Tip) -> Tip:
             return Tip(tip.draft, other)
     letters = SideOutputSpec(DEAD_LETTERS, None, "dead_letters", where)
     # Without event time: a row may be dead because it has none.
-    return Tip(tip.draft, node).then("dead_letters", letters, StreamType(None), where)
+    made = StreamType(None)
+    return Tip(tip.draft, node).then("dead_letters", letters, made, where, changes=True)
 
 
 def assign_timestamps(node: LogicalNode, watermark: Strategy) -> Made:
