@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cases_async
+import cases_changes
 import cases_ends
 import cases_failing
 import cases_grids
@@ -33,5 +34,6 @@ CASES = {
 }
 """By module of ``raystream.operators``."""
 
-for module, more in [*cases_grids.CASES.items(), *cases_failing.CASES.items()]:
-    CASES[module] = [*CASES[module], *more]
+for some in (cases_changes.CASES, cases_grids.CASES, cases_failing.CASES):
+    for module, more in some.items():
+        CASES[module] = [*CASES.get(module, ()), *more]

@@ -105,6 +105,7 @@ def test_changes_put_together_are_what_an_operator_keeps(case: Case, every: int)
         "reduce",
         "regular_join",
         "running_aggregate",
+        "to_changelog",
         "window_aggregate",
         "window_rows",
     ],
