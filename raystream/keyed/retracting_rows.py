@@ -1,28 +1,37 @@
 """Aggregates that keep every value of a key in an order, and a user's own, where rows go again.
 
 These loop over rows in Python: each changes an object of its key, and the value after it is made
-from that object. A row that takes back takes the earliest value that equals its own.
+from that object.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.aggregate import AggregateFunction, Bound
 from raystream.flow.batch import Int64s
+from raystream.flow.key import check_key_type
 from raystream.keyed.accumulators_rows import MakeRows, items_of, output_array
 from raystream.keyed.object_accumulators import Quantile as AnyQuantile
 from raystream.keyed.pickled import pickled_column, unpickled
 from raystream.keyed.ranking import sort_values
+from raystream.keyed.row_identity import row_hashes
 from raystream.keyed.turns import Turn
 
-Entry: TypeAlias = tuple[Any, int, Any, Any]
-"""What a value sorts by, the number of its row, the value, and what its row was ordered by."""
+
+class Entry(NamedTuple):
+    """A value: what it sorts by, from what; the number of its row, and which row that is."""
+
+    sort: Any
+    arrival: int
+    value: Any
+    by: Any
+    which: int
 
 
 class RowRule(Protocol):
@@ -121,11 +130,14 @@ class Quantile:
 class Ordered:
     """Values in an order of their rows: that of arrival, of event time, or of another column.
 
-    All of them, for ``collect``, or the first, which is the last where the order goes down.
+    All of them, for ``collect``, or the first, which is the last where the order goes down. A row
+    takes back the value of the earliest row that equals it in all its columns.
     """
 
     def __init__(self, bound: Bound) -> None:
         assert bound.value_type is not None, "values have a type"
+        if bound.by_type is not None:
+            check_key_type(bound.by_type)
         self._value, self._by, self._kind = bound.value, bound.by, bound.kind
         self._types = (bound.value_type, bound.by_type or pa.int64())
         self._descending = bound.kind in ("last", "max_by")
@@ -133,70 +145,68 @@ class Ordered:
     def create(self) -> list[Entry]:
         return []
 
-    def items(self, turn: Turn) -> list[Any]:
+    def items(self, turn: Turn) -> list[Entry]:
         rows, order = turn.rows, pa.array(turn.groups.order)
-        arrivals = rows.arrival + turn.groups.order
+        arrivals = pa.array(rows.arrival + turn.groups.order)
         if self._by is not None:
             by = rows.record.column(self._by).take(order)
         elif self._kind == "collect" or rows.timestamps is None:
-            by = pa.array(arrivals)
+            by = arrivals
         else:
             by = pa.array(rows.timestamps[turn.groups.order])
-        return self._entries(rows.record.column(self._value).take(order), arrivals.tolist(), by)
+        which = pa.array(row_hashes(rows.record)[turn.groups.order])
+        return self._entries(arrivals, rows.record.column(self._value).take(order), by, which)
 
     def add(self, acc: list[Entry], item: Entry) -> list[Entry]:
         bisect.insort(acc, item, key=_place)
         return acc
 
     def retract(self, acc: list[Entry], item: Entry) -> list[Entry]:
-        sort, _, value, _ = item
         places: Any = range(len(acc))
         if self._by is not None:
-            first = bisect.bisect_left(acc, (sort,), key=_place)
-            places = range(first, bisect.bisect_right(acc, sort, lo=first, key=_sort))
-        alike = [place for place in places if _same(acc[place][2], value)]
+            first = bisect.bisect_left(acc, item[0], key=_sort)
+            places = range(first, bisect.bisect_right(acc, item[0], lo=first, key=_sort))
+        alike = [place for place in places if acc[place].which == item.which]
         if alike:
-            del acc[min(alike, key=lambda place: acc[place][1])]
+            del acc[min(alike, key=lambda place: acc[place].arrival)]
         return acc
 
     def result(self, acc: list[Entry]) -> Any:
         if self._kind == "collect":
-            return [entry[2] for entry in acc] or None
-        return acc[0][2] if acc else None
+            return [entry.value for entry in acc] or None
+        return acc[0].value if acc else None
 
     def state(self, accs: list[list[Entry]]) -> list[pa.Array]:
         offsets = pa.array(np.cumsum([0, *map(len, accs)]))
         entries = [entry for acc in accs for entry in acc]
         value_type, by_type = self._types
-        lists = (
-            pa.array([entry[1] for entry in entries], pa.int64()),
-            pa.array([entry[2] for entry in entries], value_type),
-            pa.array([entry[3] for entry in entries], by_type),
+        columns = (
+            pa.array([entry.arrival for entry in entries], pa.int64()),
+            pa.array([entry.value for entry in entries], value_type),
+            pa.array([entry.by for entry in entries], by_type),
+            pa.array([entry.which for entry in entries], pa.uint64()),
         )
-        return [pa.LargeListArray.from_arrays(offsets, some) for some in lists]
+        return [pa.LargeListArray.from_arrays(offsets, column) for column in columns]
 
     def restored(self, columns: list[pa.Array]) -> list[list[Entry]]:
-        arrivals, values, by = (column.flatten() for column in columns)
-        entries = iter(self._entries(values, arrivals.to_pylist(), by))
+        entries = iter(self._entries(*(column.flatten() for column in columns)))
         lengths = columns[0].value_lengths().to_pylist()
         return [[next(entries) for _ in range(length)] for length in lengths]
 
-    def _entries(self, values: pa.Array, arrivals: list[int], by: pa.Array) -> list[Entry]:
+    def _entries(
+        self, arrivals: pa.Array, values: pa.Array, by: pa.Array, which: pa.Array
+    ) -> list[Entry]:
         sorts = sort_values(by, descending=self._descending)
-        return list(zip(sorts, arrivals, items_of(values), items_of(by), strict=True))
+        parts = (arrivals.to_pylist(), items_of(values), items_of(by), which.to_pylist())
+        return list(map(Entry, sorts, *parts))
 
 
-def _place(entry: Entry) -> tuple[Any, ...]:
-    return entry[:2]
+def _place(entry: Entry) -> tuple[Any, int]:
+    return entry.sort, entry.arrival
 
 
 def _sort(entry: Entry) -> Any:
-    return entry[0]
-
-
-def _same(a: Any, b: Any) -> bool:
-    # NaN, also inside of lists, equals nothing but is written alike.
-    return bool(a == b) or repr(a) == repr(b)
+    return entry.sort
 
 
 class Own:
