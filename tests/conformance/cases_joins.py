@@ -172,7 +172,9 @@ def passing(told: Story) -> Story:
 
 
 AGING = passing(in_turn(story(20, seed=74), story(20, seed=75)))
-AGING_CHANGES = passing(in_turn(with_changes(story(20, seed=74), 79), with_changes(story(20, seed=75), 80)))
+AGING_CHANGES = passing(
+    in_turn(with_changes(story(20, seed=74), 79), with_changes(story(20, seed=75), 80))
+)
 
 CASES: dict[str, list[Case]] = {
     "table_join": [
