@@ -9,6 +9,7 @@ import cases_grids
 import cases_keyed
 import cases_per_key
 import cases_process
+import cases_retracting
 import cases_rows
 import cases_sessions
 import cases_window_rows
@@ -27,5 +28,9 @@ CASES = {
 }
 """By module of ``raystream.operators``."""
 
-for module, more in [*cases_grids.CASES.items(), *cases_failing.CASES.items()]:
+for module, more in [
+    *cases_grids.CASES.items(),
+    *cases_failing.CASES.items(),
+    *cases_retracting.CASES.items(),
+]:
     CASES[module] = [*CASES[module], *more]
