@@ -1,0 +1,12 @@
+"""Kafka, in both directions: ``from raystream.connectors import kafka``.
+
+Importing this needs no client library; what is made here opens one where it runs
+(``pip install raystream[kafka]``, and ``[avro]`` or ``[protobuf]`` for these formats).
+"""
+
+from __future__ import annotations
+
+from raystream.connectors.kafka_sink import KafkaSink
+from raystream.connectors.kafka_source import KafkaSource
+
+__all__ = ["KafkaSink", "KafkaSource"]
