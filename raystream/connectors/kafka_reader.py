@@ -13,13 +13,17 @@ from raystream.connectors.kafka_formats import Metadata
 from raystream.connectors.record_formats import Decode, Found
 from raystream.contracts.batch import Batch
 from raystream.contracts.source import END, Polled, Reader
+from raystream.flow.element import Status
 from raystream.errors import RaystreamError, SourceError
 
 if TYPE_CHECKING:
     import confluent_kafka as ck
 
-_WAIT_S = 0.01
-"""How long a poll waits for messages: other splits are waiting for their turn."""
+_WAIT_S = 0.005
+"""How long a poll waits for messages that are known to be there: other splits wait, too."""
+
+_WAIT_AT_END_S = 0.001
+"""How long it waits for new ones: many partitions may be silent, and each is asked in turn."""
 
 _PASSING = frozenset(
     {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MSG_TIMED_OUT"}
@@ -59,6 +63,7 @@ class PartitionReader(Reader):
         self._tolerant = tolerant
         self._commits = commits
         self._next = stretch.start
+        self._at_end = False
         self._ended = stretch.stop is not None and 0 <= stretch.stop <= stretch.start
         client.assign([self._place(stretch.start)])
 
@@ -66,12 +71,15 @@ class PartitionReader(Reader):
         if self._ended:
             return END
         # Asked for many, the client waits for all of them: so for one first, then for what is there.
-        came = self._client.consume(1, _WAIT_S)
+        came = self._client.consume(1, _WAIT_AT_END_S if self._at_end else _WAIT_S)
         if came and max_rows > 1:
             came += self._client.consume(max_rows - 1, 0)
         messages = self._sorted_out(came)
         if not messages:
-            return END if self._ended else None
+            if self._ended:
+                return END
+            # Only who has read all there is can tell that nothing comes: others wait for brokers.
+            return None if self._at_end else Status(idle=False)
         self._next = messages[-1].offset() + 1
         found = self._metadata.found(messages, self._decode, self._columns)
         if not found.broken:
@@ -100,10 +108,12 @@ class PartitionReader(Reader):
         stop = self._stretch.stop
         errors = [message for message in came if message.error() is not None]
         messages = [message for message in came if message.error() is None] if errors else came
+        self._at_end = self._at_end and not messages
         for message in errors:
             error = message.error()
             if error.name() == "_PARTITION_EOF":
                 # Behind the last message there may be marks of transactions, which have offsets.
+                self._at_end = True
                 self._ended = self._ended or (stop is not None and message.offset() >= stop)
             elif error.name() in _PASSING and not error.fatal():
                 LOG.warning("%s: %s", self._named(), error.str())

@@ -219,9 +219,9 @@ class _Messages:
             micros, mask = event_times, event_times == NO_TIME
         else:
             return pa.nulls(count, pa.int64())
-        # Kafka has no time before 1970.
+        # Kafka has no time before 1970, and its client takes 0 for now.
         millis = np.floor_divide(micros, 1000)
-        return pa.array(millis, pa.int64(), mask=mask | (millis < 0))
+        return pa.array(millis, pa.int64(), mask=mask | (millis <= 0))
 
     def _check_sizes(self, value: pa.Array, key: pa.Array) -> None:
         most = _longest(value) + _longest(key) + _OVERHEAD_BYTES
