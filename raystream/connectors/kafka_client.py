@@ -141,7 +141,7 @@ def asked(what: str, failure: Failure, ask: Callable[[], Result]) -> Result:
 
 def told(what: str, failure: Failure, error: BaseException) -> ExternalError:
     """Say what the client said; its errors carry a code, a name and a sentence."""
-    first = error.args[0] if error.args else error
+    first: Any = error.args[0] if error.args else error
     name = getattr(first, "name", None)
     sentence = first.str() if name else str(first)
     code = name() if callable(name) else type(error).__name__
@@ -159,7 +159,8 @@ _HINTS = {
     "TOPIC_AUTHORIZATION_FAILED": "this user may not use the topic",
     "GROUP_AUTHORIZATION_FAILED": "this user may not use the group",
     "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": "give a transactional_id= whose prefix is allowed",
-    "MSG_SIZE_TOO_LARGE": 'raise "message.max.bytes" in options=, and max.message.bytes of the topic',
+    "MSG_SIZE_TOO_LARGE": 'raise "message.max.bytes" in options=, and "max.message.bytes" of the '
+    "topic",
     "_AUTO_OFFSET_RESET": "records were deleted before they were read: retention is too short for "
     'this job. Whoever accepts that gives options={"auto.offset.reset": "earliest"}',
 }

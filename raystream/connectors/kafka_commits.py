@@ -26,7 +26,7 @@ What would change our mind: a librdkafka that takes up prepared transactions (KI
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,9 @@ _MARKS_LIVE_US = 6 * 24 * 3600 * 1_000_000
 """Marks live 7 days on the broker by default; the rest is for clocks that differ."""
 
 _BATCH_MESSAGES = 10_000
+
+_NO_OFFSET = -1001
+"""What the client says where a group has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +165,14 @@ class _Lane:
         self._producer.init_transactions(REQUEST_S)
         group = {"group.id": f"{lane}.{run}"}
         self._marks: ck.Consumer = kafka_client.consumer(servers, of_consumers(options), group)
-        self._place = lambda offset: library.TopicPartition(topic, 0, offset)
-        (mark,) = self._marks.committed([self._place(-1001)], timeout=REQUEST_S)
+        (mark,) = self._marks.committed([self._mark(_NO_OFFSET)], timeout=REQUEST_S)
         if mark.error is not None:
             raise library.KafkaException(mark.error)
         self.done = max(0, mark.offset)
+
+    def _mark(self, offset: int) -> Any:
+        # Any partition that is there will do: an offset is kept beside it, none is read by it.
+        return kafka_client.client().TopicPartition(self._topic, 0, offset)
 
     def produce(self, prepared: list[Prepared]) -> None:
         """Produce messages and their mark in one transaction."""
@@ -179,7 +185,7 @@ class _Lane:
                         send(producer, self._topic, messages)
             done = prepared[-1].number + 1
             group = self._marks.consumer_group_metadata()
-            producer.send_offsets_to_transaction([self._place(done)], group, REQUEST_S)
+            producer.send_offsets_to_transaction([self._mark(done)], group, REQUEST_S)
             producer.commit_transaction(_TRANSACTION_S)
         except (SinkError, kafka_client.client().KafkaException):
             # Readers of the topic wait for a transaction until it ends.
@@ -201,10 +207,18 @@ def send(
     Raises: KafkaException of the client.
     """
     keys, values, headers, times, partitions = (column.to_pylist() for column in messages.columns)
-    if any(headers):
-        _send_each(producer, topic, messages.to_pylist(), note)
+    if any(headers) or messages.column("time_ms").null_count < messages.num_rows:
+        rows = zip(keys, values, headers, times, partitions, strict=True)
+        _send_each(producer, topic, rows, note)
         return
-    waiting = list(_entries(keys, values, times, partitions))
+    waiting = [
+        {
+            "value": value,
+            **({} if key is None else {"key": key}),
+            **({} if partition is None else {"partition": partition}),
+        }
+        for key, value, partition in zip(keys, values, partitions, strict=True)
+    ]
     for start in range(0, len(waiting), _BATCH_MESSAGES):
         left = waiting[start : start + _BATCH_MESSAGES]
         while left:
@@ -218,36 +232,22 @@ def send(
             left = refused
 
 
-def _entries(
-    keys: list[Any], values: list[Any], times: list[Any], partitions: list[Any]
-) -> Iterator[dict[str, Any]]:
-    # A loop over messages: the client takes a dict for each.
-    for key, value, time_ms, partition in zip(keys, values, times, partitions, strict=True):
-        entry = {"value": value}
-        if key is not None:
-            entry["key"] = key
-        if time_ms is not None:
-            entry["timestamp"] = time_ms
-        if partition is not None:
-            entry["partition"] = partition
-        yield entry
-
-
 def _send_each(
-    producer: ck.Producer, topic: str, messages: list[dict[str, Any]], note: Any
+    producer: ck.Producer, topic: str, rows: Iterable[tuple[Any, ...]], note: Any
 ) -> None:
-    # A loop over messages: the client takes headers with one at a time only.
-    for one in messages:
-        more: dict[str, Any] = {}
-        if one["time_ms"] is not None:
-            more["timestamp"] = one["time_ms"]
-        if one["partition"] is not None:
-            more["partition"] = one["partition"]
-        if one["headers"]:
-            more["headers"] = [(pair["key"], pair["value"]) for pair in one["headers"]]
+    # A loop over messages: the client takes headers and times with one at a time only.
+    produce = producer.produce
+    for key, value, headers, time_ms, partition in rows:
+        more: dict[str, Any] = {"key": key, "on_delivery": note}
+        if time_ms is not None:
+            more["timestamp"] = time_ms
+        if partition is not None:
+            more["partition"] = partition
+        if headers:
+            more["headers"] = [(pair["key"], pair["value"]) for pair in headers]
         while True:
             try:
-                producer.produce(topic, one["value"], one["key"], on_delivery=note, **more)
+                produce(topic, value, **more)
             except BufferError:  # noqa: PERF203  the queue is full: it empties while we wait
                 producer.poll(0.1)
             else:

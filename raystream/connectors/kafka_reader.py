@@ -13,8 +13,8 @@ from raystream.connectors.kafka_formats import Metadata
 from raystream.connectors.record_formats import Decode, Found
 from raystream.contracts.batch import Batch
 from raystream.contracts.source import END, Polled, Reader
-from raystream.flow.element import Status
 from raystream.errors import RaystreamError, SourceError
+from raystream.flow.element import Status
 
 if TYPE_CHECKING:
     import confluent_kafka as ck
@@ -70,7 +70,7 @@ class PartitionReader(Reader):
     def poll(self, max_rows: int) -> Polled:
         if self._ended:
             return END
-        # Asked for many, the client waits for all of them: so for one first, then for what is there.
+        # Asked for many, the client waits for all: so for one first, then for what is there.
         came = self._client.consume(1, _WAIT_AT_END_S if self._at_end else _WAIT_S)
         if came and max_rows > 1:
             came += self._client.consume(max_rows - 1, 0)

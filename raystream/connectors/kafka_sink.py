@@ -6,10 +6,11 @@ import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+from typing_extensions import Self
 
 from raystream.clock import Clock
 from raystream.connectors import kafka_client
@@ -41,8 +42,8 @@ class KafkaSink(Sink):
 
     Guarantee: exactly once, for consumers that read with ``isolation.level=read_committed``; the
     rows of a checkpoint appear together, per subtask, once it is durable. Until then they wait in
-    files beside the checkpoints (or in ``staging``, a folder that every node reaches), and a repeated
-    commit changes nothing: see ``kafka_commits``. A job may stand still between a checkpoint and
+    files beside the checkpoints (or in ``staging``, a folder that every node reaches), and a
+    repeated commit changes nothing: see ``kafka_commits``. A job may stand still between a checkpoint and
     its commit for as long as the broker keeps offsets, 7 days by default.
     ``guarantee="at_least_once"`` writes at once and waits for the cluster at each checkpoint: a
     recovery repeats what came behind it.
@@ -60,10 +61,10 @@ class KafkaSink(Sink):
     Raises: PlanError for arguments that do not fit.
     """
 
-    def __new__(cls, *args: Any, guarantee: str = "exactly_once", **kwargs: Any) -> KafkaSink:
+    def __new__(cls, *_: Any, guarantee: str = "exactly_once", **__: Any) -> Self:
         """Make the kind of sink that the guarantee asks for."""
         if cls is KafkaSink and guarantee != "at_least_once":
-            return super().__new__(_Transactions)
+            return cast("Self", super().__new__(_Transactions))  # a KafkaSink as well
         return super().__new__(cls)
 
     def __init__(
@@ -86,10 +87,8 @@ class KafkaSink(Sink):
             raise PlanError(
                 f"KafkaSink(): guarantee is one of {', '.join(_GUARANTEES)}, got {guarantee!r:.60}"
             )
-        if not isinstance(topic, str) or not topic or topic.startswith("^"):
-            raise PlanError(f"KafkaSink(): topic is the name of one topic, got {topic!r:.60}")
         self._servers = kafka_client.check_servers(bootstrap_servers)
-        self._topic = topic
+        self._topic = _topic_name(topic)
         self._options = kafka_client.check_options(options)
         keys = (key,) if isinstance(key, str) else tuple(key or ())
         self._columns = _Columns(keys, headers, timestamp, partition, key_in_value)
@@ -296,6 +295,12 @@ class _Staged(Writer):
 
     def close(self) -> None:
         self._staging.discard()
+
+
+def _topic_name(topic: object) -> str:
+    if not isinstance(topic, str) or not topic or topic.startswith("^"):
+        raise PlanError(f"KafkaSink(): topic is the name of one topic, got {topic!r:.60}")
+    return topic
 
 
 def _without(rows: Rows, names: set[str]) -> Rows:

@@ -200,44 +200,41 @@ class KafkaSource(Source):
         self, partitions: Iterable[tuple[str, int]], start: _Start
     ) -> dict[tuple[str, int], int]:
         """Give the offset of each partition that a start means."""
-        library, asking = kafka_client.client(), self._asking()
-        what = f"cannot find out where to start at {self._servers}"
-
-        def ends(topic: str, partition: int) -> int:
-            place = library.TopicPartition(topic, partition)
-            found = asked(
-                what,
-                SourceError,
-                lambda: asking.get_watermark_offsets(place, timeout=REQUEST_S, cached=False),
-            )
-            if found is None:
-                raise SourceError(f"{what}: no answer in {REQUEST_S:.0f} s")
-            return int(found[1])
-
         wanted = list(partitions)
         if start.word == "earliest":
             return dict.fromkeys(wanted, _BEGINNING)
         if start.word == "latest":
-            return {(topic, number): ends(topic, number) for topic, number in wanted}
-        at = start.at_ms if start.word == "time" else -1001
-        places = [library.TopicPartition(topic, number, at) for topic, number in wanted]
+            return {place: self._end(*place) for place in wanted}
+        library, asking = kafka_client.client(), self._asking()
+        what = f"cannot find out where to start at {self._servers}"
         if start.word == "group":
+            places = [library.TopicPartition(topic, number) for topic, number in wanted]
             found = asked(what, SourceError, lambda: asking.committed(places, timeout=REQUEST_S))
-            other = lambda topic, number: _BEGINNING  # noqa: E731  beside ``ends``
         else:
+            places = [library.TopicPartition(*place, start.at_ms) for place in wanted]
             found = asked(
                 what, SourceError, lambda: asking.offsets_for_times(places, timeout=REQUEST_S)
             )
-            other = ends
+        offsets: dict[tuple[str, int], int] = {}
         for one in found:
             if one.error is not None:
                 raise told(what, SourceError, client_error(one.error))
-        return {
-            (one.topic, one.partition): one.offset
-            if one.offset >= 0
-            else other(one.topic, one.partition)
-            for one in found
-        }
+            place = (one.topic, one.partition)
+            if one.offset >= 0:
+                offsets[place] = one.offset
+            else:  # the group has none; or no message is as late as that
+                offsets[place] = _BEGINNING if start.word == "group" else self._end(*place)
+        return offsets
+
+    def _end(self, topic: str, partition: int) -> int:
+        """Give the offset behind the last message that can be read now."""
+        what = f"cannot find out where {topic} ends at {self._servers}"
+        place = kafka_client.client().TopicPartition(topic, partition)
+        ask = self._asking().get_watermark_offsets
+        found = asked(what, SourceError, lambda: ask(place, timeout=REQUEST_S, cached=False))
+        if found is None:
+            raise SourceError(f"{what}: no answer in {REQUEST_S:.0f} s")
+        return int(found[1])
 
 
 def client_error(error: Any) -> BaseException:
@@ -251,7 +248,7 @@ def _split(topic: str, partition: int, start: int, stop: int | None) -> Split:
 
 
 def _topic_names(topics: str | Sequence[str]) -> tuple[str, ...]:
-    names = (topics,) if isinstance(topics, str) else tuple(topics)
+    names: tuple[Any, ...] = (topics,) if isinstance(topics, str) else tuple(topics)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise PlanError(
             f"KafkaSource(): topics is a name, a list or a ^pattern, got {topics!r:.60}"

@@ -135,7 +135,7 @@ def test_offsets_that_are_gone_fail_the_job_unless_that_is_accepted(broker):
     source = kafka.KafkaSource(broker.servers, topic, schema=SCHEMA, bounded=True)
     (split,) = source.splits()
     reader = source.open(split, 2)
-    with pytest.raises(rs.SourceError, match="retention"):
+    with pytest.raises(rs.SourceError, match="retention"):  # noqa: PT012
         while reader.poll(10) is not rs.END:
             pass
     reader.close()
