@@ -6,7 +6,10 @@ Importing this needs no client library; what is made here opens one where it run
 
 from __future__ import annotations
 
+from raystream.connectors.avro_records import Avro
 from raystream.connectors.kafka_sink import KafkaSink
 from raystream.connectors.kafka_source import KafkaSource
+from raystream.connectors.protobuf_records import Protobuf
+from raystream.connectors.schema_registry import Registry
 
-__all__ = ["KafkaSink", "KafkaSource"]
+__all__ = ["Avro", "KafkaSink", "KafkaSource", "Protobuf", "Registry"]

@@ -9,6 +9,7 @@ options hold is never shown, here or by the client, whose log lines go to the lo
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +33,9 @@ _OURS = {
     "enable.idempotence": "always on",
 }
 """Settings of the client that the connector makes itself, and what to say instead."""
+
+_SECRET = re.compile(r"password|secret|token|key|pem|oauthbearer|jaas", re.IGNORECASE)
+"""Names of settings whose values nobody may see."""
 
 Result = TypeVar("Result")
 Failure = type[SourceError] | type[SinkError]
@@ -169,10 +173,15 @@ _HINTS = {
 def _opened(kind: str, settings: dict[str, Any], failure: Failure) -> Any:
     library = client()
     try:
-        # The client repeats settings that it does not know, never their values.
         return getattr(library, kind)(settings, logger=LOG)
     except library.KafkaException as error:
-        raise told("the Kafka client cannot be opened", failure, error) from None
+        failed = told("the Kafka client cannot be opened", failure, error)
+        message = failed.message
+        for name, value in settings.items():
+            # The client repeats values that it does not like.
+            if _SECRET.search(name) and str(value):
+                message = message.replace(str(value), "…")
+        raise failure(message, hint=failed.hint) from None
     except (TypeError, ValueError) as error:
         names = ", ".join(sorted(settings))
         raise PlanError(

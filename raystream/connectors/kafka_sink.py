@@ -43,8 +43,8 @@ class KafkaSink(Sink):
     Guarantee: exactly once, for consumers that read with ``isolation.level=read_committed``; the
     rows of a checkpoint appear together, per subtask, once it is durable. Until then they wait in
     files beside the checkpoints (or in ``staging``, a folder that every node reaches), and a
-    repeated commit changes nothing: see ``kafka_commits``. A job may stand still between a checkpoint and
-    its commit for as long as the broker keeps offsets, 7 days by default.
+    repeated commit changes nothing: see ``kafka_commits``. A job may stand still between a
+    checkpoint and its commit for as long as the broker keeps offsets, 7 days by default.
     ``guarantee="at_least_once"`` writes at once and waits for the cluster at each checkpoint: a
     recovery repeats what came behind it.
 
@@ -62,10 +62,11 @@ class KafkaSink(Sink):
     """
 
     def __new__(cls, *_: Any, guarantee: str = "exactly_once", **__: Any) -> Self:
-        """Make the kind of sink that the guarantee asks for."""
-        if cls is KafkaSink and guarantee != "at_least_once":
-            return cast("Self", super().__new__(_Transactions))  # a KafkaSink as well
-        return super().__new__(cls)
+        """Make the kind of sink that the guarantee asks for: only one of them has a commit."""
+        if cls is not KafkaSink:
+            return super().__new__(cls)
+        kind = _Immediate if guarantee == "at_least_once" else _Transactions
+        return cast("Self", super().__new__(kind))  # a KafkaSink as well
 
     def __init__(
         self,
@@ -98,9 +99,7 @@ class KafkaSink(Sink):
         self._staging = staging
 
     def open(self, ctx: OpenContext) -> Writer:
-        self._check_topic()
-        producer = kafka_client.producer(self._servers, self._options, {})
-        return _AtOnce(producer, self._topic, self._messages_of())
+        raise AssertionError("a sink is one of the two kinds below")
 
     def describe(self) -> str:
         keys = f" by {', '.join(self._columns.keys)}" if self._columns.keys else ""
@@ -130,6 +129,15 @@ class KafkaSink(Sink):
                 f'there is no topic "{self._topic}" at {self._servers}',
                 hint="create it first: a sink creates none",
             )
+
+
+class _Immediate(KafkaSink):
+    """The kind that writes at once."""
+
+    def open(self, ctx: OpenContext) -> Writer:
+        self._check_topic()
+        producer = kafka_client.producer(self._servers, self._options, {})
+        return _AtOnce(producer, self._topic, self._messages_of())
 
 
 class _Transactions(KafkaSink):

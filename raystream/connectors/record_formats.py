@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from raystream.errors import PlanError, RaystreamError, SourceError
 from raystream.flow.batch import Int64s
+from raystream.operators.guard import attempt
 from raystream.operators.rejecting import by_halves
 
 Rows: TypeAlias = pa.RecordBatch | list[Any]
@@ -94,6 +95,29 @@ def decoded(values: Sequence[bytes | None], decode: Decode, nothing: Rows) -> Fo
     broken += [(place, SourceError("the message has no value: a tombstone")) for place in missing]
     rows = _joined([part.rows for _, _, part in parts], nothing)
     return Found(rows, at, tuple(sorted(broken, key=lambda one: one[0])))
+
+
+def each_decoded(
+    values: Sequence[bytes],
+    read: Callable[[bytes], Any],
+    columns: pa.Schema | None,
+    name: str,
+) -> Decoded:
+    """Read values one by one, for formats that have no columns; dicts become columns, if any.
+
+    Raises: SourceError if one of them is broken; ConnectionError goes through.
+    """
+    outcome = attempt(lambda: [read(value) for value in values])
+    if isinstance(outcome, RaystreamError | ConnectionError):
+        raise outcome
+    if isinstance(outcome, Exception):
+        raise SourceError(f"the value cannot be read as {name}: {outcome!r:.200}") from outcome
+    if columns is None:
+        return Decoded(outcome)
+    try:
+        return Decoded(pa.RecordBatch.from_pylist(outcome, columns))
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise SourceError(f"the value does not fit the schema: {error}") from error
 
 
 def unknown_format(name: object, known: Sequence[str]) -> PlanError:

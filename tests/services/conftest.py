@@ -101,13 +101,13 @@ class Broker:
         self.servers = servers
         self._admin = AdminClient({"bootstrap.servers": servers})
 
-    def topic(self, partitions: int = 1, name: str | None = None) -> str:
+    def topic(self, partitions: int = 1, name: str | None = None, config=()) -> str:
         """Make a topic; give its name, which no other test has."""
         from confluent_kafka.admin import NewTopic
 
         name = name or f"t-{secrets.token_hex(6)}"
         # Messages of long ago would be deleted at any moment.
-        new = NewTopic(name, partitions, 1, config={"retention.ms": "-1"})
+        new = NewTopic(name, partitions, 1, config={"retention.ms": "-1", **dict(config)})
         for made in self._admin.create_topics([new]).values():
             made.result(30)
         return name
