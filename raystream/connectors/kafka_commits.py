@@ -206,19 +206,26 @@ def send(
 
     Raises: KafkaException of the client.
     """
-    keys, values, headers, times, partitions = (column.to_pylist() for column in messages.columns)
-    if any(headers) or messages.column("time_ms").null_count < messages.num_rows:
-        rows = zip(keys, values, headers, times, partitions, strict=True)
-        _send_each(producer, topic, rows, note)
+    given = {
+        name: messages.column(name).to_pylist()
+        for name in messages.schema.names
+        if messages.column(name).null_count < messages.num_rows
+    }
+    if "headers" in given or "time_ms" in given:
+        none = [None] * messages.num_rows
+        columns = (given.get(name, none) for name in messages.schema.names)
+        _send_each(producer, topic, zip(*columns, strict=True), note)
         return
-    waiting = [
-        {
-            "value": value,
-            **({} if key is None else {"key": key}),
-            **({} if partition is None else {"partition": partition}),
-        }
-        for key, value, partition in zip(keys, values, partitions, strict=True)
-    ]
+    values = given.get("value") or [None] * messages.num_rows
+    # Loops over messages: the client takes a dict for each.
+    if "partition" in given:
+        keys = given.get("key") or [None] * messages.num_rows
+        rows = zip(keys, values, given["partition"], strict=True)
+        waiting = [{"key": k, "value": v, "partition": p} for k, v, p in rows]
+    elif "key" in given:
+        waiting = [{"key": k, "value": v} for k, v in zip(given["key"], values, strict=True)]
+    else:
+        waiting = [{"value": value} for value in values]
     for start in range(0, len(waiting), _BATCH_MESSAGES):
         left = waiting[start : start + _BATCH_MESSAGES]
         while left:

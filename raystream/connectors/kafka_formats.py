@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from raystream.connectors import kafka_client
 from raystream.connectors.json_records import CsvRecords, JsonRecords
 from raystream.connectors.plain_records import ArrowRecords, PlainRecords
 from raystream.connectors.record_formats import (
@@ -92,7 +93,7 @@ class Metadata:
 
     def found(self, messages: Messages, decode: Decode, columns: pa.Schema | None) -> Found:
         """Decode messages; what is broken is told with its place among them."""
-        values = [message.value() for message in messages]
+        values = [*map(kafka_client.client().Message.value, messages)]
         nothing: Rows = [] if columns is None else pa.RecordBatch.from_pylist([], columns)
         if not self.added:
             return decoded(values, decode, nothing)
@@ -147,7 +148,8 @@ def _with_utf8_keys(found: Found, messages: Messages) -> Found:
 
 
 def _keys(messages: Messages, kind: pa.DataType) -> pa.Array:
-    return pa.array([message.key() for message in messages], pa.binary()).cast(kind)
+    keys = [*map(kafka_client.client().Message.key, messages)]
+    return pa.array(keys, pa.binary()).cast(kind)
 
 
 def _headers(messages: Messages, kind: pa.DataType) -> pa.Array:
@@ -160,7 +162,8 @@ def _headers(messages: Messages, kind: pa.DataType) -> pa.Array:
 
 def _timestamps(messages: Messages, kind: pa.DataType) -> pa.Array:
     # Of the producer's clock or the broker's, as the topic says; -1 where there is none.
-    times = np.fromiter((message.timestamp()[1] for message in messages), np.int64, len(messages))
+    pairs = np.array([*map(kafka_client.client().Message.timestamp, messages)], np.int64)
+    times = pairs.reshape(-1, 2)[:, 1]
     return pa.array(times * 1000, pa.int64(), mask=times < 0).cast(kind)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -106,8 +108,12 @@ class PartitionReader(Reader):
     def _sorted_out(self, came: list[Any]) -> list[Any]:
         """Give the messages that are to be read; note an end, pass over what passes."""
         stop = self._stretch.stop
-        errors = [message for message in came if message.error() is not None]
-        messages = [message for message in came if message.error() is None] if errors else came
+        # A loop over messages, in C. By identity: an error of the client bears no comparison.
+        if not any(map(is_not, map(kafka_client.client().Message.error, came), repeat(None))):
+            errors, messages = [], came
+        else:
+            errors = [message for message in came if message.error() is not None]
+            messages = [message for message in came if message.error() is None]
         self._at_end = self._at_end and not messages
         for message in errors:
             error = message.error()

@@ -136,7 +136,9 @@ class _Immediate(KafkaSink):
 
     def open(self, ctx: OpenContext) -> Writer:
         self._check_topic()
-        producer = kafka_client.producer(self._servers, self._options, {})
+        # Millions of good news a minute would cost more than they tell.
+        settings = {"delivery.report.only.error": True}
+        producer = kafka_client.producer(self._servers, self._options, settings)
         return _AtOnce(producer, self._topic, self._messages_of())
 
 

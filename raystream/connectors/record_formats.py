@@ -74,9 +74,12 @@ def decoded(values: Sequence[bytes | None], decode: Decode, nothing: Rows) -> Fo
 
     A value that is not there (a tombstone) is broken: it holds no row.
     """
-    there = [place for place, value in enumerate(values) if value is not None]
-    whole = len(there) == len(values)
-    given: Sequence[Any] = values if whole else [values[place] for place in there]
+    whole = None not in values
+    there: Sequence[int] = range(len(values))
+    given: Sequence[Any] = values
+    if not whole:
+        there = [place for place, value in enumerate(values) if value is not None]
+        given = [values[place] for place in there]
     parts: list[tuple[int, int, Decoded]] = []
 
     def some(start: int, count: int) -> None:
