@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 _BEGINNING = -2
 """The offset that Kafka takes for the oldest message there is."""
 
+_READING = {
+    "queued.max.messages.kbytes": 32_768,  # a consumer a partition: each may hold so much
+    "fetch.queue.backoff.ms": 10,  # a full queue is drained at once: a second would be idle time
+}
+"""What the client is told of reading unless ``options`` say otherwise."""
+
 _STARTS = ("earliest", "latest", "group")
 
 
@@ -135,7 +141,7 @@ class KafkaSource(Source):
     def open(self, split: Split, position: Any) -> Reader:
         topic, partition, start, stop = split.payload
         settings = {"group.id": self._group or "raystream", "enable.partition.eof": True}
-        options = {"queued.max.messages.kbytes": 16_384, **self._options}
+        options = {**_READING, **self._options}
         stretch = Stretch(topic, partition, start if position is None else position, stop)
         return PartitionReader(
             kafka_client.consumer(self._servers, options, settings),
