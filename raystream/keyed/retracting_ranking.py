@@ -37,7 +37,7 @@ class Turned:
 
 
 class RetractingRanking:
-    """All rows of each key, sorted: the first ``k`` are the best, with ``ties`` their equals too."""
+    """All rows of each key, sorted: the first ``k`` are the best, with ``ties`` equals too."""
 
     def __init__(self, k: int, *, ties: bool) -> None:
         self._k = k
