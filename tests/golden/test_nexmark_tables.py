@@ -27,15 +27,21 @@ from raystream.runtime import local
 NEXMARK = load("jobs/nexmark.py")
 KINDS = ("person", "auction", "bid")
 
-VALID = """
-    SELECT auctions.*, bidder, price, bids.dateTime AS dateTime_right
-    FROM auctions JOIN bids ON auctions.id = auction
-    WHERE bids.dateTime BETWEEN auctions.dateTime AND expires
-"""
-FINAL = f"""
-    SELECT id, seller, category, expires, max(price) AS final FROM ({VALID}) GROUP BY ALL
-"""
-DAY = "strftime(make_timestamp(dateTime), '%Y-%m-%d') AS day"
+VIEWS = {
+    "valid": """
+        SELECT auctions.*, bidder, price, bids.dateTime AS dateTime_right
+        FROM auctions JOIN bids ON auctions.id = auction
+        WHERE bids.dateTime BETWEEN auctions.dateTime AND expires
+    """,
+    "final": """
+        SELECT id, seller, category, expires, max(price) AS final FROM valid GROUP BY ALL
+    """,
+    "dated": """
+        SELECT *, strftime(make_timestamp(dateTime), '%Y-%m-%d') AS day,
+            strftime(make_timestamp(dateTime), '%H:%M') AS minute
+        FROM bids
+    """,
+}
 RANKS = {
     "total": "true",
     "rank1": "price < 10000",
@@ -44,25 +50,33 @@ RANKS = {
 }
 
 
-def ranked(name: str, counted: str) -> str:
+def by_rank(name: str, counted: str) -> str:
     return ", ".join(
         f"count({counted}) FILTER (WHERE {rank}) AS {prefix}_{name}"
         for prefix, rank in RANKS.items()
     )
 
 
-BIDS = ranked("bids", "*")
-DISTINCT = f"{ranked('bidders', 'DISTINCT bidder')}, {ranked('auctions', 'DISTINCT auction')}"
+def dated(columns: str, keys: str) -> str:
+    return f"SELECT {columns} FROM dated GROUP BY {keys}"  # noqa: S608  it is our own
+
+
+BIDS = by_rank("bids", "*")
+DISTINCT = f"{by_rank('bidders', 'DISTINCT bidder')}, {by_rank('auctions', 'DISTINCT auction')}"
+PRICES = """
+    min(price) AS min_price, max(price) AS max_price, avg(price) AS avg_price,
+    CAST(sum(price) AS BIGINT) AS sum_price
+"""
 SQL = {
     "q3": """
         SELECT name, city, state, auctions.id FROM auctions JOIN persons ON seller = persons.id
         WHERE category = 10 AND state IN ('OR', 'ID', 'CA')
     """,
-    "q4": f"SELECT category, avg(final) AS avg FROM ({FINAL}) GROUP BY category",
-    "q6_ordered": f"""
+    "q4": "SELECT category, avg(final) AS avg FROM final GROUP BY category",
+    "q6_ordered": """
         SELECT seller, final, avg(final) OVER (
             PARTITION BY seller ORDER BY expires ROWS BETWEEN 9 PRECEDING AND CURRENT ROW
-        ) AS avg FROM ({FINAL})
+        ) AS avg FROM final
     """,
     "q8": """
         SELECT id, name, dateTime // 10000000 * 10000000 AS starttime FROM persons
@@ -72,24 +86,16 @@ SQL = {
                 AND auctions.dateTime // 10000000 = persons.dateTime // 10000000
         )
     """,
-    "q9": f"""
+    "q9": """
         SELECT id, price, dateTime_right FROM (
             SELECT *, row_number() OVER (
                 PARTITION BY id ORDER BY price DESC, dateTime_right
-            ) AS place FROM ({VALID})
+            ) AS place FROM valid
         ) WHERE place = 1
     """,
-    "q15": f"SELECT {DAY}, {BIDS}, {DISTINCT} FROM bids GROUP BY day",
-    "q16": f"""
-        SELECT channel, {DAY}, max(strftime(make_timestamp(dateTime), '%H:%M')) AS minute,
-            {BIDS}, {DISTINCT}
-        FROM bids GROUP BY channel, day
-    """,
-    "q17": f"""
-        SELECT auction, {DAY}, {BIDS}, min(price) AS min_price, max(price) AS max_price,
-            avg(price) AS avg_price, CAST(sum(price) AS BIGINT) AS sum_price
-        FROM bids GROUP BY auction, day
-    """,
+    "q15": dated(f"day, {BIDS}, {DISTINCT}", "day"),
+    "q16": dated(f"channel, day, max(minute) AS minute, {BIDS}, {DISTINCT}", "channel, day"),
+    "q17": dated(f"auction, day, {BIDS}, {PRICES}", "auction, day"),
     "q20": """
         SELECT bids.*, itemName, description, initialBid, reserve, auctions.dateTime AS AdateTime,
             expires, seller, category, auctions.extra AS Aextra
@@ -114,6 +120,8 @@ def house(tables: dict[str, pa.Table], sources: dict[str, rs.Source], folder: Pa
     with duckdb.connect() as db:
         for kind, table in tables.items():
             db.register(f"{kind}s", micros(table))
+        for view, query in VIEWS.items():
+            db.sql(query).create_view(view)
         answers = {name: db.sql(query).to_arrow_table() for name, query in SQL.items()}
     assert all(answer.num_rows for answer in answers.values())
     files = {
