@@ -10,7 +10,7 @@ from raystream.errors import PlanError
 from raystream.operators.running_aggregate import RunningAggregateSpec
 from raystream.operators.top_k import TopKSpec
 
-ROWS = pa.table({"k": ["a"], "c": ["x"], "v": [1]})
+ROWS = pa.table({"k": [*"aabac"], "c": [*"xxxxy"], "v": [1, 5, 2, 3, 9]})
 
 
 class Longest(rs.AggregateFunction):
@@ -100,3 +100,21 @@ def test_aggregates_over_rows_before_take_no_changelog():
     keyed = finals().key_by("c")
     with pytest.raises(PlanError, match="changelog"):
         keyed.aggregate(many=rs.count(), over=3)
+
+
+def test_the_mean_of_maxima_follows_the_maxima():
+    means = finals().key_by("c").aggregate(mean=rs.mean("final"), n=rs.count(), emit="changes")
+    rows = sorted(means.collect(), key=lambda row: row["c"])
+    assert rows == [{"c": "x", "mean": 3.5, "n": 2}, {"c": "y", "mean": 9.0, "n": 1}]
+
+
+def test_the_best_of_maxima_follow_them_through_a_filter():
+    best = finals().key_by("c").top_k(1, by="final", rank="r", emit="changes")
+    dear = best.filter(rs.col("final") < 9).select("k", "r", "final")
+    assert dear.collect() == [{"k": "a", "r": 1, "final": 5}]
+
+
+def test_a_condition_holds_for_what_is_taken_back_too():
+    some = rs.max("final").where(rs.col("k") == "b")
+    rows = finals().key_by(d=rs.col("c")).aggregate(x=some, emit="final").collect()
+    assert sorted(rows, key=lambda row: row["d"]) == [{"d": "x", "x": 2}, {"d": "y", "x": None}]
