@@ -25,13 +25,12 @@ def in_euros(orders, rates):  # by the rate of the order's time; none within a d
 
 
 def full_orders(orders, customers):
-    return orders.join(customers, left_on="customer", right_on="id", how="left", ttl="forever").uid(
-        "full-orders"
-    )
+    full = orders.join(customers, left_on="customer", right_on="id", how="left", ttl="forever")
+    return full.uid("full-orders")
 
 
-def money(rng: random.Random, rows: int, schema: pa.Schema, **settings: Any) -> list[Any]:
-    """Make rows of a currency each, up to an hour out of order over three weeks."""
+def money(rng: random.Random, rows: int, schema: pa.Schema) -> list[Any]:
+    """Make rows of a currency each over three weeks, four by four out of order."""
     made = []
     for number in range(rows):
         at = rng.randrange(20 * DAY // rows * number, 20 * DAY // rows * (number + 1)) + DAY
@@ -46,7 +45,7 @@ def money(rng: random.Random, rows: int, schema: pa.Schema, **settings: Any) -> 
 
 
 def with_watermarks(items: list[Any], rng: random.Random) -> list[Any]:
-    """Say now and then how far time has come, and let the power fail once in between."""
+    """Say now and then how far time has come."""
     out: list[Any] = []
     for place, item in enumerate(items):
         out.append(item)
@@ -157,7 +156,7 @@ def test_orders_stand_beside_their_customers_whatever_changes(parallelism, seed,
 
 
 @pytest.mark.slow
-def test_a_table_of_orders_follows_in_a_sink_that_upserts():
+def test_what_is_computed_from_joined_tables_follows_their_changes():
     rng = random.Random(5)
     orders, all_orders = changes(rng, 80, an_order)
     customers, all_customers = changes(rng, 40, a_customer)
