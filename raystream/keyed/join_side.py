@@ -56,6 +56,7 @@ class JoinSide:
         self._ids = RowIds(self._types)
         self._queues = SlotLists()
         self._expired = 0
+        self._given = 0
         self.dead = 0
         self._touched = TouchedSlots()  # numbers are others: all is given anew
         self.reserve(slot_count)
@@ -68,7 +69,9 @@ class JoinSide:
     @property
     def is_sparse(self) -> bool:
         """Tell whether so much is dead that living rows are better put together anew."""
-        return self.dead > max(_DEAD_MIN, self.row_count)
+        # Rows that were taken back though they had never come have ids too.
+        ids = self._ids.count > 2 * (self.row_count + _DEAD_MIN)
+        return ids or self.dead > max(_DEAD_MIN, self.row_count)
 
     def reserve(self, slot_count: int) -> None:
         """Make room for keys; asked before their slots are named."""
@@ -187,6 +190,10 @@ class JoinSide:
     def changes(self, name: str, max_parallelism: int) -> Section:
         """Give the rows that have come, have met a partner or are gone since the last call."""
         touched = self._touched.take(self._store.stop)
+        if touched is not None:
+            # What has come and gone since then was never given.
+            touched = touched[(touched < self._given) | self.alive(touched)]
+        self._given = self._store.stop
         if touched is None or self._lineage.wants_whole(len(touched)):
             return self._lineage.given(self.section(name, max_parallelism))
         return self._lineage.given(self._section(name, touched, max_parallelism, delta=True))

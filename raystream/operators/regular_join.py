@@ -89,6 +89,8 @@ class RegularJoin(Operator):
             for side in self._sides:
                 side.expire(now_us - self._ttl_us)
         self._compact()
+        for _ in self._index.grow():
+            yield Columns(pa.RecordBatch.from_pylist([], schema=self._plan.output))
         rows = Columns(batch.record.select(self._sides[port].schema.names))
         ops = batch.ops
         removes = np.zeros(batch.num_rows, np.bool_) if ops is None else takes_back(ops)

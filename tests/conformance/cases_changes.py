@@ -13,10 +13,12 @@ from conformance import Case, Row, Story, is_batch, plain
 from stories import ODD, rows_of, story
 
 from raystream.contracts.functions import Function
+from raystream.contracts.process import ProcessContext, ProcessFunction, ProcessMaker
 from raystream.flow.batch import Batch, wire_schema
 from raystream.flow.changes import OP, OPS
 from raystream.operators.columns import ColumnsSpec, Filter, Rename, Select, WithColumns
 from raystream.operators.deduplicate import DeduplicateSpec
+from raystream.operators.process import ProcessSpec
 from raystream.operators.reduce import ReduceSpec
 from raystream.operators.row_functions import FilterFunctionSpec, MapSpec
 from raystream.operators.to_changelog import ToChangelogSpec
@@ -252,9 +254,39 @@ ROW_FUNCTIONS = [
     ),
 ]
 
+# process -----------------------------------------------------------------------------------------
+
+
+class Told(ProcessFunction):
+    """Say what each row does, more than once: a call may be held and gone on with."""
+
+    def process(self, row: Any, ctx: ProcessContext) -> Any:
+        for number in range(3):
+            yield ctx.op, number, row["k"]
+
+
+def told_kinds(some: Story, ended: bool) -> list[Row]:
+    return [
+        (time, plain((OPS[row[OP]], number, row["k"])))
+        for time, row in rows_of(some)
+        for number in range(3)
+    ]
+
+
+PROCESS = [
+    Case(
+        "a function of changes",
+        lambda: ProcessSpec(ProcessMaker(Told), None, None, None, True, "it", "case.py:1"),
+        CHANGING,
+        told_kinds,
+        input=changes(ODD),
+    )
+]
+
 CASES = {
     "columns": COLUMNS,
     "deduplicate": [deduplicated(("k",), story(60, seed=81)), deduplicated(("k", "b"), UNTIMED)],
+    "process": PROCESS,
     "reduce": [
         reduced(("k",), story(50, seed=84), before=False),
         reduced(("k", "f"), story(50, seed=85), before=True),

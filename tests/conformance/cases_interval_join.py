@@ -96,7 +96,7 @@ def case(
     )
 
 
-STORY = two_sided(story(70, seed=31))
+STORY = two_sided(story(50, seed=31))
 KINDS = ("inner", "left", "right", "full", "semi", "anti")
 
 CASES = {

@@ -51,12 +51,14 @@ def test_lists_are_those_of_a_dict(acts):
 
 
 def test_places_that_lists_have_left_are_used_again():
-    lists, grouper = SlotLists(), Grouper()
-    lists.reserve(1_000)
-    for number in range(1_000):
-        lists.append(grouper.group(np.arange(1_000), 1_000), np.full(1_000, number))
-    assert lists._used <= 4_000_000
-    assert lists.read(np.array([7]))[0].tolist() == list(range(1_000))
+    lists, grouper, slots = SlotLists(), Grouper(), np.arange(500)
+    lists.reserve(500)
+    groups = grouper.group(np.repeat(slots, 4), 500)
+    for number in range(200):
+        lists.append(groups, np.full(2_000, number))
+        lists.shorten(slots, lists.counts(slots) - 1)
+    assert lists._used <= 100_000  # of 400,000 numbers
+    assert lists.read(slots)[0].tolist() == [199] * 500
 
 
 def test_spread_counts_up():

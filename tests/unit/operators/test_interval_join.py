@@ -280,6 +280,7 @@ def moved(join):
     join.operator.restore(share([kept], 0, 1, 128))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["left", "full"])
 def test_forgetting_can_be_left_anywhere(how):
     wanted = []

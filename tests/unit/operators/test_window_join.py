@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 import raystream as rs
+from raystream.config import Limits
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import with_times
 from raystream.testing import At, Checkpoint, Crash, Source, Watermark
@@ -254,3 +255,27 @@ def test_rows_of_either_side_that_are_late_are_left_out():
     ]
     wanted = [20, (21, "EUR", 2, 12), 21]
     assert told(lambda left, right: left.as_of_join(right, on="k"), [*story, 21]) == (wanted, 2)
+
+
+def test_rows_that_are_due_and_not_yet_matched_keep_their_rates_in_a_snapshot():
+    """The watermark is far beyond them, and a rate too old for what comes next is not for them."""
+    rows = {"rates": [(0, 10), (100, 11)], "orders": [(1, 1), (2, 2), (101, 3)]}
+    one, other = streams([At(0, row(None, a=None))], [At(0, row(None, b=None))])
+    spec = one.as_of_join(other, on="k", tolerance=5)._tip.node.spec
+    context = OpenContext(limits=Limits(firing_rows_max=2, batch_rows_max=1))
+    operator, out = spec.build(), []
+    operator.open(context)
+    for port, (name, schema) in enumerate((("orders", LEFT), ("rates", RIGHT))):
+        times = np.array([time for time, _ in rows[name]])
+        values = [{"k": "x", schema.names[1]: value} for _, value in rows[name]]
+        record = pa.RecordBatch.from_pylist(values, schema)
+        list(operator.on_batch(port, with_times(record, times)))
+    for _ in range(10):
+        # One batch of one row, and then another operator takes up what was kept.
+        some = next((b for b in operator.on_watermark(1_000) if b.num_rows), None)
+        out += [] if some is None else [tuple(r.values()) for r in some.visible.to_pylist()]
+        kept = operator.snapshot()
+        operator = spec.build()
+        operator.open(context)
+        operator.restore(kept)
+    assert out == [("x", 1, 10), ("x", 2, 10), ("x", 3, 11)]
