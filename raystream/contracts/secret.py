@@ -1,4 +1,4 @@
-"""What must not be written down: a password or a token is named in a job, and read where it is used."""
+"""What must not be written down: a job names a password, and reads it where it is used."""
 
 from __future__ import annotations
 
