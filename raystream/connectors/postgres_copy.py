@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 
 from raystream.connectors.postgres_server import literal, quoted
-from raystream.connectors.postgres_types import Column
+from raystream.connectors.postgres_types import Column, typed
+from raystream.contracts.batch import Batch
 from raystream.errors import PlanError
 
 Key: TypeAlias = tuple[str, ...]
@@ -132,3 +133,21 @@ class TableCopy:
         assert texts.num_rows == len(lines), "one message of the server is one row"
         key = [texts.column(n)[-1].as_py() for n in range(self._columns, len(self._names))]
         return texts.select(self._names[: self._columns]), tuple(key)
+
+
+def rows_of(
+    texts: pa.RecordBatch, schema: pa.Schema, *, tolerant: bool, ops: list[str] | None = None
+) -> Batch:
+    """Make a batch of the server's texts.
+
+    Raises: SourceError for a row that does not fit, unless such rows are to be handed over.
+    """
+    rows, failures = typed(texts, schema)
+    if failures and not tolerant:
+        raise failures[0][1]
+    raw = texts.rename_columns(schema.names) if failures else texts
+    unreadable = [(raw.slice(place, 1).to_pylist()[0], error) for place, error in failures]
+    if ops is not None and failures:
+        lost = {place for place, _ in failures}
+        ops = [op for place, op in enumerate(ops) if place not in lost]
+    return Batch(rows, ops=ops, unreadable=unreadable)

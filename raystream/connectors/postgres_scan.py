@@ -14,6 +14,7 @@ from raystream.connectors.postgres_copy import (
     KeyRange,
     TableCopy,
     key_columns,
+    rows_of,
 )
 from raystream.connectors.postgres_server import (
     found,
@@ -22,8 +23,7 @@ from raystream.connectors.postgres_server import (
     quoted,
     source_server,
 )
-from raystream.connectors.postgres_types import columns_of, typed
-from raystream.contracts.batch import Batch
+from raystream.connectors.postgres_types import columns_of, types_of
 from raystream.contracts.secret import Secret
 from raystream.contracts.source import END, Polled, Reader, Source, Split
 from raystream.errors import PlanError
@@ -146,7 +146,7 @@ class PostgresSource(Source):
                 hint="give key=, columns that tell each row from all others",
             )
         columns = columns_of(connection, sql, what, schema)
-        every = columns if schema is None else _of(connection, sql, what, key)
+        every = columns if schema is None else types_of(connection, sql, what, key)
         return KeyedRelation(sql, tuple(columns), key_columns(every, key, what))
 
     @property
@@ -195,30 +195,6 @@ class _RangeReader(Reader):
     def close(self) -> None:
         connection, self._connection, self._copy = self._connection, None, None
         let_go(connection)
-
-
-def rows_of(
-    texts: pa.RecordBatch, schema: pa.Schema, *, tolerant: bool, ops: list[str] | None = None
-) -> Batch:
-    """Make a batch of the server's texts.
-
-    Raises: SourceError for a row that does not fit, unless such rows are to be handed over.
-    """
-    rows, failures = typed(texts, schema)
-    if failures and not tolerant:
-        raise failures[0][1]
-    raw = texts.rename_columns(schema.names) if failures else texts
-    unreadable = [(raw.slice(place, 1).to_pylist()[0], error) for place, error in failures]
-    if ops is not None and failures:
-        lost = {place for place, _ in failures}
-        ops = [op for place, op in enumerate(ops) if place not in lost]
-    return Batch(rows, ops=ops, unreadable=unreadable)
-
-
-def _of(connection: Any, sql: str, what: str, key: Sequence[str]) -> list[Any]:
-    """Give the columns of a key with the types that the table gives them."""
-    names = ", ".join(map(quoted, key))
-    return columns_of(connection, f"(SELECT {names} FROM {sql}) AS keys", what)
 
 
 def _bounds(connection: Any, relation: KeyedRelation, ranges: int, *, sampled: bool) -> list[Key]:

@@ -19,6 +19,10 @@ _SETTINGS = (
 _CONNECT_TIMEOUT_S = 10
 
 
+class Unreachable(SourceError):  # noqa: N818  the name says what happened
+    """The server did not answer, which it may do in a while."""
+
+
 def driver() -> Any:
     """Give the module that speaks to PostgreSQL.
 
@@ -38,12 +42,14 @@ def driver() -> Any:
 class Server:
     """A database, by its connection string; a password stands in a secret alone.
 
-    ``error`` is what is raised where the server cannot be reached.
+    ``error`` is what is raised where it refuses something, ``unreachable`` where it cannot be
+    reached.
     """
 
     dsn: str | Secret
     password: Secret | None
     error: type[ExternalError]
+    unreachable: type[ExternalError]
 
     def __post_init__(self) -> None:
         """Refuse what would show a password."""
@@ -63,8 +69,8 @@ class Server:
     def connect(self, *, replication: bool = False) -> Any:
         """Open a connection that commits each statement.
 
-        Raises: ConfigError for a connection string that cannot be read, ``error`` where the server
-        does not answer or refuses.
+        Raises: ConfigError for a connection string that cannot be read, ``unreachable`` where the
+        server does not answer, or does not let us in.
         """
         psycopg = driver()
         fields = self._fields(psycopg)
@@ -75,7 +81,7 @@ class Server:
             connection.execute(_SETTINGS)
         except psycopg.Error as error:
             # Not chained: what libpq says is told here, less the password.
-            raise self.error(
+            raise self.unreachable(
                 self._shown(f"cannot connect to {self}: {_said(error)}", fields)
             ) from None
         connection.prepare_threshold = None
@@ -109,23 +115,28 @@ class Server:
         return text
 
     @contextmanager
-    def translated(self, doing: str) -> Iterator[None]:
-        """Turn what the driver raises into an error that says what was being done."""
+    def translated(self, doing: str, *, gone: bool = False) -> Iterator[None]:
+        """Turn what the driver raises into an error that says what was being done.
+
+        With ``gone`` that the server is gone is left as it is, for one who goes on without.
+        """
         psycopg = driver()
         try:
             yield
         except psycopg.Error as error:
+            if gone and isinstance(error, psycopg.OperationalError):
+                raise
             raise self.error(f"{doing}: {_said(error)}") from error
 
 
 def source_server(dsn: str | Secret, password: Secret | None) -> Server:
     """Give the database that a source reads."""
-    return Server(dsn, password, SourceError)
+    return Server(dsn, password, SourceError, Unreachable)
 
 
 def sink_server(dsn: str | Secret, password: Secret | None) -> Server:
     """Give the database that a sink writes."""
-    return Server(dsn, password, SinkError)
+    return Server(dsn, password, SinkError, SinkError)
 
 
 def _said(error: Exception) -> str:

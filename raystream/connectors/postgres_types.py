@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raystream.connectors.postgres_server import quoted
 from raystream.errors import PlanError, SourceError
 
 _SCALE = 18
@@ -89,6 +90,12 @@ def columns_of(
             hint="schema= names columns of the table",
         )
     return [Column(f.name, kinds[there[f.name].type_code][0], f.type) for f in schema]
+
+
+def types_of(connection: Any, relation: str, what: str, key: Sequence[str]) -> list[Column]:
+    """Give some columns with the types that the table itself gives them."""
+    names = ", ".join(map(quoted, key))
+    return columns_of(connection, f"(SELECT {names} FROM {relation}) AS keys", what)
 
 
 def _type_of(column: Any, catalog: Sequence[Any], what: str) -> pa.DataType:
