@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.csv as pcsv
 
-from raystream.connectors.postgres_server import literal, quoted
+from raystream.connectors.postgres_server import await_more, begin_copy, end_copy, literal, quoted
 from raystream.connectors.postgres_types import Column, typed
 from raystream.contracts.batch import Batch
 from raystream.errors import PlanError
@@ -90,10 +90,8 @@ class TableCopy:
     def __init__(self, connection: Any, relation: KeyedRelation, within: KeyRange) -> None:
         self._names = [str(n) for n in range(len(relation.columns) + len(relation.key))]
         self._columns = len(relation.columns)
-        query = relation.select(within)
-        self._cursor = connection.cursor()
-        self._copying = self._cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT csv)")
-        self._rows: Iterator[Any] = iter(self._copying.__enter__())
+        self._wire = connection.pgconn
+        begin_copy(self._wire, f"COPY ({relation.select(within)}) TO STDOUT (FORMAT csv)")
         self._ended = False
         self._convert = pcsv.ConvertOptions(
             column_types=dict.fromkeys(self._names, pa.string()),
@@ -111,13 +109,15 @@ class TableCopy:
         size = 0
         # A loop over rows: the server sends each in a message of its own.
         while not self._ended and len(lines) < rows_max and size < _BLOCK_BYTES_MAX:
-            line = next(self._rows, None)
-            if line is None:
-                self._ended = True
-                self._copying.__exit__(None, None, None)
+            length, line = self._wire.get_copy_data(1)
+            if length > 0:
+                lines.append(line)
+                size += length
+            elif length == 0:
+                await_more(self._wire, None)
             else:
-                lines.append(bytes(line))
-                size += len(lines[-1])
+                end_copy(self._wire)
+                self._ended = True
         if not lines:
             return None
         options = pcsv.ReadOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import selectors
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -199,6 +200,29 @@ def primary_key(connection: Any, table: Table) -> tuple[str, ...]:
         [table.sql],
     )
     return tuple(name for (name,) in rows)
+
+
+def await_more(wire: Any, patience_s: float | None) -> None:
+    """Wait until a connection has something to read, at most for so long, and take it in."""
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(wire.socket, selectors.EVENT_READ)
+        waiting.select(patience_s)
+    wire.consume_input()
+
+
+def begin_copy(wire: Any, command: str, *, both: bool = False) -> None:
+    """Begin what the server answers with a stream of messages."""
+    states = driver().pq.ExecStatus
+    result = wire.exec_(command.encode())
+    if result.status != (states.COPY_BOTH if both else states.COPY_OUT):
+        raise driver().OperationalError(result.error_message.decode(errors="replace"))
+
+
+def end_copy(wire: Any) -> None:
+    """See that a stream of messages ended because it was complete."""
+    result = wire.get_result()
+    if result is not None and result.status != driver().pq.ExecStatus.COMMAND_OK:
+        raise driver().OperationalError(result.error_message.decode(errors="replace"))
 
 
 def let_go(connection: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import selectors
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,10 @@ from typing import Any
 from raystream.connectors.postgres_server import (
     Server,
     Table,
+    await_more,
+    begin_copy,
     driver,
+    end_copy,
     let_go,
     literal,
     primary_key,
@@ -182,14 +184,16 @@ class Following:
         self._received = lsn
         self._told_s = 0.0
         self.flushed = 0
-        pq = driver().pq
-        begun = self._wire.exec_(
-            f"START_REPLICATION SLOT {quoted(slot)} LOGICAL {lsn_text(lsn)} (proto_version '1', "
-            f"publication_names {literal(quoted(publication))})".encode()
-        )
-        if begun.status != pq.ExecStatus.COPY_BOTH:
+        try:
+            begin_copy(
+                self._wire,
+                f"START_REPLICATION SLOT {quoted(slot)} LOGICAL {lsn_text(lsn)} "
+                f"(proto_version '1', publication_names {literal(quoted(publication))})",
+                both=True,
+            )
+        except driver().OperationalError:
             self.close()
-            raise driver().OperationalError(begun.error_message.decode(errors="replace"))
+            raise
 
     def frames(self, *, wait: bool) -> Iterator[bytes]:
         """Give what has come; where that is nothing and ``wait``, wait for it a little."""
@@ -200,15 +204,11 @@ class Following:
                 wait = False
                 yield bytes(frame)
             elif size < 0:
-                result = self._wire.get_result()
-                said = b"the stream has ended" if result is None else result.error_message
-                raise driver().OperationalError(said.decode(errors="replace"))
+                end_copy(self._wire)
+                raise driver().OperationalError("the server has ended the stream")
             elif wait:
                 wait = False
-                with selectors.DefaultSelector() as waiting:
-                    waiting.register(self._wire.socket, selectors.EVENT_READ)
-                    waiting.select(_PATIENCE_S)
-                self._wire.consume_input()
+                await_more(self._wire, _PATIENCE_S)
             else:
                 return
 
