@@ -121,7 +121,8 @@ class PostgresSink(Sink):
                 f"it has {', '.join(schema.names)}"
             )
         # Only rows of the changelog's own key come in their order.
-        bound._by_key = changelog is None or bound._key == true_key  # noqa: SLF001
+        in_order = changelog is None or set(bound._key or ()) == set(changelog)  # noqa: SLF001
+        bound._by_key = in_order  # noqa: SLF001
         return bound
 
     def open(self, ctx: OpenContext) -> Writer:
@@ -185,7 +186,9 @@ class PostgresSink(Sink):
                 if there is None:
                     raise _lost(f"table {one.stage.sql}", one.mark)
             if new:
-                apply(connection, new[0].target, [one.stage for one in new], by_key=self._by_key)
+                target = new[0].target
+                by_key = self._by_key or set(target.key) == set(target.columns)
+                apply(connection, target, [one.stage for one in new], by_key=by_key)
 
 
 @dataclass(frozen=True, slots=True)

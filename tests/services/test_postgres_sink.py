@@ -20,7 +20,9 @@ SCHEMA = pa.schema([("id", pa.int64()), ("v", pa.string())])
 
 
 def batch(*rows, ops=None):
-    return rs.Batch(pa.RecordBatch.from_pylist([{"id": i, "v": v} for i, v in rows], SCHEMA), ops=ops)
+    return rs.Batch(
+        pa.RecordBatch.from_pylist([{"id": i, "v": v} for i, v in rows], SCHEMA), ops=ops
+    )
 
 
 def rows_in(connection):
@@ -36,7 +38,7 @@ def left_behind(connection):
 
 
 @pytest.fixture
-def target(postgres):  # noqa: F811
+def target(postgres):
     with postgres.connect() as connection:
         connection.execute(
             "CREATE TABLE target (id bigint PRIMARY KEY CHECK (id >= 0), v text, more int)"
@@ -44,7 +46,7 @@ def target(postgres):  # noqa: F811
         yield connection
 
 
-def made(postgres, mode, changelog=("id",), **given):  # noqa: F811
+def made(postgres, mode, changelog=("id",), **given):
     sink = PostgresSink(postgres.dsn, "target", mode=mode, **given)
     return sink.bound(SCHEMA, changelog if mode == "upsert" else None)
 
@@ -54,7 +56,7 @@ def mode(request):
     return request.param
 
 
-def test_rows_appear_at_the_commit_and_a_repeat_changes_nothing(postgres, target, mode):  # noqa: F811
+def test_rows_appear_at_the_commit_and_a_repeat_changes_nothing(postgres, target, mode):
     sink = made(postgres, mode)
     writer = sink.open(rs.OpenContext())
     writer.write(batch((1, "a"), (2, "")))
@@ -79,7 +81,9 @@ def test_rows_appear_at_the_commit_and_a_repeat_changes_nothing(postgres, target
 
 
 def test_what_was_not_prepared_dies_with_its_writer_and_the_rest_does_not(
-    postgres, target, mode  # noqa: F811
+    postgres,
+    target,
+    mode,
 ):
     sink = made(postgres, mode)
     writer = sink.open(rs.OpenContext())
@@ -96,7 +100,7 @@ def test_what_was_not_prepared_dies_with_its_writer_and_the_rest_does_not(
         assert left_behind(again) == (0, 0)
 
 
-def test_what_is_given_up_is_gone_and_a_loss_is_told(postgres, target, mode):  # noqa: F811
+def test_what_is_given_up_is_gone_and_a_loss_is_told(postgres, target, mode):
     sink = made(postgres, mode)
     writer = sink.open(rs.OpenContext())
     writer.write(batch((1, "a")))
@@ -110,7 +114,9 @@ def test_what_is_given_up_is_gone_and_a_loss_is_told(postgres, target, mode):  #
 
 
 def test_a_writer_that_lost_its_server_does_not_call_it_the_fault_of_rows(
-    postgres, target, mode  # noqa: F811
+    postgres,
+    target,
+    mode,
 ):
     sink = made(postgres, mode)
     writer = sink.open(rs.OpenContext(errors=Rejects("skip")))
@@ -127,7 +133,7 @@ def test_a_writer_that_lost_its_server_does_not_call_it_the_fault_of_rows(
     writer.close()
 
 
-def test_stages_serve_a_server_that_prepares_no_transactions(postgres, target):  # noqa: F811
+def test_stages_serve_a_server_that_prepares_no_transactions(postgres, target):
     sink = made(postgres, "append")
     writer = sink.open(rs.OpenContext())
     writer._prepares = False
@@ -150,7 +156,7 @@ def commit(sink, *parts):
     sink.commit(1, prepared)
 
 
-def test_the_last_change_of_a_key_counts(postgres, target):  # noqa: F811
+def test_the_last_change_of_a_key_counts(postgres, target):
     target.execute("INSERT INTO target VALUES (1, 'old', 7), (2, 'old', 7), (3, 'old', 7)")
     changes = [
         batch((1, "old"), (1, "new"), ops=["-U", "+U"]),
@@ -163,7 +169,7 @@ def test_the_last_change_of_a_key_counts(postgres, target):  # noqa: F811
     assert rows == [(1, "new", 7), (4, "b", None)]
 
 
-def test_changes_of_another_key_come_in_any_order(postgres, target):  # noqa: F811
+def test_changes_of_another_key_come_in_any_order(postgres, target):
     target.execute("INSERT INTO target VALUES (1, 'old'), (2, 'old'), (3, 'same')")
     sink = made(postgres, "upsert", changelog=("id", "v"), key="id")
     assert made(postgres, "upsert", changelog=("id", "v"))._key is None  # the table's own
@@ -177,7 +183,7 @@ def test_changes_of_another_key_come_in_any_order(postgres, target):  # noqa: F8
 @pytest.mark.parametrize(
     "bad", [{"id": 2, "v": "a\x00b"}, {"id": None, "v": "x"}, {"id": -2, "v": "x"}]
 )
-def test_a_row_that_the_table_cannot_take_follows_the_policy(postgres, target, mode, bad):  # noqa: F811
+def test_a_row_that_the_table_cannot_take_follows_the_policy(postgres, target, mode, bad):
     rows = [{"id": 1, "v": "a"}, bad, {"id": 3, "v": "c"}]
     job = rs.Job("odd", runtime="local")
     key = {"key": "id"} if mode == "upsert" else {}
@@ -191,7 +197,7 @@ def test_a_row_that_the_table_cannot_take_follows_the_policy(postgres, target, m
     assert [letter["row"] for letter in letters.rows] == [bad]
 
 
-def test_a_number_that_a_column_has_no_place_for_fails_its_row(postgres, target):  # noqa: F811
+def test_a_number_that_a_column_has_no_place_for_fails_its_row(postgres, target):
     target.execute("CREATE TABLE few (id bigint PRIMARY KEY, n numeric(4, 2), f float8)")
     schema = pa.schema([("id", pa.int64()), ("n", pa.float64()), ("f", pa.float64())])
     rows = [(1, float("nan"), float("nan")), (2, float("inf"), 1.0), (3, 1.5, float("-inf"))]
@@ -214,7 +220,7 @@ def test_a_number_that_a_column_has_no_place_for_fails_its_row(postgres, target)
         ("ALTER TABLE target ADD must int NOT NULL", "needs must"),
     ],
 )
-def test_a_table_that_does_not_fit_is_told(postgres, target, statement, problem):  # noqa: F811
+def test_a_table_that_does_not_fit_is_told(postgres, target, statement, problem):
     target.execute(statement)
     writer = made(postgres, "upsert").open(rs.OpenContext())
     with pytest.raises(rs.PlanError, match=problem):
@@ -223,8 +229,13 @@ def test_a_table_that_does_not_fit_is_told(postgres, target, statement, problem)
 
 
 @pytest.mark.parametrize("dies", ["prepare_commit", "before", "after"])
-def test_a_job_that_dies_at_any_phase_writes_each_row_once(
-    postgres, target, mode, dies, tmp_path, monkeypatch  # noqa: F811
+def test_a_job_that_dies_at_any_phase_writes_each_row_once(  # noqa: PLR0917
+    postgres,
+    target,
+    mode,
+    dies,
+    tmp_path,
+    monkeypatch,
 ):
     """The crash comes once: while preparing, before the commit, or after it and unconfirmed."""
     target.execute("CREATE TABLE plain (id bigint, v text)")

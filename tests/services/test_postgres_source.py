@@ -9,8 +9,8 @@ import pytest
 from postgres_server import postgres, running_postgres  # noqa: F401  fixtures
 
 import raystream as rs
-from raystream.connectors.postgres_changes import ChangeReader
 from raystream.connectors.postgres import PostgresCdcSource, PostgresSink, PostgresSource
+from raystream.connectors.postgres_changes import ChangeReader
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -33,7 +33,7 @@ INSERT INTO every VALUES (0, ''), (-1, E'\\\\.\\n\\\\.');
 
 
 @pytest.fixture
-def every(postgres):  # noqa: F811
+def every(postgres):
     with postgres.connect() as connection:
         connection.execute(EVERY_TYPE)
         yield connection
@@ -51,7 +51,7 @@ def differing(connection, other):
 
 @pytest.mark.parametrize("parallelism", [1, 2])
 @pytest.mark.parametrize("mode", ["append", "upsert"])
-def test_all_types_go_through_both_ways(postgres, every, parallelism, mode):  # noqa: F811
+def test_all_types_go_through_both_ways(postgres, every, parallelism, mode):
     every.execute("CREATE TABLE copied (LIKE every INCLUDING ALL)")
     job = rs.Job("types", runtime="local", parallelism=parallelism)
     key = {"key": ["id", "name"]} if mode == "upsert" else {}
@@ -63,7 +63,7 @@ def test_all_types_go_through_both_ways(postgres, every, parallelism, mode):  # 
     assert differing(every, "copied") == 0
 
 
-def test_snapshot_and_log_write_values_alike(postgres, every):  # noqa: F811
+def test_snapshot_and_log_write_values_alike(postgres, every):
     source = PostgresCdcSource(postgres.dsn, "every")
     reader = source.open(source.splits()[0], None)
     scanned = reader.poll(1000).rows
@@ -83,7 +83,7 @@ def test_snapshot_and_log_write_values_alike(postgres, every):  # noqa: F811
     assert str(moved.sort_by(order).to_pylist()) == str(scanned.sort_by(order).to_pylist())
 
 
-def test_a_range_goes_on_behind_any_row(postgres, every):  # noqa: F811
+def test_a_range_goes_on_behind_any_row(postgres, every):
     source = PostgresSource(postgres.dsn, "every", ranges=4)
     keys = []
     for split in source.splits():
@@ -100,7 +100,7 @@ def test_a_range_goes_on_behind_any_row(postgres, every):  # noqa: F811
     assert set(keys) == set(every.execute("SELECT id, name FROM every").fetchall())
 
 
-def test_it_is_restored_in_the_middle_though_the_table_has_grown(postgres, every, tmp_path):  # noqa: F811
+def test_it_is_restored_in_the_middle_though_the_table_has_grown(postgres, every, tmp_path):
     every.execute("CREATE TABLE copied (LIKE every INCLUDING ALL)")
     seen = {"fails": True}
 
@@ -127,7 +127,9 @@ def test_it_is_restored_in_the_middle_though_the_table_has_grown(postgres, every
     every.execute("INSERT INTO every (id, name) SELECT g, 'new' FROM generate_series(-90, -50) g")
     seen["fails"] = False
     run(from_snapshot="latest")
-    (count, ids) = every.execute("SELECT count(*), count(DISTINCT (id, name)) FROM copied").fetchone()
+    (count, ids) = every.execute(
+        "SELECT count(*), count(DISTINCT (id, name)) FROM copied"
+    ).fetchone()
     assert count == ids  # append to a primary key would have failed otherwise, too
     (missing,) = every.execute(
         "SELECT count(*) FROM every e WHERE id > -50 AND NOT EXISTS "
@@ -136,7 +138,7 @@ def test_it_is_restored_in_the_middle_though_the_table_has_grown(postgres, every
     assert missing == 0
 
 
-def test_a_query_is_read_by_its_key(postgres, every):  # noqa: F811
+def test_a_query_is_read_by_its_key(postgres, every):
     query = "SELECT id * 2 AS twice, sum(i8) AS total FROM every GROUP BY 1"
     source = PostgresSource(postgres.dsn, query=query, key="twice", ranges=3)
     rows = rs.Job("q").source(source).collect()
@@ -145,7 +147,7 @@ def test_a_query_is_read_by_its_key(postgres, every):  # noqa: F811
         PostgresSource(postgres.dsn, query=query)
 
 
-def test_a_type_that_nothing_stands_for_is_named_and_schema_helps(postgres, every):  # noqa: F811
+def test_a_type_that_nothing_stands_for_is_named_and_schema_helps(postgres, every):
     every.execute("CREATE TABLE spans (id int PRIMARY KEY, span interval)")
     every.execute("INSERT INTO spans VALUES (1, '1 day')")
     with pytest.raises(rs.PlanError, match='column "span" is of type interval'):
@@ -155,10 +157,14 @@ def test_a_type_that_nothing_stands_for_is_named_and_schema_helps(postgres, ever
     assert rows == [{"span": "1 day"}]
 
 
-def test_a_value_without_a_place_fails_its_row_by_the_policy(postgres, every):  # noqa: F811
+def test_a_value_without_a_place_fails_its_row_by_the_policy(postgres, every):
     every.execute("CREATE TABLE dates (id int PRIMARY KEY, d date)")
-    every.execute("INSERT INTO dates VALUES (1, '2020-01-01'), (2, 'infinity'), (3, '0044-03-15 BC')")
-    rows = rs.Job("d").source(PostgresSource(postgres.dsn, "dates", ranges=1)).on_error("dead_letter")
+    every.execute(
+        "INSERT INTO dates VALUES (1, '2020-01-01'), (2, 'infinity'), (3, '0044-03-15 BC')"
+    )
+    rows = (
+        rs.Job("d").source(PostgresSource(postgres.dsn, "dates", ranges=1)).on_error("dead_letter")
+    )
     assert [row["id"] for row in rows.collect()] == [1]
     letters = rows.dead_letters.collect()
     assert [letter["row"] for letter in letters] == [
@@ -169,12 +175,12 @@ def test_a_value_without_a_place_fails_its_row_by_the_policy(postgres, every):  
         rs.Job("d").source(PostgresSource(postgres.dsn, "dates")).collect()
 
 
-def test_a_table_that_is_not_there_is_told(postgres):  # noqa: F811
+def test_a_table_that_is_not_there_is_told(postgres):
     with pytest.raises(rs.PlanError, match='no table "nothing"'):
         PostgresSource(postgres.dsn, "nothing")
 
 
-def test_changes_reach_a_table_through_a_job_that_fails(postgres, every, tmp_path, monkeypatch):  # noqa: F811
+def test_changes_reach_a_table_through_a_job_that_fails(postgres, every, tmp_path, monkeypatch):
     """A running job follows a table into another one; its reader fails once, amid the changes."""
     every.execute("CREATE TABLE things (id int PRIMARY KEY, v text)")
     every.execute("CREATE TABLE copied (LIKE things INCLUDING ALL)")
@@ -202,9 +208,7 @@ def test_changes_reach_a_table_through_a_job_that_fails(postgres, every, tmp_pat
         checkpoint=rs.Checkpointing(tmp_path, every="20ms"),
         config={"batch_rows_max": 10},
     )
-    job.source(PostgresCdcSource(postgres.dsn, "things")).sink(
-        PostgresSink(postgres.dsn, "copied")
-    )
+    job.source(PostgresCdcSource(postgres.dsn, "things")).sink(PostgresSink(postgres.dsn, "copied"))
     with pytest.raises(rs.JobFailed, match="longer than"):
         job.run(timeout="6s")
     assert next(polls) > 20
@@ -216,10 +220,14 @@ def test_changes_reach_a_table_through_a_job_that_fails(postgres, every, tmp_pat
     assert len(held) == 43
 
 
-def test_no_password_is_shown_anywhere(postgres, every, tmp_path, monkeypatch, capfd, caplog):  # noqa: F811
+def test_no_password_is_shown_anywhere(  # noqa: PLR0917
+    postgres, every, tmp_path, monkeypatch, capfd, caplog
+):
     """The plan, errors, logs and checkpoints hold the name of a secret, and nothing else."""
     every.execute("CREATE TABLE copied (LIKE every INCLUDING ALL)")
-    every.execute("DROP ROLE IF EXISTS keeper; CREATE ROLE keeper SUPERUSER LOGIN PASSWORD 'hush-hush'")
+    every.execute(
+        "DROP ROLE IF EXISTS keeper; CREATE ROLE keeper SUPERUSER LOGIN PASSWORD 'hush-hush'"
+    )
     host = dict(part.split("=") for part in postgres.dsn.split())
     url = f"postgresql://keeper:hush-hush@{host['host']}:{host['port']}/{host['dbname']}"
     monkeypatch.setenv("PG_URL", url)
@@ -229,11 +237,12 @@ def test_no_password_is_shown_anywhere(postgres, every, tmp_path, monkeypatch, c
         monkeypatch.setenv("PG_URL", secret_url)
         job = rs.Job("hidden", runtime="local", checkpoint=rs.Checkpointing(tmp_path, every="20ms"))
         source = PostgresSource(
-            rs.secret("PG_URL"), "every", key=["id", "name"], schema=pa.schema([("id", pa.int32()), ("name", pa.string())])
+            rs.secret("PG_URL"),
+            "every",
+            key=["id", "name"],
+            schema=pa.schema([("id", pa.int32()), ("name", pa.string())]),
         )
-        job.source(source).sink(
-            PostgresSink(rs.secret("PG_URL"), "copied", key=["id", "name"])
-        )
+        job.source(source).sink(PostgresSink(rs.secret("PG_URL"), "copied", key=["id", "name"]))
         texts.append(job.explain(physical=True) + job.explain(format="json") + repr(source))
         try:
             job.run(timeout="20s")

@@ -12,6 +12,7 @@ ENTRIES = {
     "raystream.ops.cli": "the command raystream",
     "raystream.__main__": "python -m raystream",
     "raystream.testing.world": "tests/simulation",
+    "raystream.connectors.postgres": "users import it",
 }
 
 

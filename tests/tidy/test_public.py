@@ -136,7 +136,9 @@ NOT_STARRED = [
 ]
 
 # Slow to load, or not installed with the package.
-NOT_LOADED = ("ray", "kafka", "confluent_kafka", "psycopg", "duckdb", "polars", "pandas", "rich", "click")
+NOT_LOADED = (
+    *("ray", "kafka", "confluent_kafka", "psycopg", "duckdb", "polars", "pandas", "rich", "click"),
+)
 
 
 def test_the_public_names_are_exactly_these():

@@ -1,0 +1,98 @@
+"""Sources of changelogs: the kinds of changes travel beside the rows."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+import raystream as rs
+
+SCHEMA = pa.schema([("k", pa.string()), ("n", pa.int64()), ("at", pa.int64())])
+
+
+def record(*rows):
+    return [{"k": k, "n": n, "at": at} for k, n, at in rows]
+
+
+class Table(rs.Source):
+    schema = SCHEMA
+    changelog = ("k",)
+
+    def __init__(self, *batches):
+        self._batches = batches
+
+    def splits(self):
+        return [rs.Split("all")]
+
+    def open(self, split, position):
+        return Batches(list(self._batches))
+
+
+class Batches(rs.Reader):
+    def __init__(self, batches):
+        self._left = batches
+
+    def poll(self, max_rows):
+        return self._left.pop(0) if self._left else rs.END
+
+    def position(self):
+        return None
+
+
+CHANGES = (
+    rs.Batch(record(("a", 1, 1), ("b", 2, 2))),
+    rs.Batch(record(("a", 1, 1), ("a", 3, 3), ("b", 2, 2)), ops=["-U", "+U", "-D"]),
+)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_changes_become_the_table_and_every_change_is_seen(timed):
+    strategy = rs.WatermarkStrategy("at") if timed else None
+    stream = rs.Job("t").source(Table(*CHANGES), watermark=strategy)
+    assert stream.changelog == ("k",)
+    assert stream.collect() == record(("a", 3, 3))
+    ops = [row["op"] for row in stream.to_rows(op="op").collect()]
+    assert ops == ["+I", "+I", "-U", "+U", "-D"]
+
+
+def test_a_row_that_fails_takes_its_own_kind_along():
+    rows = [*record(("a", 1, 1)), {"k": "b", "n": "x", "at": 2}, *record(("a", 1, 3))]
+    stream = rs.Job("t").source(Table(rs.Batch(rows, ops=["+I", "+I", "-D"]))).on_error("skip")
+    assert [row["op"] for row in stream.to_rows(op="op").collect()] == ["+I", "-D"]
+
+
+def test_a_row_without_event_time_takes_its_own_kind_along():
+    rows = rs.Batch(record(("a", 1, 1), ("b", 1, None), ("c", 1, 3)), ops=["+I", "+U", "-D"])
+    stream = rs.Job("t").source(Table(rows), watermark=rs.WatermarkStrategy("at")).on_error("skip")
+    assert [row["op"] for row in stream.to_rows(op="op").collect()] == ["+I", "-D"]
+
+
+@pytest.mark.parametrize("ops", [["+I"], ["+I", "?"]])
+def test_kinds_that_do_not_fit_are_told(ops):
+    stream = rs.Job("t").source(Table(rs.Batch(record(("a", 1, 1), ("b", 1, 1)), ops=ops)))
+    with pytest.raises(rs.JobFailed, match="kinds of changes for 2 rows"):
+        stream.collect()
+
+
+def test_a_source_of_rows_gives_no_kinds():
+    source = Table(rs.Batch(record(("a", 1, 1)), ops=["+I"]))
+    source.changelog = None
+    with pytest.raises(rs.JobFailed, match="does not say that it has them"):
+        rs.Job("t").source(source).collect()
+
+
+def test_a_key_that_is_no_column_is_refused():
+    source = Table()
+    source.changelog = ("x",)
+    with pytest.raises(rs.PlanError, match="not among its columns"):
+        rs.Job("t").source(source)
+
+
+def test_history_before_changes_is_what_the_table_began_with():
+    history = rs.testing.Source(record(("a", 1, 1)), schema=SCHEMA)
+    live = Table(rs.Batch(record(("a", 2, 2)), ops=["+U"]))
+    stream = rs.Job("t").source(rs.chain(history, live))
+    assert stream.changelog == ("k",)
+    assert stream.collect() == record(("a", 2, 2))
+    with pytest.raises(rs.PlanError, match="the changes of a table"):
+        rs.chain(live, history)
