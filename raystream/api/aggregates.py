@@ -74,7 +74,9 @@ class HiddenColumns:
             return None
         fields = [schema.field(name) for name in kept]
         fields += [pa.field(name, self.types[name]) for name in self.computed]
-        made = StreamType(pa.schema(fields), self.columns.type.timed)
+        names = tuple(field.name for field in fields)
+        changelog = None if self.columns.type.changelog is None else names
+        made = StreamType(pa.schema(fields), self.columns.type.timed, changelog)
         chosen = [(name, None) for name in kept]
         step = Select((*chosen, *self.computed.items()), self.columns.where)
         return Prepared(ColumnsSpec("select", (step,), made.wire), made)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from raystream.api.checks import is_text
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME
+from raystream.flow.changes import OP
 from raystream.flow.normal import normal_schema
 from raystream.graph.logical import LogicalNode, StreamType, label
 from raystream.operators.expressions import (
@@ -131,10 +132,9 @@ def check_name(name: str, verb: str, where: str) -> None:
     """Refuse a column name that the engine keeps for itself."""
     if not is_text(name):
         raise PlanError(f"{verb}(): a column name is a text, got {name!r}", where=where)
-    if name == EVENT_TIME:
-        raise PlanError(
-            f'{verb}(): "{EVENT_TIME}" is the name of the hidden event time', where=where
-        )
+    if name in (EVENT_TIME, OP):
+        what = "event time" if name == EVENT_TIME else "row kind"
+        raise PlanError(f'{verb}(): "{name}" is the name of the hidden {what}', where=where)
 
 
 def check_schema(schema: Any, verb: str, where: str) -> pa.Schema:

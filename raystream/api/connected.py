@@ -71,7 +71,9 @@ class ConnectedStreams:
         else:
             spec = self._two(maker, made, where)
         inputs = [left.input, right.input]
-        node = left.draft.add("process", spec, made, inputs, where, stateful=True, sides=None)
+        node = left.draft.add(
+            "process", spec, made, inputs, where, stateful=True, sides=None, changes=True
+        )
         return Stream(Tip(left.draft, node))
 
     def _broadcast(self, maker: ProcessMaker, made: StreamType, where: str) -> Spec:
@@ -128,7 +130,7 @@ def process(tip: Tip, keys: Keys, fn: Any, schema: Any, kwargs: Kwargs) -> Tip:
     check_process_function(maker, wanted, ("process",), verb=verb, where=where)
     form = None if keys is None else key_form(node, keys)
     spec = ProcessSpec(maker, port_keys(node, keys), form, made.wire, made.timed, "process", where)
-    return tip.then("process", spec, made, where, stateful=True, sides=None)
+    return tip.then("process", spec, made, where, stateful=True, sides=None, changes=True)
 
 
 def connect(left: Tip, left_keys: Keys, right: Tip, right_keys: Keys) -> ConnectedStreams:

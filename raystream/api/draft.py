@@ -96,7 +96,9 @@ class Draft:
         """
         name = fields.pop("name", None) or ""
         takes_changes = fields.pop("changes", False)
-        for one in inputs:
+        for place, one in enumerate(inputs):
+            if verb != "process" or place != 1:
+                _check_told_once(verb, one, where)
             if one.node.type.changelog is not None and not takes_changes:
                 raise PlanError(
                     f'{verb}() cannot take "{label(one.node)}", a changelog: its rows replace and '
@@ -146,6 +148,17 @@ class Draft:
             self.limits,
             checkpoint,
             restart,
+        )
+
+
+def _check_told_once(verb: str, one: Input, where: str) -> None:
+    changes = one.node.type.changelog is not None
+    if changes and isinstance(one.exchange, Broadcast):
+        raise PlanError(
+            f'"{label(one.node)}" is a changelog, and {verb}() behind broadcast() would take each '
+            "change several times",
+            where=where,
+            hint="leave broadcast() out; connect(changes.broadcast()) tells every subtask",
         )
 
 

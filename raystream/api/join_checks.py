@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 
 from raystream.api.checks import is_text
 from raystream.api.columns import StreamColumns
-from raystream.errors import PlanError
+from raystream.contracts.window_lengths import LENGTH_US_MAX
+from raystream.errors import ConfigError, PlanError
 from raystream.flow.batch import wire_schema
 from raystream.flow.key import check_key_type, key_kind, plain_type
+from raystream.flow.time import micros
 from raystream.operators.join_plan import HOWS, JoinPlan
 
 
@@ -84,6 +87,53 @@ def check_how(columns: StreamColumns, how: Any, valid: tuple[str, ...] = HOWS) -
     if how not in valid:
         raise columns.error(f"{columns.verb}(): how is one of {', '.join(valid)}, got {how!r:.60}")
     return str(how)
+
+
+def check_timed(columns: StreamColumns, way: str) -> None:
+    """Refuse a stream without event time where a join goes by it.
+
+    Raises: PlanError.
+    """
+    if not columns.type.timed:
+        raise columns.error(
+            f'{columns.verb}({way}) goes by event time, and "{columns.stream}" has none',
+            hint='job.source(…, watermark=rs.WatermarkStrategy("time")), or assign_timestamps(…); '
+            'ttl="1h" keeps rows by the time at which they came',
+        )
+
+
+def interval(columns: StreamColumns, within: Any) -> tuple[int, int]:
+    """Read within=: by how much the right's event time may lie before and behind the left's.
+
+    Units: microseconds, the lower one first.
+    Raises: PlanError if it is no pair of durations, or they are the wrong way round.
+    """
+    verb, hint = columns.verb, 'within=("-1h", "10m"): from an hour before to ten minutes behind'
+    if not isinstance(within, (tuple, list)) or len(within) != 2:
+        raise columns.error(
+            f"{verb}(): within is a pair of durations, got {within!r:.60}", hint=hint
+        )
+    bounds_us: list[int] = []
+    for bound in within:
+        if not isinstance(bound, (str, timedelta)) and not hasattr(bound, "__index__"):
+            raise columns.error(
+                f"{verb}(): within is a pair of durations, and {bound!r:.60} is none", hint=hint
+            )
+        try:
+            bound_us = micros(bound)
+        except ConfigError as error:
+            raise columns.error(f"{verb}(within=): {error.message}", hint=error.hint) from error
+        if abs(bound_us) > LENGTH_US_MAX:
+            raise columns.error(f"{verb}(within=) is longer than 70,000 years: {bound!r}")
+        bounds_us.append(bound_us)
+    lower_us, upper_us = bounds_us
+    if lower_us > upper_us:
+        low, high = within
+        raise columns.error(
+            f"{verb}(): bounds the wrong way round: within=(lo, hi), got {within!r:.80}",
+            hint=f"write within=({high!r}, {low!r}): lo <= right - left <= hi",
+        )
+    return lower_us, upper_us
 
 
 def check_key(columns: StreamColumns, name: str) -> None:

@@ -11,7 +11,9 @@ import pyarrow as pa
 from raystream.api.callsite import located, user_line
 from raystream.api.columns import StreamColumns
 from raystream.api.draft import Tip, check_not_broadcast
-from raystream.api.join_checks import check_how, join_plan, key_names
+from raystream.api.join_checks import check_how, check_timed, interval, join_plan, key_names
+from raystream.api.join_windows import check_join_window, check_tolerance
+from raystream.api.regular_joins import gives_changes, table_key, ttl_us
 from raystream.contracts.window import Window
 from raystream.errors import PlanError
 from raystream.flow.batch import visible_schema
@@ -19,8 +21,13 @@ from raystream.flow.exchange import Hash
 from raystream.flow.normal import normal_record, normal_schema
 from raystream.flow.time import Duration
 from raystream.graph.logical import Input, LogicalNode, StreamType, label
+from raystream.operators.as_of_join import AsOfJoinSpec
+from raystream.operators.interval_join import IntervalJoinSpec
+from raystream.operators.join_plan import JoinPlan
 from raystream.operators.operator import Spec
+from raystream.operators.regular_join import RegularJoinSpec
 from raystream.operators.table_join import TableJoinSpec
+from raystream.operators.window_join import WindowJoinSpec
 
 if TYPE_CHECKING:
     from raystream.api.streams import Stream
@@ -121,25 +128,57 @@ def as_of_join(
         raise PlanError(f"as_of_join() takes a stream, got {right!r:.60}", where=where)
     tips = self._tip, right._tip  # noqa: SLF001  a verb of the class
     keys = on, left_on, right_on
+    check_how(StreamColumns(tips[0].node, "as_of_join", where), how, ("left", "inner"))
     sides = _sides(*tips, "as_of_join", keys, how=how, suffix=suffix, where=where)
-    check_how(sides.columns[0], how, ("left", "inner"))
     return Stream(_as_of(sides, tolerance))
 
 
-def _window(sides: Sides, window: Window) -> Tip:  # noqa: ARG001
-    raise _later("join(window=)", sides.where)
+def _window(sides: Sides, window: Window) -> Tip:
+    """Write a join in windows down."""
+    left = sides.columns[0]
+    timed = check_join_window(left, window)
+    for side in sides.columns:
+        check_timed(side, "window=")
+    plan = join_plan(*sides.columns, sides.keys, sides.how, sides.suffix, timed=True)
+    return written(sides, WindowJoinSpec(plan, timed), _plain(plan))
 
 
-def _interval(sides: Sides, within: Any) -> Tip:  # noqa: ARG001
-    raise _later("join(within=)", sides.where)
+def _interval(sides: Sides, within: Any) -> Tip:
+    """Write a join of rows within an interval of each other down."""
+    lower_us, upper_us = interval(sides.columns[0], within)
+    for columns in sides.columns:
+        check_timed(columns, "within=")
+    plan = join_plan(*sides.columns, sides.keys, sides.how, sides.suffix, timed=True)
+    spec = IntervalJoinSpec(plan, lower_us, upper_us)
+    return written(sides, spec, _plain(plan))
 
 
-def _regular(sides: Sides, ttl: Any) -> Tip:  # noqa: ARG001
-    raise _later("join(ttl=)", sides.where)
+def _regular(sides: Sides, ttl: Any) -> Tip:
+    """Write a join of whole streams down, whose rows stay for ``ttl``."""
+    left, right = sides.left.node.type, sides.right.node.type
+    length_us = ttl_us(sides.columns[0], ttl)
+    timed = left.timed or right.timed
+    changes = gives_changes(left, right, sides.how)
+    plan = join_plan(
+        *sides.columns, sides.keys, sides.how, sides.suffix, timed=timed, changes=changes
+    )
+    key = table_key(plan, left, right) if changes else None
+    made = StreamType(visible_schema(plan.output), timed, key)
+    return written(sides, RegularJoinSpec(plan, length_us), made, changes=True)
 
 
-def _as_of(sides: Sides, tolerance: Duration | None) -> Tip:  # noqa: ARG001
-    raise _later("as_of_join()", sides.where)
+def _as_of(sides: Sides, tolerance: Duration | None) -> Tip:
+    """Write a join with the newest row down."""
+    tolerance_us = check_tolerance(sides.columns[0], tolerance)
+    for side in sides.columns:
+        check_timed(side, "")
+    plan = join_plan(*sides.columns, sides.keys, sides.how, sides.suffix, timed=True)
+    return written(sides, AsOfJoinSpec(plan, tolerance_us), _plain(plan))
+
+
+def _plain(plan: JoinPlan) -> StreamType:
+    """Give the type of a join whose rows have event time and stay as they are."""
+    return StreamType(visible_schema(plan.output), timed=True)
 
 
 def written(sides: Sides, spec: Spec, made: StreamType, *, changes: bool = False) -> Tip:
@@ -149,10 +188,6 @@ def written(sides: Sides, spec: Spec, made: StreamType, *, changes: bool = False
     draft = sides.left.draft
     node = draft.add("join", spec, made, inputs, sides.where, stateful=True, changes=changes)
     return Tip(draft, node)
-
-
-def _later(what: str, where: str) -> PlanError:
-    return PlanError(f"{what} is not in this release yet", where=where)
 
 
 def _table(sides: Sides, table: pa.Table) -> Tip:

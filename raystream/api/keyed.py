@@ -25,7 +25,6 @@ from raystream.api.windowed import WindowedStream
 from raystream.contracts.aggregate import Bound
 from raystream.contracts.state import ValueState
 from raystream.contracts.window import Window
-from raystream.errors import PlanError
 from raystream.flow.exchange import Hash
 from raystream.flow.time import Duration
 from raystream.graph.logical import Prepared, StreamType
@@ -87,12 +86,11 @@ class KeyedStream(Stream):
         """Join the rows of each key two by two: ``fn(earlier, row)``; the input's columns stay."""
         where = user_line()
         per_key.check_emit(emit, self._tip.node, where)
-        if emit == "changes":
-            raise _later('reduce(emit="changes")', where)
         function = transforms.user_function("reduce", fn, fn_kwargs, where)
         type = self._tip.node.type
-        spec = ReduceSpec(function, self._key_columns, type.wire, emit, "reduce", where)
-        return self._keep("reduce", spec, type, where)
+        made = StreamType(type.schema, type.timed, self._keys if emit == "changes" else None)
+        spec = ReduceSpec(function, self._key_columns, made.wire, emit, "reduce", where)
+        return self._keep("reduce", spec, made, where)
 
     def map_with_state(
         self,
@@ -226,7 +224,7 @@ def key_by(
     computed = tuple((name, expr) for name, expr in chosen if expr is not None)
     if computed:
         made = transforms.columns_spec(checks, "key_by", steps.WithColumns(computed, where))
-        node = tip.then("key_by", *made, where).node
+        node = tip.then("key_by", *made, where, changes=True).node
         checks = StreamColumns(node, "key_by", where)
     for key in keys:
         check_key(checks, key)
@@ -253,7 +251,3 @@ def _field_names(
 
 def _fields(bounds: tuple[Bound, ...]) -> list[pa.Field]:
     return [pa.field(bound.name, bound.output) for bound in bounds]
-
-
-def _later(what: str, where: str) -> PlanError:
-    return PlanError(f"{what} is not in this release yet", where=where)

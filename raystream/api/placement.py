@@ -28,6 +28,7 @@ from raystream.operators.reduce import ReduceSpec
 from raystream.operators.row_functions import FilterFunctionSpec, FlatMapSpec, MapSpec
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
+from raystream.operators.to_changelog import ToChangelogSpec
 from raystream.operators.window_rows import WindowRowsSpec
 from raystream.operators.with_schema import WithSchemaSpec
 
@@ -172,6 +173,7 @@ _ROWS_MAY_FAIL: Final = (
     ReduceSpec,
     SinkSpec,
     SourceSpec,
+    ToChangelogSpec,
     WindowRowsSpec,
     WithSchemaSpec,
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from raystream.api import collecting, connected, joining, placement, transforms
+from raystream.api import changelogs, collecting, connected, joining, placement, transforms
 from raystream.api.callsite import user_line
-from raystream.api.columns import same_type
+from raystream.api.changelogs import TAKES_CHANGES, check_keeps_order
 from raystream.api.draft import Tip
 from raystream.contracts.functions import Opened
 from raystream.contracts.sink import Sink
@@ -195,8 +195,14 @@ class Stream:
 
         The kinds are ``+I``, ``-U``, ``+U`` and ``-D``.
         """
-        made = transforms.to_rows(self._tip.node, op)
-        return Stream(self._tip.then("to_rows", *made, user_line(), changes=True))
+        return Stream(changelogs.to_rows(self._tip, op))
+
+    def to_changelog(self, key: str | Sequence[str], op: str = "op") -> Stream:
+        """Take rows for the changes of a table: ``key`` names its key columns, ``op`` the kinds.
+
+        The kinds are ``+I``, ``-U``, ``+U`` and ``-D``; their column is left out.
+        """
+        return Stream(changelogs.to_changelog(self._tip, key, op))
 
     # Streams and time
 
@@ -218,29 +224,12 @@ class Stream:
         return window_all(self._tip, window)
 
     def union(self, *streams: Stream) -> Stream:
-        """Join streams of the same columns into one, in no order."""
-        where = user_line()
-        node = self._tip.node
-        inputs = [self._tip.input]
+        """Join streams of the same columns into one, in no order; changelogs as well."""
         for other in streams:
             if not isinstance(other, Stream):
-                raise PlanError(f"union() takes streams, got {other!r:.60}", where=where)
-            tip = other._tip  # noqa: SLF001  another stream's, but the same class
-            if tip.draft is not self._tip.draft:
-                raise PlanError(
-                    f'union(): "{label(node)}" belongs to job "{self._tip.draft.name}", '
-                    f'"{label(tip.node)}" to "{tip.draft.name}"',
-                    where=where,
-                )
-            if difference := same_type(node.type, tip.node.type):
-                raise PlanError(
-                    f'union(): "{label(node)}" and "{label(tip.node)}" differ: {difference}',
-                    where=where,
-                    hint="select() the same columns of both, or assign_timestamps() to both",
-                )
-            inputs.append(tip.input)
-        joined = self._tip.draft.add("union", None, node.type, inputs, where)
-        return Stream(Tip(self._tip.draft, joined))
+                raise PlanError(f"union() takes streams, got {other!r:.60}", where=user_line())
+        tips = [other._tip for other in streams]  # noqa: SLF001  others', but of the same class
+        return Stream(changelogs.union(self._tip, tips))
 
     def connect(self, other: Stream) -> connected.ConnectedStreams:
         """Put another stream beside this one, for a function that takes the rows of both.
@@ -344,10 +333,12 @@ class Stream:
         return None
 
     def _by(self, exchange: Exchange) -> Stream:
+        check_keeps_order(self._tip, exchange, user_line())
         return Stream(Tip(self._tip.draft, self._tip.node, exchange))
 
     def _then(self, verb: str, spec: Spec, type: StreamType) -> Stream:
-        return Stream(self._tip.then(verb, spec, type, user_line()))
+        changes = verb in TAKES_CHANGES
+        return Stream(self._tip.then(verb, spec, type, user_line(), changes=changes))
 
     def _end(self, verb: str, sink: Sink, where: str) -> End:
         spec = SinkSpec(sink, verb, where)

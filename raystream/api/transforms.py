@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import narwhals.stable.v2 as nw
-import pyarrow as pa
 
+from raystream.api import changelogs
 from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count, is_text
 from raystream.api.columns import StreamColumns, check_name, check_schema, is_expression
@@ -29,7 +29,6 @@ from raystream.operators.operator import Spec
 from raystream.operators.row_functions import FilterFunctionSpec, FlatMapSpec, MapSpec
 from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.timestamps import is_time_type
-from raystream.operators.to_rows import ToRowsSpec
 from raystream.operators.with_schema import WithSchemaSpec
 
 Made: TypeAlias = tuple[Spec, StreamType]
@@ -49,7 +48,7 @@ def user_function(verb: str, fn: Any, kwargs: Kwargs, where: str) -> Function:
 def map_rows(node: LogicalNode, fn: Any, schema: Any, kwargs: Kwargs) -> Made:
     """Call a function with each row."""
     where = user_line()
-    made = declared(node, "map", schema, where)
+    made = changelogs.mapped(node, declared(node, "map", schema, where), where)
     return MapSpec(user_function("map", fn, kwargs, where), made.wire, "map", where), made
 
 
@@ -208,24 +207,6 @@ def with_schema(node: LogicalNode, schema: Any) -> Made:
     return WithSchemaSpec(made.wire, where), made
 
 
-def to_rows(node: LogicalNode, op: str) -> Made:
-    """Make each change a plain row.
-
-    Raises: PlanError where the stream is no changelog, or the name is taken.
-    """
-    columns = StreamColumns(node, "to_rows", user_line())
-    check_name(op, "to_rows", columns.where)
-    if node.type.changelog is None:
-        raise columns.error(
-            f'to_rows() takes a changelog; "{columns.stream}" carries plain rows already'
-        )
-    if op in columns.schema.names:
-        raise columns.error(f'to_rows(): the name "{op}" is taken by a column', hint="give op=")
-    made = StreamType(columns.schema.append(pa.field(op, pa.string())), node.type.timed)
-    assert made.wire is not None, "a changelog has columns"
-    return ToRowsSpec(op, made.wire), made
-
-
 def side_output(tip: Tip, tag: str, schema: Any) -> Tip:
     """Read what the operator of a stream sends beside its own output.
 
@@ -248,7 +229,7 @@ def side_output(tip: Tip, tag: str, schema: Any) -> Tip:
     else:
         made = declared(node, "side_output", schema, where)
     spec = SideOutputSpec(tag, made.wire, "side_output", where)
-    return Tip(tip.draft, node).then("side_output", spec, made, where)
+    return Tip(tip.draft, node).then("side_output", spec, made, where, changes=True)
 
 
 def dead_letters(tip: Tip) -> Tip:
@@ -271,7 +252,8 @@ def dead_letters(tip: Tip) -> Tip:
             return Tip(tip.draft, other)
     letters = SideOutputSpec(DEAD_LETTERS, None, "dead_letters", where)
     # Without event time: a row may be dead because it has none.
-    return Tip(tip.draft, node).then("dead_letters", letters, StreamType(None), where)
+    made = StreamType(None)
+    return Tip(tip.draft, node).then("dead_letters", letters, made, where, changes=True)
 
 
 def assign_timestamps(node: LogicalNode, watermark: Strategy) -> Made:
@@ -341,7 +323,7 @@ def columns_spec(columns: StreamColumns, verb: str, step: steps.Step) -> Made:
 def _step(columns: StreamColumns, verb: str, step: steps.Step) -> Made:
     timed = columns.type.timed
     schema = steps.output_schema(columns.schema, timed, step, columns.where, columns.stream)
-    made = StreamType(schema, timed, columns.type.changelog)
+    made = StreamType(schema, timed, changelogs.key_behind(columns.type, step, schema))
     return ColumnsSpec(verb, (step,), made.wire), made
 
 

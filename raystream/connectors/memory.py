@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import pyarrow as pa
@@ -112,18 +113,17 @@ class TableSink(MemorySink):
 
     def _places(self) -> list[int]:
         changes = super().rows
-        names = changes[0].keys() if changes else ()
-        # repr tells a list or a struct from another, which have no hash.
-        keys = [
-            tuple(canonical(v) if _is_key(v) else repr(v) for v in map(row.__getitem__, self._key))
-            for row in changes
-        ]
+        names = list(changes[0]) if changes else []
+        at = [names.index(name) for name in self._key if names]
+        rows = [tuple(map(_hashable, row.values())) for row in changes]
+        keys = [tuple(row[place] for place in at) for row in rows]
         ops = [op for batch in self._batches for op in batch.ops or ()]
-        return apply_changes(keys, ops, unique=set(self._key) != set(names))
+        return apply_changes(keys, rows, ops, unique=len(at) < len(names))
 
 
-def _is_key(value: Any) -> bool:
-    return not isinstance(value, (list, dict))
+def _hashable(value: Any) -> Hashable:
+    # repr tells a list or a struct from another, which have no hash.
+    return repr(value) if isinstance(value, (list, dict)) else canonical(value)
 
 
 def _first(batch: Batch, count: int) -> Batch:

@@ -44,7 +44,8 @@ class ProcessContext:
 
     ``key`` is the value of one key column, a tuple of several; ``timestamp`` the event time of the
     row in hand or of the event timer, None where there is none; ``domain`` is ``"event"`` or
-    ``"processing"`` in ``on_timer``, and None elsewhere.
+    ``"processing"`` in ``on_timer``, and None elsewhere; ``op`` says what the row in hand does to
+    the table of a changelog (``+I``, ``-U``, ``+U``, ``-D``), and is None where rows are rows.
     Units: microseconds since the epoch, UTC.
     """
 

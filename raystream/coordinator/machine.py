@@ -24,7 +24,7 @@ from raystream.coordinator.journal import Journal
 from raystream.coordinator.opening import Opening, fallback
 from raystream.coordinator.pacing import AlignmentGroups
 from raystream.coordinator.restarts import Restarts
-from raystream.coordinator.states import AT_WORK, ENDED, NEXT, RESTART, Beginning
+from raystream.coordinator.states import AT_WORK, BETWEEN, ENDED, NEXT, RESTART, Beginning
 from raystream.errors import ConfigError, CorruptSnapshot, PlanError, ProtocolError, SubtaskLost
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import (
@@ -107,9 +107,9 @@ class CoordinatorMachine:
             return []
         match event:
             case job.Said(subtask, attempt, report):
-                return self._said(subtask, report) if attempt == self.attempt else []
+                return self._said(subtask, report) if self._lasts(attempt) else []
             case job.Failed(_, error, attempt):
-                return self._failed(error) if attempt in (0, self.attempt) else []
+                return self._failed(error) if not attempt or self._lasts(attempt) else []
             case job.StopAsked(finished):
                 if finished and self.state in ("finishing", "ending"):
                     return []  # all has been seen: it ends by itself, with its rows visible
@@ -240,9 +240,9 @@ class CoordinatorMachine:
             return []
         self._assignment.restored(subtask, splits)
         self._waiting.discard(subtask)
+        manifest, checkpoints = self._opening.manifest, self._course.checkpoints
         if self._waiting:
             return []
-        manifest, checkpoints = self._opening.manifest, self._course.checkpoints
         orders = [] if manifest is None else checkpoints.recover(manifest)
         return [*orders, *self._start()] if checkpoints.settled else orders
 
@@ -318,6 +318,9 @@ class CoordinatorMachine:
             return self._then(self._course.not_written(error))
         return self._failed(error) if isinstance(effect, job.ReadLog | job.ReadManifest) else []
 
+    def _lasts(self, attempt: int) -> bool:  # what is heard of one that is over was said before
+        return attempt == self.attempt and self.state not in BETWEEN
+
     # Ending ----------------------------------------------------------------------------------
 
     def _failed(self, error: BaseException) -> list[job.Effect]:
@@ -354,9 +357,7 @@ class CoordinatorMachine:
         deployed = self.state != "opening"
         self._to("closing")
         self._waiting = set(self._plan.subtasks) if deployed else set()
-        return (
-            [job.CloseSubtask(s) for s in self._plan.subtasks] if deployed else self._closed_all()
-        )
+        return [*map(job.CloseSubtask, self._plan.subtasks)] if deployed else self._closed_all()
 
     def _closed(self, subtask: SubtaskId) -> list[job.Effect]:
         if self.state != "closing":

@@ -25,6 +25,9 @@ ENDED = ("finished", "stopped", "failed", "canceled")
 RESTART = "restart"
 """The outcome of an attempt that another follows."""
 
+BETWEEN = frozenset({"waiting", "opening", "ending"})
+"""Where the attempt before is over, and the next has not begun."""
+
 AT_WORK = ("running", "finishing")
 """States in which rows flow, or their last checkpoint is made."""
 

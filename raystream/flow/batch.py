@@ -8,6 +8,7 @@ without event time in a stream that has it (a row made by a processing timer) ca
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -133,6 +134,12 @@ def with_ops(rows: Columns, ops: npt.NDArray[np.int8]) -> Columns:
     columns.insert(place, pa.array(ops, pa.int8()))
     schema = rows.record.schema.insert(place, OP_FIELD)
     return Columns(pa.RecordBatch.from_arrays(columns, schema=schema))
+
+
+def bounded(batch: Batch, limit: int) -> Iterator[Batch]:
+    """View a batch as some of at most ``limit`` rows."""
+    for start in range(0, batch.num_rows, limit):
+        yield batch if batch.num_rows <= limit else batch.slice(start, limit)
 
 
 def wire_schema(schema: pa.Schema, *, timed: bool, changes: bool = False) -> pa.Schema:

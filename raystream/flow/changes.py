@@ -45,24 +45,51 @@ def takes_back(ops: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
     return removes
 
 
-def apply_changes(keys: Sequence[Hashable], ops: Sequence[str], *, unique: bool) -> list[int]:
+def kept_ops(ops: npt.NDArray[np.int8], passes: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
+    """Give the kinds of rows of which only some pass, so that no update is half told.
+
+    Where -U and +U of one update stand side by side, the one that passes alone is -D or +I.
+    Shapes: int8 [n], bool [n] -> int8 [n]; those of rows that do not pass mean nothing.
+    """
+    pairs = np.flatnonzero((ops[:-1] == UPDATE_BEFORE) & (ops[1:] == UPDATE_AFTER))
+    before, after = passes[pairs], passes[pairs + 1]
+    alone = before != after
+    if not alone.any():
+        return ops
+    kept = ops.copy()
+    kept[pairs[before & ~after]] = DELETE
+    kept[pairs[after & ~before] + 1] = INSERT
+    return kept
+
+
+def apply_changes(
+    keys: Sequence[Hashable], rows: Sequence[Hashable], ops: Sequence[str], *, unique: bool
+) -> list[int]:
     """Give the places of the rows that are in the table once all changes are applied.
 
-    ``keys`` are those of the rows; with ``unique`` a key has one row at a time, which the next one
-    replaces; without, a row is taken back by one that equals it.
+    Rows that are to be equal have equal ``rows``. With ``unique`` a +U replaces the rows of its key
+    unless a -U directly before it has made room, and -U and -D without an equal row take the key's;
+    without, where the key is all columns, the table may hold equal rows.
     """
-    rows: dict[Hashable, list[int]] = {}
+    table: dict[Hashable, list[int]] = {}
+    room: set[Hashable] = set()
     # A loop over rows, because keys are Python values and each change meets what those before left.
-    for place, (key, op) in enumerate(zip(keys, ops, strict=True)):
+    for place, (key, row, op) in enumerate(zip(keys, rows, ops, strict=True)):
+        held = table.setdefault(key, [])
         if op in ("+I", "+U"):
-            if unique:
-                rows[key] = [place]
-            else:
-                rows.setdefault(key, []).append(place)
-        elif op == "-D" or not unique:
-            held = rows.get(key, [])
-            if held:
-                held.pop(0)
+            if op == "+U" and unique and key not in room:
+                held.clear()
+            held.append(place)
+        else:
+            equal = next((i for i, one in enumerate(held) if rows[one] == row), None)
+            if equal is not None:
+                del held[equal]
+            elif unique and held:
+                del held[0]
             if not held:
-                rows.pop(key, None)
-    return sorted(place for held in rows.values() for place in held)
+                del table[key]
+        if op == "-U":
+            room.add(key)
+        else:
+            room.discard(key)
+    return sorted(place for held in table.values() for place in held)

@@ -94,6 +94,7 @@ def _node(
         children=tuple(sorted(chain.index(child) for child in children)),
         outputs=tuple(leaving[node]),
         on_error=node.on_error,
+        retracting=node.retracting,
     )
 
 

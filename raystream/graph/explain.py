@@ -10,7 +10,7 @@ import pyarrow as pa
 from raystream.config import MIB, Limits
 from raystream.contracts.rejects import FAIL
 from raystream.errors import PlanError
-from raystream.flow.batch import EVENT_TIME
+from raystream.flow.batch import visible_names, visible_schema
 from raystream.graph.logical import LogicalNode, LogicalPlan, origins
 from raystream.graph.physical import Chain, ChainNode, PhysicalPlan, Resources
 from raystream.operators.source import SourceSpec
@@ -66,7 +66,7 @@ def _described(node: LogicalNode) -> str:
     if node.spec is None:
         return ""
     key = node.type.changelog
-    table = "" if key is None else f"  changelog of {', '.join(key)}"
+    table = "" if key is None else f"  changelog by {', '.join(key)}"
     return f"{node.named_spec.describe()}{table}{_policy(node)}"
 
 
@@ -107,14 +107,19 @@ def _physical_text(plan: PhysicalPlan) -> list[str]:
 
 
 def _node_line(node: ChainNode) -> list[str]:
-    line = [node.name, f"{node.spec.verb} {node.spec.describe()}{_policy(node)}".rstrip()]
+    changes = "" if node.retracting is None else f"  {_changes(node.retracting)}"
+    line = [node.name, f"{node.spec.verb} {node.spec.describe()}{changes}{_policy(node)}".rstrip()]
     if isinstance(node.spec, SourceSpec) and node.schema is not None:
         line.append(f"reads {', '.join(_visible(node.schema))}")
     return line
 
 
+def _changes(retracting: bool) -> str:
+    return "retracting" if retracting else "upserting"
+
+
 def _visible(schema: pa.Schema) -> list[str]:
-    return [name for name in schema.names if name != EVENT_TIME]
+    return visible_names(schema)
 
 
 def _input_bytes(plan: PhysicalPlan) -> int:
@@ -267,6 +272,7 @@ def _chain_json(chain: Chain) -> dict[str, Any]:
                 "describe": node.spec.describe(),
                 "where": node.where,
                 "on_error": node.on_error,
+                "changes": None if node.retracting is None else _changes(node.retracting),
                 "schema": _schema_json(node.schema),
                 "children": list(node.children),
                 "outputs": list(node.outputs),
@@ -279,4 +285,4 @@ def _chain_json(chain: Chain) -> dict[str, Any]:
 def _schema_json(schema: pa.Schema | None) -> dict[str, str] | None:
     if schema is None:
         return None
-    return {field.name: str(field.type) for field in schema if field.name != EVENT_TIME}
+    return {field.name: str(field.type) for field in visible_schema(schema)}

@@ -12,12 +12,19 @@ import pyarrow as pa
 
 from raystream.contracts.rejects import FAIL
 from raystream.errors import PlanError
-from raystream.flow.exchange import Custom, Exchange, Forward, Rebalance
+from raystream.flow.exchange import Custom, Exchange, Forward, Hash, Rebalance, ToOne
 from raystream.graph.logical import Input, LogicalNode, LogicalPlan, Prepared, origins
 from raystream.graph.physical import Resources
+from raystream.operators.columns import ColumnsSpec
 from raystream.operators.operator import Spec
+from raystream.operators.row_functions import FilterFunctionSpec, MapSpec
 from raystream.operators.side_output import SideOutputSpec
+from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
+from raystream.operators.to_rows import ToRowsSpec
+
+_AS_THEY_COME = (ColumnsSpec, FilterFunctionSpec, MapSpec, SinkSpec, ToRowsSpec)
+"""Operators that take the changes of a table wherever they are: no key matters to them."""
 
 
 @dataclass(eq=False, slots=True)
@@ -25,7 +32,8 @@ class FlatNode:
     """One operator as it will run.
 
     ``attached`` operators were put in by the plan and always run where their input is made;
-    ``schema`` is that of the wire.
+    ``schema`` is that of the wire. Of a changelog ``changelog`` names the key of its table, and
+    ``retracting`` tells whether each row that leaves it is announced.
     """
 
     name: str
@@ -38,16 +46,19 @@ class FlatNode:
     chaining: bool
     attached: bool = False
     on_error: str = FAIL
+    changelog: tuple[str, ...] | None = None
+    retracting: bool | None = None
 
 
 @dataclass(eq=False, slots=True)
 class FlatEdge:
-    """Rows from one operator to a port of another."""
+    """Rows from one operator to a port of another; ``merged``: with others', by a union."""
 
     upstream: FlatNode
     downstream: FlatNode
     port: int
     exchange: Exchange
+    merged: bool = False
 
 
 @dataclass(slots=True)
@@ -111,7 +122,9 @@ def flatten(plan: LogicalPlan) -> FlatGraph:
         ]
         graph.nodes.append(flat)
         for number, (before, port, origin, prepared) in enumerate(upstream):
-            edge = FlatEdge(before, flat, port, _exchange(origin.exchange, before, flat))
+            merged = node.inputs[port].node.spec is None
+            exchange = _exchange(origin.exchange, before, flat)
+            edge = FlatEdge(before, flat, port, exchange, merged)
             graph.edges.append(edge)
             if prepared is not None:
                 name = f"{flat.name}.columns{number + 1 if len(upstream) > 1 else ''}"
@@ -142,6 +155,7 @@ def _flat(node: LogicalNode, plan: LogicalPlan) -> FlatNode:
         resources=node.resources or Resources(),
         chaining=node.chaining,
         on_error=node.on_error,
+        changelog=node.type.changelog,
     )
 
 
@@ -152,6 +166,11 @@ def _attach(flat: FlatNode, before: FlatNode) -> None:
 
 def _exchange(said: Exchange | None, before: FlatNode, after: FlatNode) -> Exchange:
     equal = before.parallelism == after.parallelism
+    if before.changelog is not None:
+        if isinstance(said, Hash) and isinstance(after.spec, _AS_THEY_COME):
+            said = None  # by another key the changes of one row would lose their order
+        if said is None and not equal:
+            return _by_key(before)
     if said is None:
         return Forward() if equal else Rebalance()
     if isinstance(said, Forward) and not equal:
@@ -164,6 +183,14 @@ def _exchange(said: Exchange | None, before: FlatNode, after: FlatNode) -> Excha
     if isinstance(said, Custom):
         return dataclasses.replace(said, operator=f"partition_by before {after.name}")
     return said
+
+
+def _by_key(node: FlatNode) -> Exchange:
+    """Send the changes of one row of a table to one subtask."""
+    assert node.schema is not None, "a changelog has columns"
+    # Equal rows have equal parts: where all columns are the key, those that can be one will do.
+    named = [n for n in node.changelog or () if not pa.types.is_nested(node.schema.field(n).type)]
+    return Hash(tuple(named)) if named else ToOne()
 
 
 def _check_uids(graph: FlatGraph) -> None:

@@ -31,7 +31,8 @@ class ChainNode:
     ``children`` are the indices in the chain of the operators that take its output in the same
     subtask; ``outputs`` the ids of the edges on which it leaves. ``schema`` is what a batch of its
     output looks like on the wire, event time included; None on an object stream. ``on_error`` says
-    what becomes of rows that fail.
+    what becomes of rows that fail. ``retracting`` tells of a changelog whether each row that leaves
+    its table is announced.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ChainNode:
     children: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     on_error: str = FAIL
+    retracting: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

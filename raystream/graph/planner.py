@@ -8,6 +8,7 @@ from raystream.graph.chaining import assemble
 from raystream.graph.flatten import flatten
 from raystream.graph.logical import LogicalPlan
 from raystream.graph.physical import PhysicalPlan
+from raystream.graph.retractions import announce_retractions
 from raystream.graph.rules import fuse_columns, group_before_exchange, push_projection
 
 RULES = ("two_phase", "fuse", "project", "chain")
@@ -22,6 +23,7 @@ def physical_plan(plan: LogicalPlan, rules: Collection[str] = RULES) -> Physical
     """
     assert set(rules) <= set(RULES), "a rule that nobody knows"
     graph = flatten(plan)
+    announce_retractions(graph)
     if "two_phase" in rules:
         group_before_exchange(graph)
     if "fuse" in rules and "chain" in rules:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from raystream.contracts.rejects import DEAD_LETTER, FAIL
 from raystream.contracts.watermark import Strategy, WatermarkStrategy
 from raystream.errors import PlanError
-from raystream.flow.batch import EVENT_TIME
+from raystream.flow.batch import EVENT_TIME, visible_names, visible_schema
 from raystream.flow.exchange import Custom, Hash, ToOne
 from raystream.graph.chaining import chains
 from raystream.graph.flatten import FlatEdge, FlatGraph, FlatNode
@@ -144,7 +144,7 @@ def _narrow(node: FlatNode, wanted: set[str]) -> None:
     less = _keep(schema, wanted)
     if less.equals(schema):
         return
-    kept = [name for name in less.names if name != EVENT_TIME]
+    kept = visible_names(less)
     if isinstance(spec, SourceSpec):
         source = spec.source.project(kept)
         node.spec, node.schema = dataclasses.replace(spec, source=source, schema=less), less
@@ -177,7 +177,7 @@ def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
         return None
     schema = inputs[0].upstream.schema
     timed = EVENT_TIME in schema.names
-    visible = pa.schema([field for field in schema if field.name != EVENT_TIME])
+    visible = visible_schema(schema)
     needed = required_columns(spec.steps, visible, timed, None)
     try:
         # A column that nobody wants may still be computed: what it reads must then be there.
@@ -201,13 +201,14 @@ def _time_columns(strategy: Strategy | None, schema: pa.Schema) -> Wanted:
     if isinstance(timestamp, str):
         return {timestamp}
     if isinstance(timestamp, nw.Expr):
-        visible = pa.schema([field for field in schema if field.name != EVENT_TIME])
+        visible = visible_schema(schema)
         return columns_used(timestamp, visible, timed=False)
     return None
 
 
 def _keep(schema: pa.Schema, names: set[str]) -> pa.Schema:
-    kept = [field for field in schema if field.name in names or field.name == EVENT_TIME]
+    hidden = schema.names[len(visible_names(schema)) :]
+    kept = [field for field in schema if field.name in names or field.name in hidden]
     # One column at least: a record without columns does not know how many rows it has.
     return pa.schema(kept or [schema.field(0)])
 

@@ -66,7 +66,7 @@ class RunningAggregate:
         Shapes: groups of n positions, ``count`` above every slot -> array [n] by row.
         """
         self._rule.reserve(count)
-        kept = self._kept(groups, rows.record)
+        kept = kept_positions(groups, rows.record, self._needed, self._condition)
         if kept is None:
             return self._rule.scan(groups, rows).take(pa.array(groups.inverse))
         before = self._rule.result(groups.slots)
@@ -78,10 +78,18 @@ class RunningAggregate:
         place = np.where(started, so_far - 1, len(scanned) + groups.segments)
         return pa.concat_arrays([scanned, before]).take(pa.array(place[groups.inverse]))
 
+    def before(self, slots: Int64s, count: int) -> pa.Array:
+        """Give the value of each slot before rows are taken in; ``count`` is above every slot.
+
+        Shapes: int64 [m] -> array [m].
+        """
+        self._rule.reserve(count)
+        return self._rule.result(slots)
+
     def fold(self, groups: Groups, rows: Rows, count: int) -> None:
         """Take rows in; their values are asked for later, if at all."""
         self._rule.reserve(count)
-        kept = self._kept(groups, rows.record)
+        kept = kept_positions(groups, rows.record, self._needed, self._condition)
         if kept is None:
             self._rule.fold(groups, rows)
         elif kept.any():
@@ -110,17 +118,22 @@ class RunningAggregate:
         self._rule.reserve(count)
         self._rule.restore(slots, columns)
 
-    def _kept(self, groups: Groups, record: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
-        """Tell which positions count; None where all do."""
-        masks = [valid_rows(record.column(name)) for name in self._needed]
-        if self._condition is not None:
-            condition = record.column(self._condition).fill_null(False)
-            masks.append(condition.to_numpy(zero_copy_only=False))
-        some = [mask for mask in masks if mask is not None]
-        if not some:
-            return None
-        kept: npt.NDArray[np.bool_] = np.logical_and.reduce(some)[groups.order]
-        return kept
+
+def kept_positions(
+    groups: Groups, record: pa.RecordBatch, needed: list[str], condition: str | None
+) -> npt.NDArray[np.bool_] | None:
+    """Tell which positions count: no column they need is null, the condition true; None for all.
+
+    Shapes: groups of n positions -> bool [n].
+    """
+    masks = [valid_rows(record.column(name)) for name in needed]
+    if condition is not None:
+        masks.append(record.column(condition).fill_null(False).to_numpy(zero_copy_only=False))
+    some = [mask for mask in masks if mask is not None]
+    if not some:
+        return None
+    kept: npt.NDArray[np.bool_] = np.logical_and.reduce(some)[groups.order]
+    return kept
 
 
 def _rule(bound: Bound, make_rows: MakeRows) -> Rule:

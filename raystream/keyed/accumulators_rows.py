@@ -75,7 +75,7 @@ class ByRow:
     def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
         match self._bound.kind:
             case "collect":
-                values = [_items_of(some.values) for some in columns[1]]
+                values = [items_of(some.values) for some in columns[1]]
                 accs: list[Any] = list(zip(columns[0].to_pylist(), values, strict=True))
             case "quantile":
                 accs = columns[0].to_pylist()
@@ -102,20 +102,28 @@ class ByRow:
         elif bound.kind == "approx_count_distinct":
             hashes: list[int] = hash_column(column).tolist()
             return hashes
-        return _items_of(column)
+        return items_of(column)
 
     def _array(self, values: list[Any]) -> pa.Array:
-        try:
-            return pa.array(values, self._bound.output)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise UserFunctionError(
-                f'the aggregate "{self._bound.name}" gave a value that does not fit '
-                f"{self._bound.output}: {error}",
-                hint="the class attribute `type` names the type of what result() returns",
-            ) from error
+        return output_array(self._bound, values)
 
 
-def _items_of(column: pa.Array) -> list[Any]:
+def output_array(bound: Bound, values: list[Any]) -> pa.Array:
+    """Make a column of what an aggregate gave.
+
+    Raises: UserFunctionError where that is not of the type it says.
+    """
+    try:
+        return pa.array(values, bound.output)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise UserFunctionError(
+            f'the aggregate "{bound.name}" gave a value that does not fit {bound.output}: {error}',
+            hint="the class attribute `type` names the type of what result() returns",
+        ) from error
+
+
+def items_of(column: pa.Array) -> list[Any]:
+    """Give the values of a column as what is kept of them."""
     # Scalars of times and nested types lose nothing on the way into the list and out.
     exact = pa.types.is_temporal(column.type) or pa.types.is_nested(column.type)
     return list(column) if exact else column.to_pylist()

@@ -41,7 +41,7 @@ class IntegerSum:
         self._seen.reserve(count)
 
     def scan(self, groups: Groups, rows: Rows) -> pa.Array:
-        values = _integers(rows.record.column(self._column)).view(self._sums.values.dtype)
+        values = integers_of(rows.record.column(self._column)).view(self._sums.values.dtype)
         values = values[groups.order]
         before = self._sums.values[groups.slots]
         # Arithmetic modulo 2**64 makes the prefix sum of all segments exact for each of them.
@@ -74,7 +74,7 @@ class IntegerSum:
         else:
             over = ((sums - values) ^ sums) & (values ^ sums) < 0
         if over.any():
-            raise _overflow(self._name, self._column, self._type)
+            raise overflow(self._name, self._column, self._type)
 
 
 class FloatSum:
@@ -90,7 +90,7 @@ class FloatSum:
         self._seen.reserve(count)
 
     def scan(self, groups: Groups, rows: Rows) -> pa.Array:
-        values = _floats(rows.record.column(self._column))[groups.order]
+        values = floats_of(rows.record.column(self._column))[groups.order]
         sums = running_sums(values, groups, self._sums.values[groups.slots])
         self._sums.values[groups.slots] = sums[groups.ends]
         self._seen.values[groups.slots] = True
@@ -117,8 +117,7 @@ class DecimalSum:
     """
 
     def __init__(self, name: str, column: str, type: pa.DataType) -> None:
-        self._name, self._column = name, column
-        self._type = pa.decimal128(38, type.scale)
+        self._column, self._arithmetic = column, DecimalLimbs(name, column, type)
         self._limbs = [SlotColumn("i8") for _ in range(4)]
         self._seen = SlotColumn("?", False)
 
@@ -128,43 +127,51 @@ class DecimalSum:
         self._seen.reserve(count)
 
     def scan(self, groups: Groups, rows: Rows) -> pa.Array:
-        values = self._split(rows.record.column(self._column), groups.order)
-        sums = []
-        carry: Any = 0
+        values = self._arithmetic.split(rows.record.column(self._column), groups.order)
+        totals = []
         for limb, value in zip(self._limbs, values, strict=True):
             total = np.cumsum(value)
             start = total[groups.starts] - value[groups.starts]
             total += groups.spread(limb.values[groups.slots] - start)
-            total += carry
-            carry = total >> _HALF
-            sums.append(total if limb is self._limbs[3] else total & _LOW)
-        self._check(sums)
+            totals.append(total)
+        sums = self._arithmetic.carried(totals)
+        self._arithmetic.check(sums)
         for limb, total in zip(self._limbs, sums, strict=True):
             limb.values[groups.slots] = total[groups.ends]
         self._seen.values[groups.slots] = True
-        return self._join(sums, None)
+        return self._arithmetic.join(sums, None)
 
     def fold(self, groups: Groups, rows: Rows) -> None:
         self.scan(groups, rows)
 
     def result(self, slots: Int64s) -> pa.Array:
-        return self._join([limb.values[slots] for limb in self._limbs], self._seen.values[slots])
+        limbs = [limb.values[slots] for limb in self._limbs]
+        return self._arithmetic.join(limbs, self._seen.values[slots])
 
     def state(self, slots: Int64s) -> list[pa.Array]:
         return [self.result(slots)]
 
     def restore(self, slots: Int64s, columns: list[pa.Array]) -> None:
         seen = _seen(columns[0])
-        limbs = self._split(columns[0], np.arange(len(slots)))
+        limbs = self._arithmetic.split(columns[0], np.arange(len(slots)))
         for limb, values in zip(self._limbs, limbs, strict=True):
             limb.values[slots] = np.where(seen, values, 0)
         self._seen.values[slots] = seen
 
-    def _split(self, array: pa.Array, order: Int64s) -> list[Int64s]:
+
+class DecimalLimbs:
+    """Decimals as four limbs of 32 bits, the highest with the sign: arithmetic by column."""
+
+    def __init__(self, name: str, column: str, type: pa.DataType) -> None:
+        self._name, self._column = name, column
+        self._type = pa.decimal128(38, type.scale)
+
+    def split(self, array: pa.Array, order: Int64s) -> list[Int64s]:
+        """Give the limbs of the values at some places, lowest first."""
         try:
             wide = array.cast(self._type)
         except pa.ArrowInvalid as error:
-            raise _overflow(self._name, self._column, self._type) from error
+            raise overflow(self._name, self._column, self._type) from error
         if not len(wide):
             return [np.zeros(0, np.int64)] * 4
         words = np.frombuffer(wide.buffers()[1], "<u4")[4 * wide.offset :]
@@ -172,16 +179,28 @@ class DecimalSum:
         low, second, third, high = limbs
         return [low, second, third, np.where(high >> 31, high - 2**32, high)]
 
-    def _check(self, limbs: list[Int64s]) -> None:
+    def carried(self, totals: list[Int64s]) -> list[Int64s]:
+        """Bring sums of limbs back to 32 bits each, but the highest."""
+        sums = []
+        carry: Any = 0
+        for total in totals[:-1]:
+            carried = total + carry
+            carry = carried >> _HALF
+            sums.append(carried & _LOW)
+        return [*sums, totals[-1] + carry]
+
+    def check(self, limbs: list[Int64s]) -> None:
+        """Refuse what has more than 38 digits."""
         top = limbs[3]
         if not len(top) or max(-int(top.min()), int(top.max())) < 10**38 >> 96:
             return
         # Only sums near the bound come here: a loop over rows decides exactly.
         for parts in zip(*(limb.tolist() for limb in limbs), strict=True):
             if abs(sum(part << 32 * place for place, part in enumerate(parts))) >= 10**38:
-                raise _overflow(self._name, self._column, self._type)
+                raise overflow(self._name, self._column, self._type)
 
-    def _join(self, limbs: list[Int64s], seen: npt.NDArray[np.bool_] | None) -> pa.Array:
+    def join(self, limbs: list[Int64s], seen: npt.NDArray[np.bool_] | None) -> pa.Array:
+        """Make decimals of limbs, null where nothing was seen."""
         words = np.stack([limb.astype("<u4") for limb in limbs], axis=1)
         validity = None if seen is None else pa.array(seen).buffers()[1]
         buffers = [validity, pa.py_buffer(np.ascontiguousarray(words))]
@@ -210,10 +229,10 @@ class Mean:
         self._counts.values[groups.slots] += groups.lengths
         if pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
             before = self._sums.values[groups.slots]
-            sums = running_sums(_floats(array)[groups.order], groups, before)
+            sums = running_sums(floats_of(array)[groups.order], groups, before)
             self._sums.values[groups.slots] = sums[groups.ends]
         else:
-            sums = self._exact(_integers(array)[groups.order], array.type, groups)
+            sums = self._exact(integers_of(array)[groups.order], array.type, groups)
         return pa.array(sums / counts)
 
     def fold(self, groups: Groups, rows: Rows) -> None:
@@ -221,7 +240,7 @@ class Mean:
 
     def result(self, slots: Int64s) -> pa.Array:
         counts = self._counts.values[slots]
-        sums = self._sums.values[slots] + _whole(self._high.values[slots], self._low.values[slots])
+        sums = self._sums.values[slots] + whole(self._high.values[slots], self._low.values[slots])
         return pa.array(sums / np.maximum(counts, 1), mask=counts == 0)
 
     def state(self, slots: Int64s) -> list[pa.Array]:
@@ -245,7 +264,7 @@ class Mean:
             total += groups.spread(column.values[groups.slots] - start)
             column.values[groups.slots] = total[groups.ends]
             parts.append(total)
-        return _whole(parts[1], parts[0])
+        return whole(parts[1], parts[0])
 
 
 class Variance:
@@ -264,7 +283,7 @@ class Variance:
             column.reserve(count)
 
     def scan(self, groups: Groups, rows: Rows) -> pa.Array:
-        values = _floats(rows.record.column(self._column))[groups.order]
+        values = floats_of(rows.record.column(self._column))[groups.order]
         before = self._moments(groups.slots)
         new = before.counts == 0
         self._origins.values[groups.slots[new]] = values[groups.starts[new]]
@@ -300,7 +319,7 @@ class Variance:
         return pa.array(values, mask=moments.counts < 2)
 
 
-def _integers(array: pa.Array) -> Int64s:
+def integers_of(array: pa.Array) -> Int64s:
     """Give integers or bools as 64 bits; undefined where the column is null."""
     type, types = array.type, pa.types
     if types.is_null(type):
@@ -313,18 +332,18 @@ def _integers(array: pa.Array) -> Int64s:
     return values.view(np.int64) if type.bit_width == 64 else values.astype(np.int64)
 
 
-def _floats(array: pa.Array) -> Float64s:
+def floats_of(array: pa.Array) -> Float64s:
     """Give numbers as floats; undefined where the column is null."""
     if pa.types.is_floating(array.type):
         return raw_values(array, f"f{array.type.bit_width // 8}").astype(np.float64)
     if pa.types.is_decimal(array.type):
         return raw_values(array.cast(pa.float64()), "f8")
-    integers = _integers(array)
+    integers = integers_of(array)
     unsigned = pa.types.is_unsigned_integer(array.type)
     return (integers.view(np.uint64) if unsigned else integers).astype(np.float64)
 
 
-def _whole(high: Int64s, low: Int64s) -> Float64s:
+def whole(high: Int64s, low: Int64s) -> Float64s:
     """Join halves into floats: the carry goes up first, so that small sums are exact."""
     high = high + (low >> _HALF)
     return high * float(2**32) + (low & _LOW)
@@ -339,7 +358,8 @@ def _reach(values: npt.NDArray[Any]) -> int:
     return max(-int(values.min()), int(values.max())) if len(values) else 0
 
 
-def _overflow(name: str, column: str, type: pa.DataType) -> UserFunctionError:
+def overflow(name: str, column: str, type: pa.DataType) -> UserFunctionError:
+    """Make the error of a sum that does not fit its type."""
     return UserFunctionError(
         f'the aggregate "{name}" = sum("{column}") overflows {type}',
         hint="cast the column to Float64, or to a Decimal wide enough, before it is summed",

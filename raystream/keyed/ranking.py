@@ -87,10 +87,17 @@ class Ranking:
             if moved:
                 yield Told(change.best[place][2], ranks[place], INSERT)
 
-    def by_rank(self, change: Change) -> Iterator[Told]:
-        """Give the change of a table whose key is the rank: rows replace those of their rank."""
+    def by_rank(self, change: Change, *, before: bool = False) -> Iterator[Told]:
+        """Give the change of a table whose key is the rank: rows replace those of their rank.
+
+        With ``before``, what is replaced goes out first.
+        """
+        earlier = [*change.best[change.place + 1 :], *(entry for entry, _ in change.dropped)]
         for place in range(change.place, len(change.best)):
-            op = UPDATE_AFTER if place < len(change.before) else INSERT
+            replaces = place < len(change.before)
+            if replaces and before:
+                yield Told(earlier[place - change.place][2], place + 1, UPDATE_BEFORE)
+            op = UPDATE_AFTER if replaces else INSERT
             yield Told(change.best[place][2], place + 1, op)
 
     def by_row(self, change: Change, *, ranked: bool) -> Iterator[Told]:

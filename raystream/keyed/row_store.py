@@ -32,6 +32,11 @@ class RowStore:
         """Chunks that reading may have to look at."""
         return len(self._chunks)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows that lie in memory, those among them that were dropped."""
+        return sum(chunk.nbytes for chunk in self._chunks)
+
     def append(self, rows: pa.RecordBatch) -> int:
         """Add rows that nobody else will change; give the number of the first."""
         start = self.stop

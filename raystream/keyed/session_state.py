@@ -21,7 +21,8 @@ from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.keyed.folding import Folding
 from raystream.keyed.measures import Measures
 from raystream.keyed.partials import PartialTable
-from raystream.keyed.session_cells import NO_CELL, SessionCells
+from raystream.keyed.session_admission import admit, last_due, place
+from raystream.keyed.session_cells import SessionCells
 from raystream.keyed.snapshot import BUCKET
 from raystream.keyed.totals import Totals
 
@@ -81,9 +82,7 @@ class SessionState:
     @property
     def due_us(self) -> int:
         """The last time of a row whose session is over if nothing follows it; any int."""
-        if self.watermark_us >= MAX_TIME - 1:
-            return MAX_TIME
-        return self.watermark_us + 1 - self._gap_us
+        return last_due(self.watermark_us, self._gap_us)
 
     @property
     def is_due(self) -> bool:
@@ -111,57 +110,16 @@ class SessionState:
     def admit(self, slots: Int64s, times_us: Int64s) -> npt.NDArray[np.bool_] | None:
         """Tell which rows join a session or open one; None: all do.
 
-        A row that is late on its own is saved by the session that it touches, whether that was open
-        before or a row before it has brought it so far.
         Shapes: slots, times_us int64 [n], n > 0 -> bool [n].
         """
-        due_us = self.due_us
-        if int(times_us.min()) > due_us:
-            return None
-        admitted: npt.NDArray[np.bool_] = times_us > due_us
-        late = np.flatnonzero(~admitted)
-        touched = np.unique(slots[late])
-        cells = self._cells.earliest(touched, due_us)
-        # Only rows up to here can bring a session to where a late row touches it.
-        near = admitted & (times_us <= min(due_us + self._gap_us, MAX_TIME))
-        near &= np.isin(slots, touched)
-        hopeful = np.isin(slots[late], np.union1d(touched[cells != NO_CELL], slots[near]))
-        rows = np.sort(np.concatenate((late[hopeful], np.flatnonzero(near))))
-        has = cells != NO_CELL
-        first = dict(
-            zip(touched[has].tolist(), self._cells.first_us(cells[has]).tolist(), strict=True)
-        )
-        # A loop over rows, because each may save the next one: late ones of keys that have an open
-        # session near the watermark, and rows of the same keys that lie there.
-        saved = []
-        for row, slot, time in zip(
-            rows.tolist(), slots[rows].tolist(), times_us[rows].tolist(), strict=True
-        ):
-            begin = first.get(slot)
-            if time > due_us:
-                first[slot] = time if begin is None else min(begin, time)
-            elif begin is not None and begin - self._gap_us <= time:
-                first[slot] = min(begin, time)
-                saved.append(row)
-        admitted[saved] = True
-        return admitted
+        return admit(self._cells, self._gap_us, self.due_us, slots, times_us)
 
     def add(self, rows: pa.RecordBatch, slots: Int64s, times_us: Int64s) -> None:
         """Hold rows, all admitted.
 
         Shapes: rows [n], slots, times_us int64 [n], n > 0.
         """
-        due_us = self.due_us
-        if int(times_us.min()) > due_us:
-            cells = self._cells.put(slots, times_us)
-        else:
-            own = times_us > due_us
-            cells = np.empty_like(slots)
-            cells[own] = self._cells.put(slots[own], times_us[own])
-            saved = self._cells.earliest(slots[~own], due_us)
-            assert (saved != NO_CELL).all(), "a row that is late on its own joins a session"
-            self._cells.widen(saved, times_us[~own])
-            cells[~own] = saved
+        cells = place(self._cells, self.due_us, slots, times_us)
         rows = rows.append_column(CELL_FIELD, pa.array(cells))
         if self._totals is not None:
             self._add_up(cells, self._measures.lift(rows, 0))

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from raystream.flow.batch import Int64s
+
 _SLOTS_MIN = 1_024
 
 
@@ -32,3 +34,15 @@ class SlotColumn:
         grown = np.full(size_new, self._fill, dtype) if self._fill else np.zeros(size_new, dtype)
         grown[:size] = self.values
         self.values = grown
+
+
+def distinct(values: Int64s) -> Int64s:
+    """Give the different values, ascending: NumPy's own hashes them, which takes much longer.
+
+    Shapes: int64 [n] -> int64 [m].
+    """
+    ordered = np.sort(values)
+    new = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    different: Int64s = ordered[new]
+    return different

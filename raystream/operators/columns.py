@@ -17,7 +17,8 @@ import pyarrow as pa
 from raystream.contracts.context import OpenContext
 from raystream.contracts.rejects import Rejects
 from raystream.errors import PlanError
-from raystream.flow.batch import EVENT_TIME, Batch, Columns
+from raystream.flow.batch import EVENT_TIME, Batch, Columns, visible_schema
+from raystream.flow.changes import OP, OP_FIELD, kept_ops
 from raystream.flow.element import Watermark
 from raystream.flow.normal import normal_array
 from raystream.operators.expression_tree import text
@@ -59,7 +60,10 @@ class WithColumns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filter:
-    """The rows for which the predicate is true; not those for which it is null."""
+    """The rows for which the predicate is true; not those for which it is null.
+
+    Of an update in a changelog that passes in part, what passes is an insert or a delete.
+    """
 
     predicate: Expr
     where: str = ""
@@ -130,7 +134,7 @@ def output_schema(schema: pa.Schema, timed: bool, step: Step, where: str, stream
     computed or is not row-wise, for a predicate that is not boolean.
     """
     for name in _names_read(step):
-        if name not in schema.names or name == EVENT_TIME:
+        if name not in schema.names or name in (EVENT_TIME, OP):
             raise unknown_column(name, schema, where, stream)
     exprs = _exprs(step)
     types = infer_types(schema, timed, exprs, where, stream)
@@ -152,7 +156,7 @@ def required_columns(
 ) -> set[str]:
     """Name the visible input columns that a run of steps reads to give ``needed`` (None: all).
 
-    ``__ts`` is never among them: it always travels.
+    ``__op`` and ``__ts`` are never among them: they always travel.
     """
     return set(_plan_needs(steps, input_schema, timed, needed)[0])
 
@@ -197,14 +201,15 @@ class ColumnsOperator(Operator):
         """Find out which columns each step must give, once for a schema."""
         names = schema.names
         timed = bool(names) and names[-1] == EVENT_TIME
-        visible = schema.remove(len(names) - 1) if timed else schema
+        visible = visible_schema(schema)
+        hidden = names[len(visible) :]
         needs = _plan_needs(self._spec.steps, visible, timed, None)[1:]
         self._program = []
         for step, need in zip(self._spec.steps, needs, strict=True):
             exprs = _exprs(step)
             if not isinstance(step, Filter):
                 exprs = {name: expr for name, expr in exprs.items() if name in need}
-            self._program.append((step, Evaluator(exprs), [*need, EVENT_TIME] if timed else need))
+            self._program.append((step, Evaluator(exprs), need + hidden))
         self._input = schema
 
     def _run(
@@ -223,10 +228,19 @@ class ColumnsOperator(Operator):
         if isinstance(step, Filter):
             mask = results[0]
             mask = mask if pa.types.is_boolean(mask.type) else mask.cast(pa.bool_())
-            return record.select(needed).filter(mask)
+            kept = record.select(needed)
+            return (_settled(kept, mask) if OP in needed else kept).filter(mask)
         computed = dict(zip(evaluator.exprs, results, strict=True))
         arrays = [computed[name] if name in computed else record.column(name) for name in needed]
         return pa.RecordBatch.from_arrays(arrays, names=needed)
+
+
+def _settled(record: pa.RecordBatch, mask: pa.Array) -> pa.RecordBatch:
+    """Let no update be half told by the rows that a filter leaves."""
+    place = record.schema.get_field_index(OP)
+    ops = record.column(place).to_numpy()
+    kept = kept_ops(ops, mask.fill_null(False).to_numpy(zero_copy_only=False))
+    return record if kept is ops else record.set_column(place, OP_FIELD, pa.array(kept))
 
 
 def _assigned(name: str, expr: Expr | None) -> str:
@@ -273,11 +287,12 @@ def _schema_behind(schema: pa.Schema, step: Step, types: Mapping[str, pa.DataTyp
 
 
 def _check_names(names: list[str], where: str) -> None:
-    if EVENT_TIME in names:
-        raise PlanError(
-            f'"{EVENT_TIME}" is the name of the hidden event time; no column may have it',
-            where=where or None,
-        )
+    for hidden, what in ((EVENT_TIME, "event time"), (OP, "row kind")):
+        if hidden in names:
+            raise PlanError(
+                f'"{hidden}" is the name of the hidden {what}; no column may have it',
+                where=where or None,
+            )
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise PlanError(f'column "{twice[0]}" comes twice', where=where or None)
@@ -288,7 +303,7 @@ def _check_names(names: list[str], where: str) -> None:
 def _plan_needs(
     steps: Sequence[Step], schema: pa.Schema, timed: bool, needed: set[str] | None
 ) -> list[list[str]]:
-    """Give what the input must have, then what each step must give; event time left out.
+    """Give what the input must have, then what each step must give; hidden columns left out.
 
     Shapes: one list of names more than there are steps, each in the order of its schema.
     """

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.window_lengths import text
-from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, with_ops
-from raystream.flow.changes import INSERT, UPDATE_AFTER
+from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, bounded, with_ops, with_times
+from raystream.flow.changes import INSERT, UPDATE_AFTER, UPDATE_BEFORE
 from raystream.flow.hashing import hash_columns
 from raystream.flow.key import check_key_type
 from raystream.keyed.groups import Grouper, Groups
@@ -22,7 +22,7 @@ from raystream.keyed.segmented import first_least
 from raystream.keyed.slots import SlotColumn
 from raystream.keyed.snapshot import Section, Snapshot, keyed_section, section
 from raystream.keyed.touched import Lineage, TouchedSlots
-from raystream.operators.emitting import EmittingOperator
+from raystream.operators.emitting import EmittingOperator, no_rows_kept
 from raystream.operators.operator import Output
 
 _NEVER = NO_TIME
@@ -38,8 +38,9 @@ class DeduplicateSpec:
 
     With ``keep="last"`` the first of equals stays. ``emit`` is ``"row"`` (each such row as it
     comes), ``"batch"`` (one a key and batch), ``"final"`` (each key's row at the end of bounded
-    input) or ``"changes"``. A key that was not written for ``ttl_us`` of processing time is
-    forgotten. ``input`` and ``output`` are wire schemas; without event time every row is later than
+    input) or ``"changes"``: with ``before`` each behind the row that it replaces. A key that was
+    not written for ``ttl_us`` of processing time is forgotten, except for a row that is to be taken
+    back. ``input`` and ``output`` are wire schemas; without event time every row is later than
     those before.
     """
 
@@ -49,6 +50,7 @@ class DeduplicateSpec:
     ttl_us: int | None
     input: pa.Schema
     output: pa.Schema
+    before: bool = False
 
     def __post_init__(self) -> None:
         for key in self.keys:
@@ -69,13 +71,17 @@ class DeduplicateSpec:
 class Deduplicate(EmittingOperator):
     """The operator of one subtask: a slot a key, and in it when the kept row was and was written.
 
-    Rows themselves are held only where they go out at the end.
+    Rows themselves are held only where they go out again: at the end, or when they are replaced.
     """
 
     def __init__(self, spec: DeduplicateSpec) -> None:
         super().__init__(spec.emit)
         self._spec = spec
         self._first = spec.keep == "first"
+        # The first row of a key stays, unless the key is forgotten.
+        stays = self._first and spec.ttl_us is None
+        self._before = spec.before and spec.emit == "changes" and not stays
+        self._holds = self._final or self._before
         self._grouper = Grouper()
         self._store = RowStore(spec.input)
         self._given = 0
@@ -131,7 +137,7 @@ class Deduplicate(EmittingOperator):
         columns = dict(zip(self._spec.keys, keys, strict=True))
         columns[_LATEST] = pa.array(self._latest.values[slots])
         columns[_WRITTEN] = pa.array(self._written.values[slots])
-        if self._final:
+        if self._holds:
             rows = self._store.take(self._number.values[slots])
             columns |= {f"row.{name}": rows.column(name) for name in rows.schema.names}
         hashes, groups = hash_columns(keys), self._ctx.max_parallelism
@@ -147,8 +153,10 @@ class Deduplicate(EmittingOperator):
         for column, name in ((self._latest, _LATEST), (self._written, _WRITTEN)):
             column.reserve(self._index.count)
             column.values[slots] = record.column(name).to_numpy()
-        if self._final:
+        if self._holds:
             names = self._spec.input.names
+            if f"row.{names[0]}" not in record.schema.names:
+                raise no_rows_kept(self._ctx.operator)
             rows = [record.column(f"row.{name}") for name in names]
             held = pa.RecordBatch.from_arrays(rows, schema=self._spec.input)
             self._number.reserve(self._index.count)
@@ -186,24 +194,64 @@ class Deduplicate(EmittingOperator):
             self._latest.values[slots[last]] = batch.timestamps[rows[last]]
         if self._spec.ttl_us is not None:
             self._written.values[slots[last]] = self._ctx.clock.now_us()
-        if self._final:
+        earlier = self._number.values[slots[last]]
+        if self._holds:
             number = self._store.append(batch.take(rows[last]).record)
             self._number.values[slots[last]] = number + np.arange(len(last))
+        if self._final:
             return
-        first = np.diff(segments, prepend=-1) != 0
-        ops = np.where(first & new[segments], INSERT, UPDATE_AFTER).astype(np.int8)
+        if self._spec.emit == "changes":
+            changed = self._changed(batch, rows, segments, new, earlier)
+            yield from bounded(changed, self._ctx.limits.batch_rows_max)
+            return
         if self._spec.emit == "batch":
-            rows, ops = rows[last], ops[last]
+            rows = rows[last]
+        yield batch.take(np.sort(rows))
+
+    def _changed(
+        self,
+        batch: Columns,
+        rows: Int64s,
+        segments: Int64s,
+        new: npt.NDArray[np.bool_],
+        earlier: Int64s,
+    ) -> Columns:
+        """Give rows as changes; ``earlier`` are the numbers of the rows kept before, by segment.
+
+        Shapes: rows and segments [k], in order of segments; new [m]; earlier as many as segments
+        are among them.
+        """
+        first = np.diff(segments, prepend=-1) != 0
+        inserts = first & new[segments]
+        if self._spec.ttl_us is not None and not self._before:
+            inserts[:] = False  # a key that is new here may be one that was forgotten
+        ops = np.where(inserts, INSERT, UPDATE_AFTER).astype(np.int8)
         order = np.argsort(rows)
-        out = batch.take(rows[order])
-        yield with_ops(out, ops[order]) if self._spec.emit == "changes" else out
+        if not self._before:
+            return with_ops(batch.take(rows[order]), ops[order])
+        n = batch.num_rows
+        held = self._store.take(earlier[earlier >= 0])
+        # What each row replaces: the one before it in the batch, or the one that was kept.
+        replaced = np.roll(rows, 1)
+        replaced[first] = np.where(earlier >= 0, n + np.cumsum(earlier >= 0) - 1, -1)
+        ops[first] = np.where(earlier >= 0, UPDATE_AFTER, INSERT)
+        both = np.flatnonzero(replaced >= 0)
+        source = pa.concat_batches([batch.record, held.cast(batch.record.schema)])
+        at = np.concatenate([replaced[both], rows])
+        of = np.concatenate([rows[both], rows])
+        order = np.argsort(2 * of + (np.arange(len(of)) >= len(both)), kind="stable")
+        kinds = np.concatenate([np.full(len(both), UPDATE_BEFORE, np.int8), ops])[order]
+        made = Columns(source.take(pa.array(at[order]))).visible
+        times = batch.timestamps
+        # A row that goes does so when the one comes that replaces it.
+        return with_ops(with_times(made, None if times is None else times[of[order]]), kinds)
 
     def _compact(self) -> None:
         count = self._index.count
-        if self._final and self._store.row_count > 2 * count + _COMPACT_MIN:
+        if self._holds and self._store.row_count > 2 * count + _COMPACT_MIN:
             self._store.keep(self._number.values[:count])
             self._number.values[:count] = np.arange(count)
-        if self._spec.ttl_us is None or count < self._compact_at:
+        if self._spec.ttl_us is None or count < self._compact_at or self._before:
             return
         oldest_us = self._ctx.clock.now_us() - self._spec.ttl_us
         alive = np.flatnonzero(self._written.values[:count] > oldest_us)

@@ -20,7 +20,7 @@ import pyarrow as pa
 from narwhals.exceptions import ColumnNotFoundError, MultiOutputExpressionError, ShapeError
 
 from raystream.errors import PlanError, UserFunctionError
-from raystream.flow.batch import EVENT_TIME, NO_TIME, wire_schema
+from raystream.flow.batch import EVENT_TIME, NO_TIME, visible_names, wire_schema
 from raystream.flow.normal import normal_array, normal_type
 from raystream.operators import expression_tree
 from raystream.operators.guard import attempt, short
@@ -71,10 +71,13 @@ class Evaluator:
 
     def within_reach(self, record: pa.RecordBatch) -> pa.RecordBatch:
         """Give the record as the expressions may see it."""
-        names = record.schema.names
-        if not names or names[-1] != EVENT_TIME:
+        names, shown = record.schema.names, visible_names(record.schema)
+        if len(shown) == len(names):
             return record
-        return _nullable_time(record) if self._timed else record.select(names[:-1])
+        if self._timed and names[-1] == EVENT_TIME:
+            shown.append(EVENT_TIME)
+            return _nullable_time(record if shown == names else record.select(shown))
+        return record.select(shown)
 
 
 def failure(

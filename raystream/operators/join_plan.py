@@ -131,3 +131,11 @@ class JoinPlan:
         schema = pa.schema([self.output.field(name) for name in names])
         batch = with_times(pa.RecordBatch.from_arrays(list(arrays), schema=schema), times)
         return batch if ops is None else with_ops(batch, ops)
+
+
+def side_schema(plan: JoinPlan, port: int) -> pa.Schema:
+    """Give the columns of one side that a join has to hold: what comes out of it, and its keys."""
+    if port == 0:
+        return pa.schema([plan.left.field(name) for name in visible_names(plan.left)])
+    wanted = {*plan.right_keys, *(name for name, _ in plan.kept)}
+    return pa.schema([field for field in plan.right if field.name in wanted])

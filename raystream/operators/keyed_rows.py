@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from raystream.contracts.rejects import Rejects
 from raystream.errors import RaystreamError, UserError, UserFunctionError
-from raystream.flow.batch import NO_TIME, Batch, Int64s, Objects
+from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s, Objects
+from raystream.flow.changes import op_names
 from raystream.flow.key import canonical_keys
 from raystream.operators.guard import NO_ROW, attempt, failed
 from raystream.operators.pyrows import to_rows, to_values
@@ -70,6 +71,12 @@ def listed_times(batch: Batch) -> Iterable[int | None]:
     if (times == NO_TIME).any():
         return [None if time == NO_TIME else time for time in listed]
     return listed
+
+
+def listed_ops(batch: Batch) -> Iterable[str | None]:
+    """Give the kind of each row of a changelog; None where rows are just rows."""
+    ops = batch.ops if isinstance(batch, Columns) else None
+    return repeat(None) if ops is None else op_names(ops)
 
 
 def make_batch(

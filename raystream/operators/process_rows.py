@@ -37,6 +37,7 @@ from raystream.operators.guard import (
 )
 from raystream.operators.keyed_rows import (
     is_users,
+    listed_ops,
     listed_times,
     over_rows,
     reject_in_hand,
@@ -193,7 +194,7 @@ class ProcessRows(Operator):
                 partial(rows_with_keys, batch, port.keys), operator=plan.operator, where=plan.where
             )
         left = iter(rows)
-        calls = zip(left, listed_times(batch), ids, keys, strict=False)
+        calls = zip(left, listed_times(batch), listed_ops(batch), ids, keys, strict=False)
         self._enter(number)
         self._timer = None
         each = self._whole_row_calls if self._errors.tolerant else self._row_calls
@@ -220,8 +221,9 @@ class ProcessRows(Operator):
         append, stamp = values.append, produced.stamps.append
         room = limit - len(values)
         # A loop over rows: each calls the user's function, with the state of its own key.
-        for row, time_us, key_id, key in calls:
+        for row, time_us, op, key_id, key in calls:
             ctx.key = key
+            ctx.op = op
             ctx.timestamp = time_us
             select(key_id, key)
             made = call(row, ctx)
@@ -232,7 +234,7 @@ class ProcessRows(Operator):
                     stamp(time_us)
                     room -= 1
                     if not room:
-                        enter = partial(self._enter, number, key_id, key, time_us)
+                        enter = partial(self._enter, number, key_id, key, time_us, op=op)
                         self._held = _Held(rest, time_us, enter)
                         return False
             if full:
@@ -246,9 +248,10 @@ class ProcessRows(Operator):
         if self._plan.ports[number].keys is None:
             select = no_key
         # A loop over rows: each calls the user's function, with the state of its own key.
-        for row, time_us, key_id, key in calls:
+        for row, time_us, op, key_id, key in calls:
             produced.begin(row, time_us)
             ctx.key = key
+            ctx.op = op
             ctx.timestamp = time_us
             select(key_id, key)
             made = call(row, ctx)
@@ -317,17 +320,18 @@ class ProcessRows(Operator):
         self._held = None
         return not produced.full
 
-    def _enter(
+    def _enter(  # noqa: PLR0917  as calls are told of them
         self,
         port: int | None,
         key_id: Any = None,
         key: Any = None,
         time_us: int | None = None,
         domain: Domain | None = None,
+        op: str | None = None,
     ) -> None:
         """Let the context say what the next call is about: a row of a port, or a timer (None)."""
         ctx, state = self._ctx, self._state
-        ctx.key, ctx.timestamp, ctx.domain = key, time_us, domain
+        ctx.key, ctx.timestamp, ctx.domain, ctx.op = key, time_us, domain, op
         one = None if port is None else self._plan.ports[port]
         state.writable = one is not None and one.method == "process_broadcast"
         if one is None or one.keys is not None:

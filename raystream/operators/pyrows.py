@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raystream.errors import UserFunctionError
-from raystream.flow.batch import EVENT_TIME, Columns, Int64s
+from raystream.flow.batch import EVENT_TIME, Columns, Int64s, visible_names
 from raystream.flow.time import EPOCH
 from raystream.operators.guard import NO_ROW, short
 
@@ -32,15 +32,13 @@ _US_PER_UNIT = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
 def to_rows(record: pa.RecordBatch) -> Rows:
-    """Give each row as a dict of Python values, without the hidden event time.
+    """Give each row as a dict of Python values, without event time and row kinds.
 
     The values are those of ``to_pylist``; zoned timestamps are aware UTC datetimes whatever their
     zone, and nanoseconds are floored to microseconds.
     Raises: UserFunctionError for a timestamp that Python has no datetime for.
     """
-    names = record.schema.names
-    if names and names[-1] == EVENT_TIME:
-        names = names[:-1]
+    names = visible_names(record.schema)
     if not names:
         return [{} for _ in range(record.num_rows)]
     columns: list[list[Any]] = []

@@ -6,11 +6,14 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function
-from raystream.flow.batch import Batch, Columns, Int64s
+from raystream.contracts.rejects import SKIP, Rejects
+from raystream.flow.batch import Batch, Columns, Int64s, bounded, with_ops
+from raystream.flow.changes import INSERT, OP, UPDATE_AFTER, UPDATE_BEFORE
 from raystream.keyed.key_form import KeyForm
 from raystream.keyed.key_rows import OBJECTS, ChangedRows, form_of, key_rows, read_key_rows
 from raystream.keyed.snapshot import Snapshot
@@ -24,9 +27,9 @@ from raystream.operators.keyed_rows import (
     own_copy,
     rows_and_keys,
 )
-from raystream.operators.rejecting import picked_times, readable, without
+from raystream.operators.rejecting import columns_of, picked_times, readable, without
 
-_NONE_YET: Any = object()
+_NONE_YET: Any = (object(),)  # a tuple, which nobody copies
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +37,10 @@ class ReduceSpec:
     """The rows of each key so far, folded into one by the user's function.
 
     ``emit`` is ``"row"`` (after each row, at its event time), ``"batch"`` (each touched key once a
-    batch, at its latest event time in it) or ``"final"`` (each key once, at the end of bounded
-    input, at its latest event time). ``keys`` are the columns of a columnar stream, None on an
-    object stream; ``output`` is the wire schema, or None for an object stream.
+    batch, at its latest event time in it), ``"final"`` (each key once, at the end of bounded
+    input, at its latest event time) or ``"changes"`` (as ``"row"``, each an insert or an update of
+    its key's row, with ``before`` behind the row that it replaces). ``keys`` are the columns of a
+    columnar stream, None on an object stream; ``output`` is the wire schema, or None for objects.
     """
 
     function: Function
@@ -45,6 +49,7 @@ class ReduceSpec:
     emit: str
     operator: str
     where: str
+    before: bool = False
 
     @property
     def verb(self) -> str:
@@ -67,6 +72,9 @@ class Reduce(EmittingOperator):
         self._touched, self._changed = Touched(), ChangedRows("states")
         # The types of key columns are those of the first batch.
         self._form = OBJECTS if spec.keys is None else None
+        self._output = spec.output
+        if spec.output is not None and spec.emit == "changes":
+            self._output = spec.output.remove(spec.output.get_field_index(OP))
 
     def open(self, ctx: OpenContext) -> None:
         spec = self._spec
@@ -91,7 +99,7 @@ class Reduce(EmittingOperator):
             part = readable(batch.slice(start, self._step), self._errors)
             rows, keys = rows_and_keys(part, self._spec.keys)
             self._changed.mark(keys)
-            if self._spec.emit == "row":
+            if self._spec.emit in ("row", "changes"):
                 yield from self._after_each(rows, keys, part.timestamps)
             else:
                 kept = self._fold(rows, keys, part.timestamps)
@@ -134,6 +142,8 @@ class Reduce(EmittingOperator):
         get = states.get
         out: list[Any] = []
         append = out.append
+        earlier: list[Any] = []
+        replaced = earlier.append
         left = iter(rows)
         pairs = zip(left, keys, strict=True)
 
@@ -146,11 +156,57 @@ class Reduce(EmittingOperator):
                 # The function may change what it is given next time: that must not have gone out.
                 append(after.copy() if type(after) is dict else own_copy(after))
 
-        kept = self._run(loop, rows, left, times)
+        def loop_of_changes() -> None:
+            # A loop over rows, as above; the function may change what it is given, too.
+            for row, key in pairs:
+                before = get(key, _NONE_YET)
+                held = own_copy(before)
+                after = row if before is _NONE_YET else function(before, row)
+                states[key] = after
+                replaced(held)
+                append(own_copy(after))
+
+        changes = self._spec.emit == "changes"
+        kept = self._run(loop_of_changes if changes else loop, rows, left, times)
         if kept is not None:
             rows = [rows[index] for index in kept.tolist()]
-        if out:
-            yield from self._batch(out, rows, picked_times(times, kept))
+        times = picked_times(times, kept)
+        if out and changes:
+            yield from self._as_changes(out, earlier, rows, times)
+        elif out:
+            yield from self._batch(out, rows, times)
+
+    def _as_changes(
+        self, out: list[Any], earlier: list[Any], rows: list[Any], times: Int64s | None
+    ) -> Iterator[Batch]:
+        """Give results as changes, each with the one before it of its key if that is wanted.
+
+        Shapes: [n] each; a result that does not fit its columns is given up.
+        """
+        made, fits = self._columns(out, rows, times, self._errors)
+        if made is None:
+            return
+        if fits is not None:
+            earlier = [earlier[place] for place in fits.tolist()]
+        times = made.timestamps
+        none = np.array([before is _NONE_YET for before in earlier], np.bool_)
+        ops = np.where(none, INSERT, UPDATE_AFTER).astype(np.int8)
+        at = np.flatnonzero(~none)
+        if not self._spec.before or not len(at):
+            yield with_ops(made, ops)
+            return
+        taken = [earlier[place] for place in at.tolist()]
+        # What did not fit was given up when it came: nobody has it to take back.
+        back, fits = self._columns(taken, taken, picked_times(times, at), Rejects(SKIP))
+        if back is None:
+            yield with_ops(made, ops)
+            return
+        at = at if fits is None else at[fits]
+        of = np.concatenate([at, np.arange(len(ops))])
+        order = np.argsort(2 * of + (np.arange(len(of)) >= len(at)), kind="stable")
+        both = pa.concat_batches([back.record, made.record]).take(pa.array(order))
+        kinds = np.concatenate([np.full(len(at), UPDATE_BEFORE, np.int8), ops])
+        yield from bounded(with_ops(Columns(both), kinds[order]), self._step)
 
     def _fold(self, rows: list[Any], keys: Keys, times: Int64s | None) -> Int64s | None:
         function, states = self._function.call, self._states
@@ -174,6 +230,15 @@ class Reduce(EmittingOperator):
         lost = each_row(loop, rows, left, times, self._errors, operator=operator, where=where)
         return without(len(rows), lost)
 
+    def _columns(
+        self, values: list[Any], rows: list[Any], times: Int64s | None, rejects: Rejects
+    ) -> tuple[Columns | None, Int64s | None]:
+        assert self._output is not None, "changes are those of columns"
+        operator, where = self._spec.operator, self._spec.where
+        return columns_of(
+            values, self._output, rows, times, rejects, operator=operator, where=where
+        )
+
     def _newest(self) -> Iterator[Batch]:
         while self._touched:
             keys, times = self._touched.take(self._step)
@@ -183,7 +248,7 @@ class Reduce(EmittingOperator):
     def _batch(self, values: list[Any], rows: list[Any], times: Int64s | None) -> Iterator[Batch]:
         spec, errors = self._spec, self._errors
         made = make_batch(
-            values, spec.output, rows, times, errors, operator=spec.operator, where=spec.where
+            values, self._output, rows, times, errors, operator=spec.operator, where=spec.where
         )
         if made is not None:
             yield made

@@ -8,12 +8,14 @@ from operator import truth
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
 from raystream.contracts.functions import Function, OpenFunction
 from raystream.contracts.rejects import Rejects
-from raystream.flow.batch import Batch, Int64s, Objects
+from raystream.flow.batch import Batch, Columns, Int64s, Objects, with_ops
+from raystream.flow.changes import OP, OP_FIELD, kept_ops
 from raystream.flow.element import Watermark
 from raystream.operators import guard
 from raystream.operators.operator import Operator
@@ -110,11 +112,14 @@ class _RowFunction(Operator):
 
 
 class Map(_RowFunction):
-    """Calls the function with each row; event times stay."""
+    """Calls the function with each row; event times and row kinds stay."""
 
     def __init__(self, spec: MapSpec) -> None:
         super().__init__(spec)
         self._output = spec.output
+        self._changes = spec.output is not None and OP in spec.output.names
+        if spec.output is not None and self._changes:
+            self._output = spec.output.remove(spec.output.get_field_index(OP))
 
     def on_batch(self, port: int, batch: Batch) -> Iterator[Batch | Watermark]:
         rows, batch = rows_kept(batch, self._errors)
@@ -128,11 +133,16 @@ class Map(_RowFunction):
             yield Objects(values, times)
             return
         operator, where = self._operator, self._where
-        made, _ = columns_of(
+        made, fits = columns_of(
             values, self._output, rows, times, self._errors, operator=operator, where=where
         )
-        if made is not None:
-            yield made
+        if made is None:
+            return
+        if self._changes:
+            assert isinstance(batch, Columns), "a changelog has columns"
+            assert batch.ops is not None, "a changelog has row kinds"
+            made = with_ops(made, batch.ops if fits is None else batch.ops[fits])
+        yield made
 
 
 class FlatMap(_RowFunction):
@@ -211,4 +221,15 @@ class FilterFunction(_RowFunction):
             if kept:
                 yield batch
         elif any(kept):
-            yield batch.take(np.flatnonzero(kept))
+            yield _settled(batch, np.array(kept, np.bool_)).take(np.flatnonzero(kept))
+
+
+def _settled(batch: Batch, passes: npt.NDArray[np.bool_]) -> Batch:
+    """Let no update of a changelog be half told by the rows that pass."""
+    ops = batch.ops if isinstance(batch, Columns) else None
+    if ops is None:
+        return batch
+    assert isinstance(batch, Columns), "a changelog has columns"
+    place = batch.record.schema.get_field_index(OP)
+    settled = pa.array(kept_ops(ops, passes))
+    return Columns(batch.record.set_column(place, OP_FIELD, settled))

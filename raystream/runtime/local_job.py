@@ -1,8 +1,8 @@
 """One job in one process: its machines, one thread, no Ray.
 
-With ``rng`` the order of everything that may happen
-next is drawn from it, so that a seed decides the interleaving and repeats it: messages are then
-under way for a while, and so is what storage is to do.
+With ``rng`` the order of everything that may happen next is drawn from it, so that a seed decides
+the interleaving and repeats it: messages are then under way for a while, and so is what storage is
+to do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from typing_extensions import assert_never
 
@@ -27,20 +27,9 @@ from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.runtime import shell
-from raystream.runtime.local_process import Errands, Maker, Process
+from raystream.runtime.local_process import Errands, Happened, Link, Maker, Process
 from raystream.runtime.vault import Errand, Vault
 from raystream.subtask import events as sub
-
-Link: TypeAlias = tuple[SubtaskId | None, SubtaskId | None]
-"""From and to; None is the coordinator."""
-
-Happened: TypeAlias = Callable[[SubtaskId | None, "sub.Event | job.Event | None"], None]
-"""Told before an event of a subtask, a slice of its work (None), an event of the job (no subtask).
-"""
-
-
-def _nobody(subtask: SubtaskId | None, event: object) -> None:
-    """Tell nobody what happens."""
 
 
 class LocalJob:
@@ -65,7 +54,7 @@ class LocalJob:
         self._plan = plan
         self._clock = clock
         self._rng = rng
-        self._happened = happened or _nobody
+        self._happened = happened or (lambda *_: None)
         self._vault = vault or Vault(plan, None)
         self._maker = Maker(plan, clock, self._vault, self._deliver_rows)
         self._coordinator = CoordinatorMachine(plan, clock, beginning)
@@ -135,6 +124,15 @@ class LocalJob:
         process = self._processes.pop(subtask)
         self._fails(process, SubtaskLost(f"{subtask} died: its worker process is gone"))
         self._says(process, messages.Closed())
+
+    def lose(self, subtask: SubtaskId, attempt: int, *, closing: bool) -> None:
+        """Let the coordinator take a subtask for dead, and live on; or end it."""
+        if closing:
+            self._processes.pop(subtask, None)
+        gone = SubtaskLost(f"{subtask} does not answer")
+        closed = job.Said(subtask, attempt, messages.Closed())
+        word = closed if closing else job.Failed(subtask, gone, attempt)
+        self._pass(subtask, None, attempt, word)
 
     # What happens next -----------------------------------------------------------------------
 

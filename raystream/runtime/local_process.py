@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from raystream.clock import Clock
 from raystream.contracts.batch import Batch
@@ -13,11 +14,20 @@ from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.runtime.shell import Readers, contexts, source_spec
 from raystream.runtime.vault import Keeper, Vault
+from raystream.subtask import events as sub
 from raystream.subtask.machine import SubtaskMachine
 
 _TRIES = 6
 _BACKOFF_US = 50_000
 """Storage that fails is asked again after this, then after twice that, and so on."""
+
+
+Link: TypeAlias = tuple[SubtaskId | None, SubtaskId | None]
+"""From and to; None is the coordinator."""
+
+Happened: TypeAlias = Callable[[SubtaskId | None, "sub.Event | job.Event | None"], None]
+"""Told before an event of a subtask, a slice of its work (None), an event of the job (no subtask).
+"""
 
 
 @dataclass(eq=False, slots=True)

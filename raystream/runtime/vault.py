@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -87,7 +87,7 @@ class Vault:
                 self._discard(errand)
                 return None
             case job.Sweep(attempt, kept):
-                needed = referenced(map(self._manifest, kept))
+                needed = referenced(self._there(kept))
                 self._root.delete(sweep_names(self._root.list(CHUNKS), needed, attempt))
                 return None
             case _:
@@ -117,20 +117,31 @@ class Vault:
         return job.Appended(append.number)
 
     def _manifest(self, path: str) -> Manifest:
-        folder, _, name = path.rpartition("/")
-        store = self.opened(folder) if folder else self._root
-        found = store.get(name)
+        found = self._manifest_if_there(path)
         if isinstance(found, Missing):
             raise CorruptSnapshot(
                 f"{found.url} is gone, which the log of the job names",
                 hint="something outside of raystream removed it; start from another snapshot",
             )
-        return decode_manifest(found, joined(store.url, name))
+        return found
+
+    def _manifest_if_there(self, path: str) -> Manifest | Missing:
+        folder, _, name = path.rpartition("/")
+        store = self.opened(folder) if folder else self._root
+        found = store.get(name)
+        return (
+            found if isinstance(found, Missing) else decode_manifest(found, joined(store.url, name))
+        )
+
+    def _there(self, paths: Iterable[str]) -> list[Manifest]:
+        # One that is gone was removed before: the log was read while that was under way.
+        found = [self._manifest_if_there(path) for path in paths]
+        return [one for one in found if not isinstance(one, Missing)]
 
     def _discard(self, discard: job.Discard) -> None:
         # A savepoint is nobody's to delete; it has an address, the others a name.
         ours = [(number, e.manifest) for number, e in discard.retired if "/" not in e.manifest]
-        retired = [self._manifest(name) for _, name in ours]
+        retired = self._there(name for _, name in ours)
         kept = [self._manifest(path) for path in discard.kept]
         # First the entries: what the log names is there.
         self._root.delete(log_path(number) for number, _ in ours)

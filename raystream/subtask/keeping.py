@@ -56,6 +56,7 @@ class Keeping:
         holds = plan.checkpoint is None or plan.checkpoint.mode == "exactly_once"
         done = 0 if restored is None else restored.checkpoint_id
         self._alignment = Alignment(inbox.channels, holds=holds, done=done)
+        self._taken = done
         self._prepared: dict[int, dict[str, bytes]] = {}
         self._positions: dict[int, list[KeptSplit]] = {}  # of checkpoints that may complete
         self.frames: tuple[bytes, ...] = ()  # that waited before the barrier of what is restored
@@ -131,6 +132,9 @@ class Keeping:
     ) -> list[Effect]:
         """Take the snapshot, and let the barrier go on."""
         checkpoint_id = barrier.checkpoint_id
+        if checkpoint_id <= self._taken:
+            return []  # it was asked for twice
+        self._taken = checkpoint_id
         self._prepare(checkpoint_id)
         operators: dict[str, Snapshot] = {}
         if barrier.target:

@@ -1,9 +1,8 @@
 """One subtask as a state machine: events in, effects out; no threads, no I/O, no clock of its own.
 
 ``step`` takes an event and never works; ``work`` does one slice of work: it pulls rows through the
-chain until a slice of time is over, the input is used up, or an output is full. A shell calls
-``step`` for everything that came, then ``work`` while ``runnable``, and sleeps until ``wake_us``
-otherwise.
+chain until a slice of time is over, the input is used up, or an output is full. A shell calls both:
+``step`` for everything that came, ``work`` while ``runnable``; else it sleeps until ``wake_us``.
 """
 
 from __future__ import annotations
@@ -168,8 +167,9 @@ class SubtaskMachine:
     def _obey(self, order: messages.Order) -> None:
         match order:
             case messages.Start():
-                self._to(State.RUNNING)
-                self._learn(order)
+                if self.state is State.READY:  # else it was said twice
+                    self._to(State.RUNNING)
+                    self._learn(order)
             case messages.SplitsFound() | messages.AlignTo():
                 self._learn(order)
             case messages.Trigger():

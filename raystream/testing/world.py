@@ -16,9 +16,11 @@ from raystream.coordinator import events as job
 from raystream.coordinator.states import Beginning
 from raystream.errors import JobFailed, StorageError
 from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import Acked, Closed, Finish
 from raystream.flow.snapshots import CheckpointEntry
 from raystream.graph.physical import PhysicalPlan
-from raystream.runtime.local_job import Link, LocalJob
+from raystream.runtime.local_job import LocalJob
+from raystream.runtime.local_process import Link
 from raystream.runtime.vault import Home, Vault
 from raystream.storage.codec import decode_entry
 from raystream.storage.jobs import read_manifest
@@ -35,6 +37,9 @@ _STEP_US_MAX = 40
 
 _ORDERS_SHARE = 0.5
 """So many jams hold up what the coordinator says, not rows: of those there are few links."""
+
+_REPEATED_SHARE = 0.5
+"""So many mistaken words come twice, the others never."""
 
 _REST_STEPS_MAX = 2_000
 
@@ -138,6 +143,8 @@ class Faults:
     storage: int = 1
     jams: int = 0
     """Times when nothing comes through from one process to another."""
+    words: int = 0
+    """Words between the coordinator and a subtask that come twice, or never."""
 
 
 @dataclass(slots=True)
@@ -252,6 +259,7 @@ class World:
             "orphan": self.faults.orphans,
             "storm": self.faults.storage,
             "jam": self.faults.jams,
+            "word": self.faults.words,
             "rescale": len(self.plans) - 1,
         }
         kinds = [kind for kind, count in counts.items() for _ in range(count)]
@@ -293,8 +301,39 @@ class World:
                 if links:
                     self._jams.append((self._rng.choice(links), self._rng.randrange(20, 400)))
                     current.local.jammed = {link for link, _ in self._jams}
+            case "word":
+                self._mistake(current.local)
             case _:
                 raise AssertionError(kind)
+
+    def _mistake(self, local: LocalJob) -> None:
+        """Let one word that is under way come twice, or never."""
+        words = [
+            (link, place)
+            for link, some in sorted(local.links.items(), key=repr)
+            for place, (_, said) in enumerate(some)
+            if (link[0] is None) != (link[1] is None)
+            and not isinstance(said, job.Failed | job.StorageFailed)
+        ]
+        if not words:
+            return
+        link, place = self._rng.choice(words)
+        attempt, said = local.links[link][place]
+        subtask = link[0] or link[1]
+        assert subtask is not None, "a word has a subtask at one end"
+        if self._rng.random() < _REPEATED_SHARE:
+            local.links[link].append((attempt, said))
+            return
+        del local.links[link][place]
+        match said.report if isinstance(said, job.Said) else said:
+            case Acked():
+                pass  # the checkpoint is not complete in time
+            case Finish() | Closed():
+                local.lose(subtask, attempt, closing=True)  # it had some time to let go
+            case _:
+                local.lose(
+                    subtask, attempt, closing=False
+                )  # whoever waits learns that nobody answers
 
     _storm_left = 0
 

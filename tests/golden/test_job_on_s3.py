@@ -7,33 +7,23 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3_servers
 
 import raystream as rs
 
 s3fs = pytest.importorskip("s3fs", reason="the extra s3 is not installed")
-moto_server = pytest.importorskip("moto.server", reason="moto, which stands in for S3, is missing")
 
 KEYS, ROWS = 50, 20_000
 COUNTED = pa.schema({"k": pa.int64(), "n": pa.int64()})
 
 
-@pytest.fixture
-def bucket(monkeypatch):
-    server = moto_server.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "it",
-        "AWS_SECRET_ACCESS_KEY": "it",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }.items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir("golden")
-    yield "s3://golden"
-    server.stop()
-    s3fs.S3FileSystem.clear_instance_cache()
+@pytest.fixture(params=s3_servers.KINDS)
+def bucket(request, tmp_path):
+    with (
+        s3_servers.s3_server(request.param, tmp_path) as endpoint,
+        s3_servers.s3_bucket(endpoint) as address,
+    ):
+        yield address
 
 
 @pytest.mark.slow
@@ -58,7 +48,7 @@ def test_each_row_is_visible_once_though_the_job_failed_in_the_middle(bucket):
     assert (result.status, result.restarts) == ("finished", 1)
     files = s3fs.S3FileSystem()
     seen: Counter[tuple[int, int]] = Counter()
-    for path in files.glob("golden/out/*.parquet"):
+    for path in files.glob(f"{bucket}/out/*.parquet"):
         with files.open(path) as file:
             table = pq.read_table(file)
         seen.update(zip(table["k"].to_pylist(), table["n"].to_pylist(), strict=True))

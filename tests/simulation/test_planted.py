@@ -170,6 +170,17 @@ def chunks_of_earlier_attempts_are_swept_though_they_are_needed(patch):
     patch.setattr(vault, "sweep_names", lambda names, _, attempt: sweep(names, (), attempt))
 
 
+@planted("chain", Sharp(OFTEN, replace(DEATHS, words=20)))
+def a_checkpoint_that_is_asked_for_twice_is_taken_twice(patch):
+    take = Keeping.take
+
+    def forgetful(self, *arguments):
+        self._taken = 0
+        return take(self, *arguments)
+
+    patch.setattr(Keeping, "take", forgetful)
+
+
 def first_found(topology, sharp):
     """Give the first seed that something is wrong with."""
     for seed in range(SEEDS_MAX):

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from runs import NAMES, Sharp, live, story, undisturbed
 
+from raystream.testing.world import Faults
+
 SEEDS = int(os.environ.get("SEEDS", "200"))
 EACH = 3
 """Seeds of one test: so that a run of many is many tests, and one that fails names its seeds."""
@@ -39,6 +41,13 @@ def test_at_least_once_loses_no_row(name, seed):
     world.run()
     missing = undisturbed(name).rows - ledger.rows
     assert not missing, f"{name} seed={seed}: missing {list(missing.items())[:5]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_words_that_come_twice_or_never_change_nothing(name):
+    for seed in range(max(3, SEEDS // 20)):
+        live(name, seed, Sharp(faults=Faults(1, 1, 0, 0, 1, words=8)))
 
 
 @pytest.mark.slow

@@ -202,6 +202,23 @@ def best(job: rs.Job, ledger: Ledger) -> None:
     keyed.reduce(greater).map(lambda row: ("reduced", row["k"])).sink(LedgerSink(ledger))
 
 
+def joins(job: rs.Job, ledger: Ledger) -> None:
+    left = job.source(Rows(2), name="left", watermark=TIMES)
+    right = job.source(Rows(1, first=10_000), name="right", watermark=TIMES)
+    for how in ("inner", "full"):
+        windowed = left.join(right, on="k", how=how, window=rs.Tumbling("8ms"))
+        within = left.join(right, on="k", how=how, within=("-3ms", "1ms"))
+        for name, joined in (("window", windowed), ("within", within)):
+            joined.map(lambda row, name=name, how=how: (name, how, row["v"], row["v_right"])).sink(
+                LedgerSink(ledger)
+            )
+    regular = left.join(right.filter(rs.col("v") % 5 == 0), on="k", ttl="forever").uid("regular")
+    regular.map(lambda row: ("regular", row["v"], row["v_right"])).sink(LedgerSink(ledger))
+    left.as_of_join(right, on="k", tolerance="9ms").map(
+        lambda row: ("as of", row["v"], row["v_right"])
+    ).sink(LedgerSink(ledger))
+
+
 @dataclass(frozen=True)
 class Topology:
     """A job, and the sections of state that an undisturbed run would have in the end, too."""
@@ -238,6 +255,7 @@ TOPOLOGIES = {
     "best": Topology(
         best, (("reduce#2", "states"), ("reduce#1", "timers"), ("top_k#1", "windows"))
     ),
+    "joins": Topology(joins),
     "process": Topology(
         process,
         (

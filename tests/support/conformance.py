@@ -67,7 +67,8 @@ class Case:
     ``keys`` are the columns by which the operator may be divided among subtasks, () for the keys of
     objects, None where it may not. ``view`` turns rows into what is the same however rows are
     batched, where the rows themselves are not; without ``exact`` they are not even compared.
-    Watermarks go on as they came, where the operator ``forwards`` them.
+    Watermarks go on as they came, where the operator ``forwards`` them, or ``holds`` them back by
+    so much.
     ``shown`` turns a batch that comes out into rows. ``sides`` gives, by tag, what must be out on
     side outputs at the end; ``right`` is the wire schema of the second port, ``right_key_of`` keys
     its objects. ``keeps`` False: the operator has no snapshot (yet). ``on_error`` is what
@@ -86,6 +87,7 @@ class Case:
     view: Callable[[list[Row]], Any] | None = None
     exact: bool = True
     forwards: bool = True
+    holds: int = 0
     watermark: int | None = None
     late: int | None = 0
     promises: bool = False

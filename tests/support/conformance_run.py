@@ -141,7 +141,7 @@ class Run:
     def watermark(self, time_us: int) -> None:
         self._all("on_watermark", time_us)
         forwarded = self.operator.output_watermark(time_us)
-        assert forwarded == (time_us if self.case.forwards else None)
+        assert forwarded == (time_us - self.case.holds if self.case.forwards else None)
         if forwarded is not None:
             self.watermark_us = max(self.watermark_us, forwarded)
 
@@ -184,7 +184,8 @@ class Run:
         elif isinstance(self.operator, SourceOperator):
             return
         else:
-            given = [self.operator.on_batch(0, batch) for batch in self._given(item)]
+            port = int(isinstance(item, Right))
+            given = [self.operator.on_batch(port, batch) for batch in self._given(item)]
         for outs in given:
             next(outs, None)
             if hasattr(outs, "close"):

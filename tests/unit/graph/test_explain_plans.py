@@ -140,7 +140,7 @@ def test_a_changelog_is_shown_with_its_key():
     counts = rows.key_by("k").aggregate(n=rs.count(), emit="changes")
     counts.to_rows().print()
     shown = job.explain()
-    assert "changelog of k" in next(line for line in shown.splitlines() if "aggregate#1" in line)
-    assert shown.count("changelog of") == 1
+    assert "changelog by k" in next(line for line in shown.splitlines() if "aggregate#1" in line)
+    assert shown.count("changelog by") == 1
     nodes = json.loads(job.explain(format="json"))["logical"]
     assert [node["changelog"] for node in nodes["operators"]] == [None, ["k"], None, None]
