@@ -78,6 +78,7 @@ class ChainedSource(Source):
         self._history, self._live = history, live
         self.schema, self.timed, self.bounded = live.schema, live.timed, live.bounded
         self.changelog = live.changelog  # rows of a plain history come into its table
+        self.retracts = live.retracts and (history.changelog is None or history.retracts)
         self.discover_every_us = discovery_period_us(live)
 
     def splits(self) -> Sequence[Split]:

@@ -36,7 +36,8 @@ class PostgresCdcSource(Source):
 
     With ``REPLICA IDENTITY FULL`` an update gives ``-U`` with the row as it was and ``+U``, and a
     delete the whole row. With the default one an update gives ``+U`` alone, and ``-D`` has the key
-    and nulls: that is enough for sinks that upsert. A key that changes is ``-D`` and ``+I``.
+    and nulls: that is enough for sinks that upsert, and for a join or an aggregate the job keeps
+    the last row of each key, as it also does where ``schema`` and ``key`` are given. A key that changes is ``-D`` and ``+I``.
     Values that are stored out of line (over 2 kB) and do not change are only told under ``FULL``;
     without it such a row fails by ``on_error``. ``TRUNCATE`` ends the job with an error.
 
@@ -101,7 +102,11 @@ class PostgresCdcSource(Source):
     def prepare(self, connection: Any, *, anew: bool) -> None:
         """See that the server tells of the table, and keeps its changes; ``anew``: from now on."""
         table = found(connection, self.table, "PostgresCdcSource")
-        check_identity(connection, table, self.key)
+        if not check_identity(connection, table, self.key) and self.retracts:
+            raise PlanError(
+                f"table {self.table} had REPLICA IDENTITY FULL when the job was built, and no more",
+                hint="set it again, or start the job anew",
+            )
         make_publication(connection, self.publication, table)
         if anew:
             make_slot(connection, self.slot)
@@ -134,5 +139,5 @@ class PostgresCdcSource(Source):
                     f"{what} has no primary key",
                     hint="give key=, and ALTER TABLE … REPLICA IDENTITY FULL",
                 )
-            check_identity(connection, table, chosen)
+            self.retracts = check_identity(connection, table, chosen)
         return pa.schema([pa.field(c.name, c.type) for c in columns]), chosen

@@ -115,8 +115,8 @@ def check_slot(connection: Any, name: str, lsn: int | None) -> None:
         )
 
 
-def check_identity(connection: Any, table: Table, key: Sequence[str]) -> None:
-    """See that the server tells of each change by this key.
+def check_identity(connection: Any, table: Table, key: Sequence[str]) -> bool:
+    """See that the server tells of each change by this key; True where it tells whole rows.
 
     Raises: PlanError with the statement that makes it.
     """
@@ -142,6 +142,7 @@ def check_identity(connection: Any, table: Table, key: Sequence[str]) -> None:
             f"{', '.join(sorted(told)) or 'nothing'}, not the key {', '.join(key)}",
             hint=f"ALTER TABLE {table.sql} REPLICA IDENTITY FULL, or give the primary key as key=",
         )
+    return bool(identity == "f")
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,3 +96,37 @@ def test_history_before_changes_is_what_the_table_began_with():
     assert stream.collect() == record(("a", 2, 2))
     with pytest.raises(rs.PlanError, match="the changes of a table"):
         rs.chain(live, history)
+
+
+UPSERTS = (
+    rs.Batch(record(("a", 1, 1), ("b", 1, 2))),
+    rs.Batch(record(("a", 2, 3), ("c", 2, 3)), ops=["+U", "+I"]),
+    rs.Batch([{"k": "b", "n": None, "at": None}, *record(("c", 5, 4))], ops=["-D", "+U"]),
+)
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_rows_that_a_source_does_not_tell_are_kept_where_their_key_is_left_out(parallelism):
+    job = rs.Job("t", parallelism=parallelism)
+    numbers = job.source(Table(*UPSERTS), name="t").select("n")
+    assert sorted(row["n"] for row in numbers.collect()) == [2, 5]
+
+
+def test_a_filter_sees_the_row_that_leaves():
+    rows = rs.Job("t").source(Table(*UPSERTS)).filter(rs.col("n") < 2)
+    assert rows.collect() == []
+    assert [row["op"] for row in rows.to_rows(op="op").collect()].count("-D") == 2
+
+
+def test_nothing_is_kept_where_nobody_counts():
+    def plan(source, *, counts):
+        job = rs.Job("t", runtime="local")
+        stream = job.source(source, name="t")
+        (stream.select("n") if counts else stream).to_rows(op="op").print()
+        return job.explain(physical=True)
+
+    whole = Table(*UPSERTS)
+    whole.retracts = True
+    assert "t.changes" in plan(Table(*UPSERTS), counts=True)
+    assert "t.changes" not in plan(Table(*UPSERTS), counts=False)
+    assert "t.changes" not in plan(whole, counts=True)
