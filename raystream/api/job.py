@@ -293,8 +293,11 @@ def _bind(node: LogicalNode) -> None:
     spec = node.spec
     if isinstance(spec, SinkSpec):
         given = node.inputs[0].node.type
+        key = given.changelog
+        if key is not None and spec.sink.table_key is not None:
+            key = spec.sink.table_key  # by which changes come in order, whatever made them
         with located(node.where):
-            sink = spec.sink.bound(given.schema, given.changelog)
+            sink = spec.sink.bound(given.schema, key)
         if sink is not spec.sink:
             node.spec = replace(spec, sink=sink)
 
