@@ -81,11 +81,15 @@ class Source(abc.ABC):
     A bounded source ends: each of its readers gives END. The readers of a ``timed`` one give event
     times with their batches. ``splits`` lists what is there when the
     job starts, ``discover`` what has come since (all of it or only the new; ids decide).
+
+    Where ``changelog`` names the key columns of a table, rows are its changes: each batch says in
+    ``ops`` what its rows do to it, ``+I`` where it says nothing.
     """
 
     schema: pa.Schema | None = None
     bounded: bool = True
     timed: bool = False
+    changelog: tuple[str, ...] | None = None
     discover_every_us: int | None = None
 
     @abc.abstractmethod
