@@ -37,6 +37,7 @@ from raystream.flow.time import Duration, Instant, micros
 from raystream.graph.explain import explain
 from raystream.graph.logical import LogicalNode, LogicalPlan, StreamType, is_bounded
 from raystream.graph.planner import physical_plan
+from raystream.graph.scattering import scattered
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
 
@@ -233,6 +234,8 @@ class Job:
         ``format`` is text, mermaid or json.
         """
         logical = self._draft.plan()
+        for node in logical.sinks:
+            _bind(node)
         if logical.sinks:
             logical = logical.prune(logical.sinks)
         plan = physical_plan(logical) if physical else None
@@ -292,9 +295,12 @@ def _bind(node: LogicalNode) -> None:
     """Tell a sink what stream it writes."""
     spec = node.spec
     if isinstance(spec, SinkSpec):
-        given = node.inputs[0].node.type
+        source = node.inputs[0].node
+        given, key = source.type, source.type.changelog
+        if given.schema is not None and scattered(source):
+            key = tuple(given.schema.names)  # there is none whose rows come in order
         with located(node.where):
-            sink = spec.sink.bound(given.schema, given.changelog)
+            sink = spec.sink.bound(given.schema, key)
         if sink is not spec.sink:
             node.spec = replace(spec, sink=sink)
 

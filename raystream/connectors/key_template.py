@@ -12,6 +12,12 @@ import pyarrow.compute as pc
 from raystream.connectors.text_columns import texts
 from raystream.errors import PlanError, SinkError
 
+
+def is_text(value: object) -> bool:
+    """Tell whether a value is a text that is not empty."""
+    return isinstance(value, str) and bool(value)
+
+
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -29,7 +35,7 @@ class KeyTemplate:
 
         Raises: PlanError for one that cannot be read.
         """
-        if not isinstance(written, str) or not written:
+        if not is_text(written):
             raise PlanError(f'{what} takes a text such as "order:{{id}}", got {written!r:.60}')
         parts, columns, at, text = [], [], 0, ""
         for found in _PART.finditer(written):

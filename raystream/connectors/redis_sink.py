@@ -143,13 +143,13 @@ class _AtOnce(Writer):
                 some = changes.slice(start, _COMMANDS_MAX)
                 with self._client.pipeline(transaction=True) as pipe:
                     errors = sent(pipe, self._sink.kind, some)
-                failed += [(start + place, error) for place, error in errors]
+                failed += [(start + place, answer) for place, answer in errors]
         except driver().RedisError as error:
             raise lost(self._sink, error) from None
-        for place, error in failed:
+        for place, answer in failed:
             at = int(made.places[places[place]])
             key = changes.column("key")[place].as_py()
-            refused = self._sink.server.told(f"cannot write {key!r:.100}", error)
+            refused = self._sink.server.told(f"cannot write {key!r:.100}", answer)
             give_up(batch, rows, at, refused, self._errors)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from raystream.connectors.key_template import is_text
 from raystream.connectors.patience import Patience
 from raystream.connectors.record_formats import Decoded, Rows, decoded
 from raystream.connectors.redis_server import Server, concerns_server, driver
@@ -57,7 +58,7 @@ class RedisStreamSource(Source):
     ) -> None:
         self._server = Server(url, password, SourceError)
         self._streams = (streams,) if isinstance(streams, str) else tuple(streams)
-        if not self._streams or not all(isinstance(one, str) and one for one in self._streams):
+        if not self._streams or not all(map(is_text, self._streams)):
             raise PlanError(f"streams= takes the name of a stream or several, got {streams!r:.60}")
         if start not in _STARTS:
             _parsed(start)
@@ -81,10 +82,15 @@ class RedisStreamSource(Source):
 
     def open(self, split: Split, position: Any) -> Reader:
         name, start, stop = split.payload
-        stretch = _Stretch(name, start if position is None else position, stop)
+        after, number = (start, None) if position is None else position
+        stretch = _Stretch(name, after, stop, number)
         client = self._server.connect(retries=False)
-        if position is not None and self._lost == "fail":
-            self._check_kept(client, stretch)
+        if self._lost == "fail":
+            try:
+                stretch = self._kept(client, stretch, fresh=position is None)
+            except SourceError:
+                client.close()
+                raise
         return _StreamReader(client, self._server, stretch, self._decoding, self._tolerant)
 
     def project(self, columns: Sequence[str]) -> Source:
@@ -117,29 +123,42 @@ class RedisStreamSource(Source):
             start = last if start == "latest" else start
         return Split(name, (name, _BEGINNING if start == "earliest" else start, stop))
 
-    def _check_kept(self, client: Any, stretch: _Stretch) -> None:
-        """See that nothing was trimmed behind a position. Raises: SourceError."""
+    def _kept(self, client: Any, stretch: _Stretch, *, fresh: bool) -> _Stretch:
+        """See that nothing was trimmed behind a position, by how many entries there ever were.
+
+        Raises: SourceError.
+        """
         with self._server.translated(f"cannot look at stream {stretch.name}"):
             if not client.exists(stretch.name):
-                gone = "0-0" if stretch.after == _BEGINNING else None
+                removed = 0
             else:
                 found = client.xinfo_stream(stretch.name)
-                gone = found.get("max-deleted-entry-id", b"0-0").decode()
-        if gone is None or _parsed(gone) > _parsed(stretch.after):
+                if "entries-added" not in found:
+                    return stretch  # a server before Redis 7 does not count
+                removed = found["entries-added"] - found["length"]
+            if fresh:
+                return replace(stretch, number=removed if stretch.after == _BEGINNING else None)
+            there = client.xrange(stretch.name, stretch.after, stretch.after)
+        if stretch.number is not None and removed > stretch.number and not there:
             raise SourceError(
                 f"entries of stream {stretch.name} behind {stretch.after} were deleted before "
                 "they were read",
                 hint='keep more of the stream (MAXLEN, MINID); lost="skip" goes on without them',
             )
+        return stretch
 
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """The entries of a stream behind one, up to another or without end."""
+    """The entries of a stream behind one, up to another or without end.
+
+    ``number`` is how many the stream had had up to there, where that is known.
+    """
 
     name: str
     after: str
     stop: str | None
+    number: int | None
 
 
 @dataclass(frozen=True)
@@ -188,7 +207,7 @@ class _Decoding:
 
 
 class _StreamReader(Reader):
-    """Reads one stream; its position is the id of the last entry that was read."""
+    """Reads one stream; its position is the id of the last entry that was read, and its number."""
 
     def __init__(
         self, client: Any, server: Server, stretch: _Stretch, decoding: _Decoding, tolerant: bool
@@ -220,12 +239,14 @@ class _StreamReader(Reader):
             entries = kept
         if not entries:
             return None if stop is None else END
-        if self._stretch.after == after:
-            self._stretch = replace(self._stretch, after=entries[-1][0].decode())
+        number = self._stretch.number
+        last = entries[-1][0].decode() if self._stretch.after == after else self._stretch.after
+        number = None if number is None else number + len(entries)
+        self._stretch = replace(self._stretch, after=last, number=number)
         return self._made(entries)
 
-    def position(self) -> str:
-        return self._stretch.after
+    def position(self) -> tuple[str, int | None]:
+        return self._stretch.after, self._stretch.number
 
     def close(self) -> None:
         self._client.close()

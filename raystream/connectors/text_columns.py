@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,18 +34,21 @@ def from_texts(given: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
     try:
         if types.is_string(kind):
             return given
-        if not kind.num_fields and not types.is_binary(kind):
+        if not (kind.num_fields or types.is_binary(kind)):
             return given.cast(kind)
-        if kind.num_fields:
-            parts = ("{" + f'"{_PLAIN}":', given.fill_null("null"), "}", "")
-        else:
-            parts = ("{" + f'"{_PLAIN}":"', given.fill_null(""), '"}', "")
+        if types.is_binary(kind):
+            # A loop over values: Arrow knows no base64.
+            held = [
+                None if one is None else b64decode(one, validate=True) for one in given.to_pylist()
+            ]
+            return pa.array(held, kind)
+        parts = ("{" + f'"{_PLAIN}":', given.fill_null("null"), "}", "")
         columns = pa.schema([(_PLAIN, kind)])
         values = pc.binary_join_element_wise(*parts).cast(pa.binary())
         rows = JsonRecords().decoder(columns)(values.to_pylist()).rows
         assert isinstance(rows, pa.RecordBatch), "it was asked for columns"
         return rows.column(0)
-    except (pa.ArrowException, SourceError) as error:
+    except (pa.ArrowException, ValueError, SourceError) as error:
         raise SourceError(f'field "{name}" holds no {kind}: {error}') from error
 
 

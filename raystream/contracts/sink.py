@@ -67,8 +67,9 @@ class Sink(abc.ABC):
     def bound(self, schema: pa.Schema | None, changelog: tuple[str, ...] | None) -> Sink:
         """Give the sink as it writes a stream of these columns; called before a job starts.
 
-        ``changelog`` names the key columns of the table whose changes come. Raises: PlanError where
-        the two do not go together.
+        ``changelog`` names the key columns of the table whose changes come, in order for each key;
+        it names all columns where no key is known whose changes come in order.
+        Raises: PlanError where the two do not go together.
         """
         return self
 

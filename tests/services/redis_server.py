@@ -2,89 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from children import Child, free_port
 
 PASSWORD = "s3cret-of-redis"  # noqa: S105
-START_S = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
-def await_port(port: int, child: subprocess.Popen, log: Path) -> None:
-    """Wait until somebody listens."""
-    until = time.monotonic() + START_S
-    while time.monotonic() < until and child.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            # The child is given the processor; it is the only one who can change this.
-            try:
-                child.wait(0.02)
-            except subprocess.TimeoutExpired:
-                continue
-        else:
-            return
-    raise AssertionError(f"the server did not start: {log.read_text(errors='replace')[-500:]}")
 
 
 @dataclass
 class Redis:
-    """A server; ``folder`` is that of one of our own, which can be killed and started again."""
+    """A server; ``child`` is one of our own, which can be killed and started again."""
 
     url: str
-    folder: Path | None = None
-    program: str | None = None
-    port: int = 0
-    child: subprocess.Popen | None = None
+    child: Child | None = None
 
     def connect(self):
         import redis
 
         return redis.Redis.from_url(self.url, decode_responses=True)
 
-    def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            self.child = subprocess.Popen(
-                [
-                    self.program,
-                    *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
-                    *("--requirepass", PASSWORD, "--appendonly", "yes", "--appendfsync", "always"),
-                ],
-                stdout=log,
-                stderr=log,
-            )
-        await_port(self.port, self.child, self.folder / "log")
-        client = self.connect()
-        until = time.monotonic() + START_S
-        while time.monotonic() < until:
-            try:
-                client.ping()
-            except Exception as error:  # noqa: BLE001  it is loading
-                assert "LOADING" in str(error) or "loading" in str(error), error
-            else:
-                break
-        client.close()
+    def restart(self) -> None:
+        """Let it die without a word to anybody, and come back."""
+        self.child.kill()
+        self.child.start()
 
-    def kill(self) -> None:
-        """Let it die without a word to anybody."""
-        self.child.send_signal(signal.SIGKILL)
-        self.child.wait(10)
+    def answers(self) -> bool:
+        import redis
+
+        with contextlib.closing(self.connect()) as client, contextlib.suppress(redis.RedisError):
+            return client.ping()
+        return False
 
 
 @pytest.fixture(scope="session")
@@ -100,12 +54,18 @@ def running_redis() -> Iterator[Redis]:
         pytest.skip("no redis-server is installed, and RAYSTREAM_TEST_REDIS names none")
     with tempfile.TemporaryDirectory(prefix="rs-redis-") as name:
         port = free_port()
-        server = Redis(f"redis://:{PASSWORD}@127.0.0.1:{port}/0", Path(name), program, port)
-        server.start()
+        server = Redis(f"redis://:{PASSWORD}@127.0.0.1:{port}/0")
+        command = [
+            program,
+            *("--port", str(port), "--bind", "127.0.0.1", "--dir", name),
+            *("--requirepass", PASSWORD, "--appendonly", "yes", "--appendfsync", "always"),
+        ]
+        server.child = Child(command, Path(name), server.answers)
+        server.child.start()
         try:
             yield server
         finally:
-            server.kill()
+            server.child.kill()
 
 
 @pytest.fixture
