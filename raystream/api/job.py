@@ -233,6 +233,8 @@ class Job:
         ``format`` is text, mermaid or json.
         """
         logical = self._draft.plan()
+        for node in logical.sinks:
+            _bind(node)
         if logical.sinks:
             logical = logical.prune(logical.sinks)
         plan = physical_plan(logical) if physical else None

@@ -52,8 +52,9 @@ class Sink(abc.ABC):
     what they do to one row of the table comes in order. Rows are found by ``table_key``, or where
     that is None by the key of the changelog. Where their changes were made by several subtasks, an
     operator is put before the sink which tells each key once a batch: its newest row (+I, +U), or
-    that it has none (-D). A sink that takes rows back by all that they hold (``any_order``) gets
-    them as they come, and so does one for whose stream no key is known.
+    that it has none (-D). Rows come as they are where no key is known, and to a sink that takes
+    them back by all that they hold: ``any_order``, or ``retracting``, which has each row told that
+    leaves the table.
     A sink whose ``to_driver`` is set runs in the process that started the job: its rows are brought
     there and given to ``receive``, which returns True once it has seen enough.
     """
@@ -63,6 +64,7 @@ class Sink(abc.ABC):
     upserts: bool = False
     table_key: tuple[str, ...] | None = None
     any_order: ClassVar[bool] = False
+    retracting: bool = False
 
     @abc.abstractmethod
     def open(self, ctx: OpenContext) -> Writer:

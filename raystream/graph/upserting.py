@@ -52,7 +52,9 @@ def settle_upserts(graph: FlatGraph) -> None:
 
 def _table_key(spec: Spec, edges: list[FlatEdge]) -> tuple[str, ...] | None:
     """Name the columns by which a sink finds the rows of a changelog; None: it needs no order."""
-    if not isinstance(spec, SinkSpec) or not spec.sink.upserts or spec.sink.any_order:
+    if not isinstance(spec, SinkSpec) or not spec.sink.upserts:
+        return None
+    if spec.sink.any_order or spec.sink.retracting:
         return None
     before = edges[0].upstream
     if before.changelog is None:
