@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 ENTRIES = {
     "raystream.ops.cli": "the command raystream",
     "raystream.__main__": "python -m raystream",
+    "raystream.connectors.delta": "scripts that read or write Delta tables",
     "raystream.testing.world": "tests/simulation",
 }
 
