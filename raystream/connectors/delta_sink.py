@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -146,21 +147,12 @@ class DeltaSink(Sink):
 
         None where there is none, and nobody says which columns it is to have.
         """
-        from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
         try:
             table = delta_table.opened(self._url)
             if table is None and columns is not None:
-                table = DeltaTable.create(
-                    self._url,
-                    columns,
-                    mode="ignore",
-                    partition_by=list(self._partition_by),
-                    storage_options=delta_table.options() if "://" in self._url else None,
-                )
-                # Somebody else may have been faster, with other columns.
-                table = delta_table.opened(self._url)
+                table = self._made(columns)
         except (DeltaError, OSError) as error:
             raise SinkError(f"cannot open {self._url}: {delta_table.said(error)}") from error
         if table is None:
@@ -174,6 +166,21 @@ class DeltaSink(Sink):
                 hint=f"partition_by={list(found)!r}",
             )
         return table
+
+    def _made(self, columns: pa.Schema) -> Any:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import CommitFailedError
+
+        # Somebody else may be faster, and is then the one who says what the columns are.
+        with contextlib.suppress(CommitFailedError):
+            DeltaTable.create(
+                self._url,
+                columns,
+                mode="ignore",
+                partition_by=list(self._partition_by),
+                storage_options=delta_table.options() if "://" in self._url else None,
+            )
+        return delta_table.opened(self._url)
 
     def _check_still_there(self, names: list[str]) -> None:
         gone = TableFolder(self._url).missing(names)

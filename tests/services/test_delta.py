@@ -66,7 +66,7 @@ FULL = {
     "flag": True,
     "day": dt.date(2020, 2, 29),
     "at": dt.datetime(2020, 1, 1, 12, 0, 0, 123456, dt.timezone.utc),
-    "local": dt.datetime(1969, 12, 31, 23, 59, 59, 999999),
+    "local": dt.datetime(1969, 12, 31, 23, 59, 59, 999999),  # noqa: DTZ001  it has no zone
     "price": Decimal("12.30"),
     "list": [1, None, 3],
     "struct": {"a": 1, "b": None},
@@ -161,7 +161,7 @@ def at_once(commit, count=6):
         start.wait()
         try:
             commit()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  what it is, the assertion says
             failures.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(count)]
@@ -248,7 +248,7 @@ def test_no_rows_make_no_version(tmp_path):
 def test_what_does_not_fit_the_table_is_named(tmp_path, schema, settings, message):
     write(tmp_path / "t", rows_of(3))
     with pytest.raises(rs.JobFailed, match=message):
-        write(tmp_path / "t", [{}], schema, **settings)
+        write(tmp_path / "t", [dict.fromkeys(schema.names)], schema, **settings)
     assert once(read(tmp_path / "t")) == 3
 
 
