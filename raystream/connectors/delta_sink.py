@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raystream.connectors import delta_table
 from raystream.connectors.delta_files import PartitionFiles, TableFolder
 from raystream.connectors.file_listing import NULL_PARTITION, PathLike
+from raystream.connectors.lake_types import as_held, check_nulls
 from raystream.connectors.partitions import by_folder
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
@@ -60,7 +60,7 @@ class DeltaSink(Sink):
         self._schema = None
         if schema is not None:
             try:
-                self._schema = delta_table.delta_columns(schema)
+                self._schema = delta_table.columns_for(schema)
                 check_partitions(self._schema, self._partition_by)
             except SinkError as error:
                 raise PlanError(error.message, hint=error.hint) from error
@@ -69,7 +69,7 @@ class DeltaSink(Sink):
         table = self._opened(self._schema)
         columns = None if table is None else delta_table.columns_of(table)
         if columns is not None and self._schema is not None:
-            _fitting(self._schema, columns, self._url)
+            delta_table.check_fits(self._schema, columns, self._url)
         files = PartitionFiles(TableFolder(self._url), ctx.subtask_index)
         app = f"raystream/{ctx.operator}/{files.token}"
         return _DeltaWriter(self, files, columns, app)
@@ -102,7 +102,7 @@ class DeltaSink(Sink):
                 return
             if not tried:
                 self._check_still_there([path for path, *_ in files])
-            _fitting(columns, delta_table.columns_of(table), self._url)
+            delta_table.check_fits(columns, delta_table.columns_of(table), self._url)
             try:
                 table.create_write_transaction(
                     adds,
@@ -230,34 +230,16 @@ class _DeltaWriter(Writer):
     def _fitted(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Bring rows to the types of the table."""
         if self._columns is None or rows.schema != self._given:
-            columns = delta_table.delta_columns(rows.schema)
+            columns = delta_table.columns_for(rows.schema)
             check_partitions(columns, self._sink.partition_by)
             if self._table is not None:
-                _fitting(columns, self._table, self._sink.url)
+                delta_table.check_fits(columns, self._table, self._sink.url)
             self._given, self._columns = rows.schema, columns
         assert self._columns is not None, "set above"
-        try:
-            rows = pa.RecordBatch.from_arrays(
-                [
-                    column.cast(field.type)
-                    for column, field in zip(rows.columns, self._columns, strict=True)
-                ],
-                schema=self._columns,
-            )
-        except pa.ArrowException as error:
-            raise SinkError(f"rows do not fit into {self._sink.url}: {error}") from error
-        self._check_nulls(rows)
+        rows = as_held(rows, self._columns, self._sink.url)
+        if self._table is not None:
+            check_nulls(rows, self._table, self._sink.url)
         return rows
-
-    def _check_nulls(self, rows: pa.RecordBatch) -> None:
-        for field in self._table or ():
-            if not field.nullable and rows.column(field.name).null_count:
-                row = pc.index(rows.column(field.name).is_null(), True).as_py()
-                raise SinkError(
-                    f'column "{field.name}" of {self._sink.url} takes no null; row {row} of a '
-                    "batch has one",
-                    hint="filter such rows, or fill them",
-                )
 
 
 def check_partitions(columns: pa.Schema, partition_by: Sequence[str]) -> None:
@@ -286,32 +268,6 @@ def check_partitions(columns: pa.Schema, partition_by: Sequence[str]) -> None:
             )
     if partition_by and len(partition_by) == len(columns):
         raise SinkError("partition_by names all columns, so that files would hold none")
-
-
-def _fitting(given: pa.Schema, table: pa.Schema, url: str) -> None:
-    """Compare the columns of a stream with those of the table.
-
-    Raises: SinkError naming the first that does not fit.
-    """
-    for field in given:
-        index = table.get_field_index(field.name)
-        if index < 0:
-            raise SinkError(
-                f'{url} has no column "{field.name}"; it has {", ".join(table.names)}',
-                hint="add it to the table, or drop it from the stream",
-            )
-        kind = delta_table.delta_type(table.field(index).type)
-        if kind != field.type:
-            raise SinkError(
-                f'column "{field.name}" of {url} is {table.field(index).type}, and the stream has '
-                f"{field.type}",
-                hint="cast it before the sink",
-            )
-    for field in table:
-        if not field.nullable and field.name not in given.names:
-            raise SinkError(
-                f'column "{field.name}" of {url} takes no null, and the stream has no such column'
-            )
 
 
 def _values(folder: str) -> dict[str, str | None]:

@@ -10,7 +10,13 @@ import pyarrow as pa
 
 from raystream.connectors import delta_table
 from raystream.connectors.file_listing import File, PathLike
-from raystream.connectors.table_reader import FollowingReader, file_reader, splits_of
+from raystream.connectors.file_reader import FileReader
+from raystream.connectors.table_reader import (
+    FollowingReader,
+    file_reader,
+    splits_of,
+    whole_file_reader,
+)
 from raystream.contracts.source import Reader, Source, Split
 from raystream.errors import PlanError, SourceError
 from raystream.flow.time import Duration, positive
@@ -66,7 +72,7 @@ class DeltaSource(Source):
     def open(self, split: Split, position: Any) -> Reader:
         if self.bounded:
             return file_reader(split.payload, self.schema, 0 if position is None else position[1])
-        return FollowingReader(self, self.schema, int(split.payload), position, self._poll_us)
+        return FollowingReader(self, int(split.payload), position, self._poll_us)
 
     def project(self, columns: Sequence[str]) -> Source:
         """Give a source that reads only these columns; of none, the first is kept."""
@@ -99,6 +105,10 @@ class DeltaSource(Source):
             # It may have come since; where it has not, it was there and is cleaned up.
             found = self.added(version + 1)
         return None if found is None else (version + 1, found)
+
+    def reader(self, file: File, skip: int) -> FileReader:
+        """Read a file from a row on."""
+        return whole_file_reader(file, self.schema, skip)
 
     def _gone(self, version: int) -> SourceError:
         return SourceError(

@@ -18,19 +18,11 @@ from raystream.connectors.file_listing import (
     is_local,
     refuse_password,
 )
+from raystream.connectors.lake_types import check_columns, held_columns, held_type
 from raystream.errors import ExternalError, PlanError, SinkError, SourceError
 from raystream.flow.normal import normal_schema
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-
-_WIDER = {
-    pa.uint8(): pa.int16(),
-    pa.uint16(): pa.int32(),
-    pa.uint32(): pa.int64(),
-    pa.float16(): pa.float32(),
-    pa.date64(): pa.date32(),
-}
-"""What Delta has no type for, and the one that holds all its values."""
 
 
 def check_installed() -> None:
@@ -106,51 +98,24 @@ def refuse_features(table: Any, url: str, kind: type[ExternalError]) -> None:
         )
 
 
-def delta_type(kind: pa.DataType) -> pa.DataType | None:
-    """Give the type in which a table holds the values of ``kind``; None: it cannot."""
-    types = pa.types
-    if kind in _WIDER:
-        return _WIDER[kind]
-    if types.is_timestamp(kind):
-        return pa.timestamp("us", None if kind.tz is None else "UTC")
-    if types.is_fixed_size_binary(kind):
-        return pa.binary()
-    if types.is_list(kind) or types.is_fixed_size_list(kind):
-        inner = delta_type(kind.value_type)
-        return None if inner is None else pa.list_(inner)
-    if types.is_struct(kind):
-        fields = [(field.name, delta_type(field.type)) for field in kind]
-        return None if any(inner is None for _, inner in fields) else pa.struct(fields)
-    if types.is_map(kind):
-        key, item = delta_type(kind.key_type), delta_type(kind.item_type)
-        return None if key is None or item is None else pa.map_(key, item)
-    plain = (
-        types.is_signed_integer(kind)
-        or types.is_floating(kind)
-        or types.is_boolean(kind)
-        or types.is_string(kind)
-        or types.is_binary(kind)
-        or types.is_date32(kind)
-        or types.is_decimal128(kind)
-    )
-    return kind if plain else None
-
-
-def delta_columns(schema: pa.Schema) -> pa.Schema:
+def columns_for(schema: pa.Schema) -> pa.Schema:
     """Give the columns in which a table holds a stream.
 
     Raises: SinkError naming a column of a type that Delta has not.
     """
-    fields = []
-    for field in normal_schema(schema):
-        kind = delta_type(field.type)
-        if kind is None:
-            raise SinkError(
-                f'column "{field.name}" is {field.type}, which Delta tables do not have',
-                hint="cast it, for example to an integer, a decimal or a text",
-            )
-        fields.append(pa.field(field.name, kind, field.nullable))
-    return pa.schema(fields)
+    return held_columns(schema, _held, "Delta tables")
+
+
+def check_fits(given: pa.Schema, table: pa.Schema, url: str) -> None:
+    """Compare the columns of a stream with those of a table.
+
+    Raises: SinkError naming the first that does not fit.
+    """
+    check_columns(given, table, _held, url)
+
+
+def _held(kind: pa.DataType) -> pa.DataType | None:
+    return None if pa.types.is_time(kind) else held_type(kind, _held)
 
 
 def files_at(table: Any, url: str) -> list[File]:

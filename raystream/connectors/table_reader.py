@@ -27,19 +27,22 @@ _PARQUET = Parquet()
 
 
 class TableLog(Protocol):
-    """What happened to a table, version by version."""
+    """What happened to a table, version by version; a file is whatever ``reader`` understands."""
 
-    def files(self, version: int) -> Sequence[File]:
+    def files(self, version: int) -> Sequence[Any]:
         """List the files of a version, always in the same order."""
 
-    def added(self, version: int) -> Sequence[File]:
+    def added(self, version: int) -> Sequence[Any]:
         """List the files that a version has added, always in the same order."""
 
-    def after(self, version: int) -> tuple[int, Sequence[File]] | None:
+    def after(self, version: int) -> tuple[int, Sequence[Any]] | None:
         """Give the version that came next and the files it has added; None: none has yet.
 
         Raises: SourceError if it took rows back.
         """
+
+    def reader(self, file: Any, skip: int) -> FileReader:
+        """Read a file from a row on."""
 
 
 def splits_of(files: Sequence[File], schema: pa.Schema) -> list[Split]:
@@ -53,6 +56,12 @@ def splits_of(files: Sequence[File], schema: pa.Schema) -> list[Split]:
 
     with ThreadPoolExecutor(_LISTING_THREADS) as threads:
         return list(chain.from_iterable(threads.map(split, files)))
+
+
+def whole_file_reader(file: File, schema: pa.Schema, skip: int) -> FileReader:
+    """Read all row groups of a file from a row on."""
+    whole = _whole(file, schema)
+    return file_reader((whole, 0, footer(whole).num_row_groups), schema, skip)
 
 
 def file_reader(payload: Any, schema: pa.Schema, skip: int) -> FileReader:
@@ -80,16 +89,13 @@ class FollowingReader(Reader):
     Its position: a version, how many of its files are read, and the rows of the next one that are.
     """
 
-    def __init__(
-        self, log: TableLog, schema: pa.Schema, first: int, position: Any, poll_us: int
-    ) -> None:
+    def __init__(self, log: TableLog, first: int, position: Any, poll_us: int) -> None:
         self._log = log
-        self._schema = schema
         self._first = first
         self._poll_us = poll_us
         at: tuple[int, int, int] = (first, 0, 0) if position is None else position
         self._version, self._index, self._skip = at
-        self._files: Sequence[File] | None = None
+        self._files: Sequence[Any] | None = None
         self._reader: FileReader | None = None
 
     def poll(self, max_rows: int) -> Polled:
@@ -118,7 +124,7 @@ class FollowingReader(Reader):
             self._skip = reader.position()[1]
             reader.close()
 
-    def _listed(self) -> Sequence[File]:
+    def _listed(self) -> Sequence[Any]:
         if self._files is None:
             if self._version == self._first:
                 self._files = self._log.files(self._first)
@@ -126,9 +132,7 @@ class FollowingReader(Reader):
                 self._files = self._log.added(self._version)
         return self._files
 
-    def _opened(self, file: File) -> FileReader:
+    def _opened(self, file: Any) -> FileReader:
         if self._reader is None:
-            whole = _whole(file, self._schema)
-            groups = footer(whole).num_row_groups
-            self._reader = file_reader((whole, 0, groups), self._schema, self._skip)
+            self._reader = self._log.reader(file, self._skip)
         return self._reader
