@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import pickle
-import threading
 from decimal import Decimal
 
 import lake_jobs
 import pyarrow as pa
 import pytest
-from lake_jobs import ROW, once, rows_of
+from lake_jobs import ROW, at_once, once, rows_of, taken
 
 import raystream as rs
 from raystream.connectors.delta import DeltaSink, DeltaSource
@@ -153,25 +152,6 @@ def test_a_commit_that_runs_often_at_once_is_done_once(tmp_path):
     assert once(read(tmp_path / "t")) == 3
 
 
-def at_once(commit, count=6):
-    failures = []
-    start = threading.Barrier(count)
-
-    def run():
-        start.wait()
-        try:
-            commit()
-        except Exception as error:  # noqa: BLE001  what it is, the assertion says
-            failures.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures, failures
-
-
 def test_the_same_checkpoint_of_another_run_is_another_commit(tmp_path):
     write(tmp_path / "t", rows_of(5))
     write(tmp_path / "t", rows_of(5, 5))
@@ -302,16 +282,6 @@ def test_what_is_not_there_is_named(tmp_path):
         DeltaSource(tmp_path / "t", version=7)
 
 
-def taken(reader, count, at_a_time=2):
-    """Poll until so many rows came."""
-    rows = []
-    while len(rows) < count:
-        polled = reader.poll(min(at_a_time, count - len(rows)))
-        assert isinstance(polled, pa.RecordBatch), (polled, rows)
-        rows += polled.to_pylist()
-    return rows
-
-
 def test_following_goes_on_in_the_middle_of_any_version(tmp_path):
     write(tmp_path / "t", rows_of(5))
     source = DeltaSource(tmp_path / "t", mode="continuous", poll="1ms")
@@ -328,15 +298,8 @@ def test_following_goes_on_in_the_middle_of_any_version(tmp_path):
         rows += taken(again, 15 - stop)
         assert once(rows) == 15
         assert not isinstance(again.poll(1), pa.RecordBatch)
-        write_more = again.position()
-        assert once([{"n": 0}, *taken_none(source, split, write_more)]) == 1
-
-
-def taken_none(source, split, position):
-    reader = source.open(split, position)
-    assert not isinstance(reader.poll(9), pa.RecordBatch)
-    reader.close()
-    return []
+        last = source.open(split, again.position())
+        assert not isinstance(last.poll(9), pa.RecordBatch)
 
 
 def test_following_refuses_rows_that_are_taken_back(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 
 import pyarrow as pa
@@ -90,7 +91,14 @@ def failing_job(sink, phase, *, skip=1, parallelism=1, count=60):
     items = []
     for start in range(0, count, 10):
         items += [*rows_of(10, start), T.Checkpoint()]
-    job = rs.Job("lake", runtime="local", checkpoint="memory://lake", parallelism=parallelism)
+    restart = rs.Restart.fixed(4, "1ms")
+    job = rs.Job(
+        "lake",
+        runtime="local",
+        checkpoint="memory://lake",
+        parallelism=parallelism,
+        restart=restart,
+    )
     job.source(T.Source(items, schema=ROW)).rebalance().sink(faulty)
     return job, faulty
 
@@ -101,3 +109,33 @@ def once(rows):
     assert all(count == 1 for count in seen.values()), seen.most_common(3)
     assert sorted(seen) == list(range(len(seen)))
     return len(seen)
+
+
+def at_once(commit, count=6):
+    """Let threads do the same at the same time."""
+    failures = []
+    start = threading.Barrier(count)
+
+    def run():
+        start.wait()
+        try:
+            commit()
+        except Exception as error:  # noqa: BLE001  what it is, the assertion says
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+
+
+def taken(reader, count, at_a_time=2):
+    """Poll until so many rows came."""
+    rows = []
+    while len(rows) < count:
+        polled = reader.poll(min(at_a_time, count - len(rows)))
+        assert isinstance(polled, pa.RecordBatch), (polled, rows)
+        rows += polled.to_pylist()
+    return rows

@@ -12,6 +12,7 @@ ENTRIES = {
     "raystream.ops.cli": "the command raystream",
     "raystream.__main__": "python -m raystream",
     "raystream.connectors.delta": "scripts that read or write Delta tables",
+    "raystream.connectors.iceberg": "scripts that read or write Iceberg tables",
     "raystream.testing.world": "tests/simulation",
 }
 
