@@ -291,7 +291,9 @@ class LocalJob:
         except RaystreamError as error:
             self._fails(process, error)
             return
-        self._step(process.subtask, polled)
+        # What it said just before may have ended its attempt: another has its name by now, or none.
+        if self._processes.get(process.subtask) is process:
+            self._step(process.subtask, polled)
 
     # Effects of the coordinator --------------------------------------------------------------
 

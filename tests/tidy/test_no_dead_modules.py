@@ -17,6 +17,8 @@ ENTRIES = {
     "raystream.connectors.http": "scripts that send or take requests",
     "raystream.connectors.nats": "scripts that read or write NATS JetStream",
     "raystream.connectors.mqtt": "scripts that read MQTT",
+    "raystream.connectors.delta": "scripts that read or write Delta tables",
+    "raystream.connectors.iceberg": "scripts that read or write Iceberg tables",
     "raystream.testing.world": "tests/simulation",
     "raystream.connectors.postgres": "users import it",
 }
