@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -296,11 +297,12 @@ def _bind(node: LogicalNode) -> None:
     spec = node.spec
     if isinstance(spec, SinkSpec):
         source = node.inputs[0].node
-        given, key = source.type, source.type.changelog
-        if given.schema is not None and scattered(source):
-            key = tuple(given.schema.names)  # there is none whose rows come in order
+        given, sink = source.type, spec.sink
+        if sink.scattered != scattered(source):
+            sink = copy.copy(sink)
+            sink.scattered = not sink.scattered
         with located(node.where):
-            sink = spec.sink.bound(given.schema, key)
+            sink = sink.bound(given.schema, given.changelog)
         if sink is not spec.sink:
             node.spec = replace(spec, sink=sink)
 

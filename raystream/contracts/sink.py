@@ -50,7 +50,8 @@ class Sink(abc.ABC):
 
     One whose ``upserts`` is set takes changelogs: each batch says in ``ops`` what its rows do. With
     ``retracting`` each row that leaves the table is told: for one that finds rows by anything but
-    the changelog's key.
+    the changelog's key. Before ``bound`` is called ``scattered`` is set where changes of one key
+    may come from several subtasks in any order: then each row that leaves is told.
     A sink whose ``to_driver`` is set runs in the process that started the job: its rows are brought
     there and given to ``receive``, which returns True once it has seen enough.
     """
@@ -59,6 +60,7 @@ class Sink(abc.ABC):
     to_driver: ClassVar[bool] = False
     upserts: bool = False
     retracting: bool = False
+    scattered: bool = False
 
     @abc.abstractmethod
     def open(self, ctx: OpenContext) -> Writer:
@@ -67,9 +69,8 @@ class Sink(abc.ABC):
     def bound(self, schema: pa.Schema | None, changelog: tuple[str, ...] | None) -> Sink:
         """Give the sink as it writes a stream of these columns; called before a job starts.
 
-        ``changelog`` names the key columns of the table whose changes come, in order for each key;
-        it names all columns where no key is known whose changes come in order.
-        Raises: PlanError where the two do not go together.
+        ``changelog`` names the key columns of the table whose changes come. Raises: PlanError where
+        the two do not go together.
         """
         return self
 
