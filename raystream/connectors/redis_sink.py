@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import logging
 import secrets
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -24,6 +24,8 @@ from raystream.contracts.sink import Sink, Writer
 from raystream.errors import PlanError, SinkError, SubtaskLost
 from raystream.flow.time import Duration, positive
 
+LOG = logging.getLogger("raystream.redis")
+
 _COMMANDS_MAX = 1_000
 """Rows that are written by one transaction: a server does nothing else meanwhile."""
 
@@ -41,10 +43,9 @@ class RedisSink(Sink):
 
     ``kind="hash"`` writes a field each column (null: none), ``"string"`` one column, ``value=``, or
     the row as JSON, ``"sorted_set"`` a ``member=`` (a template, too) with the column ``score=``.
-    These take changelogs, whose deletes delete. Where ``key`` and ``member`` are made of just the
-    changelog's key columns, rows are written as they come. Where they are not, rows of one key may
-    come in any order: they wait for the checkpoint, what was brought and taken back cancels, and
-    the rest is written in transactions that are never repeated (exactly once).
+    These take changelogs, whose deletes delete. A table that has no other columns than those of
+    ``key`` and ``member`` waits for the checkpoint, what was brought and taken back cancels, and the
+    rest is written in transactions that are never repeated (exactly once).
 
     ``kind="stream"`` adds entries to the stream ``key``, at a checkpoint, in transactions that note
     what has been committed (keys ``raystream:…``, kept for 30 days); it takes no changelog.
@@ -89,7 +90,8 @@ class RedisSink(Sink):
                 f"it has {', '.join(schema.names)}"
             )
         waits = isinstance(self._kind, Entry) or not self._in_order(schema, changelog)
-        bound = _WithCheckpoints.__new__(_WithCheckpoints) if waits else copy.copy(self)
+        kind = _WithCheckpoints if waits else RedisSink
+        bound = kind.__new__(kind)
         bound.__dict__.update(self.__dict__)
         if isinstance(bound, _WithCheckpoints):
             # Every run is another lane: what it has prepared brings its name.
@@ -215,8 +217,12 @@ class _WithCheckpoints(RedisSink):
                 except driver().WatchError:
                     continue  # somebody who is given up for dead is at it, too
                 part += 1
-            if failed:
-                raise self._server.told("cannot commit all rows", failed[0][1])
+            for place, answer in failed:
+                key = some.column("key")[place].as_py()
+                refused = self._server.told(f"cannot write {key!r:.100}", answer)
+                if not all(one.tolerant for one in new):
+                    raise refused
+                LOG.error("a row is left out: %s", refused.message)
 
 
 class _Waiting(Writer):

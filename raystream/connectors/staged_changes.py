@@ -26,12 +26,16 @@ _PART_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What one subtask has prepared for one checkpoint; ``lane`` is the sink's, of one run."""
+    """What one subtask has prepared for one checkpoint; ``lane`` is the sink's, of one run.
+
+    ``tolerant``: rows that turn out not to fit are left out, and do not fail the job.
+    """
 
     lane: str
     checkpoint_id: int
     subtask: int
     parts: tuple[Part, ...]
+    tolerant: bool
 
     @property
     def order(self) -> tuple[int, int]:
@@ -47,6 +51,7 @@ class Staged:
         url = ctx.staging or tempfile.gettempdir()
         self._folder = Folder(url, f"{lane}-{ctx.subtask_index}-{secrets.token_hex(4)}")
         self._lane, self._subtask = lane, ctx.subtask_index
+        self._tolerant = ctx.errors.tolerant
         self._kept: list[pa.RecordBatch] = []
         self._kept_bytes = 0
         self._stored: list[Part] = []
@@ -65,7 +70,10 @@ class Staged:
         if self._kept:
             body = self._packed()
             parts.append(body if len(body) <= _INLINE_BYTES_MAX else self._store(body))
-        return [Prepared(self._lane, checkpoint_id, self._subtask, tuple(parts))] if parts else []
+        if not parts:
+            return []
+        made = Prepared(self._lane, checkpoint_id, self._subtask, tuple(parts), self._tolerant)
+        return [made]
 
     def discard(self) -> None:
         """Let go of what was never prepared."""
