@@ -43,9 +43,9 @@ class RedisSink(Sink):
 
     ``kind="hash"`` writes a field each column (null: none), ``"string"`` one column, ``value=``, or
     the row as JSON, ``"sorted_set"`` a ``member=`` (a template, too) with the column ``score=``.
-    These take changelogs, whose deletes delete. A table that has no other columns than those of
-    ``key`` and ``member`` waits for the checkpoint, what was brought and taken back cancels, and the
-    rest is written in transactions that are never repeated (exactly once).
+    These take changelogs, whose deletes delete. A table of no other columns than those of ``key``
+    and ``member`` waits for the checkpoint, what was brought and taken back cancels, and the rest
+    is written in transactions that are never repeated (exactly once).
 
     ``kind="stream"`` adds entries to the stream ``key``, at a checkpoint, in transactions that note
     what has been committed (keys ``raystream:…``, kept for 30 days); it takes no changelog.
