@@ -71,9 +71,8 @@ def test_a_crash_and_another_life_end_in_the_same_table(parallelism):
 
     job, told, stores = build()
     made = local(job)
-    steps(made, lambda: completed(made) >= 1)
+    steps(made, lambda: completed(made) >= 1 and len(stores["table"].table) > 20)
     made.close()  # without a word: what it had not kept is lost, what it had written is not
-    assert stores["table"].table
     again, _, after = build()
     after["table"].table, after["cache"].table = stores["table"].table, stores["cache"].table
     made = local(again, "latest")

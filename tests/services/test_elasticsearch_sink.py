@@ -76,7 +76,9 @@ def test_rows_without_ids_are_added(search, index):
     assert sorted(row["n"] for row in search.table(index).values()) == [0, 0, 0, 1, 1]
 
 
-def test_orders_that_are_joined_with_their_customers_are_those_of_the_table(search, index, tmp_path):
+def test_orders_that_are_joined_with_their_customers_are_those_of_the_table(
+    search, index, tmp_path
+):
     orders = pa.schema({"op": pa.string(), "id": pa.int64(), "customer": pa.int64()})
     names = pa.schema({"op": pa.string(), "cid": pa.int64(), "name": pa.string()})
     rows, expected, at = [], {}, {}
