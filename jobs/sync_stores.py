@@ -118,7 +118,8 @@ def followed(job: rs.Job) -> list[rs.Stream]:
         source = postgres.PostgresCdcSource(
             rs.secret("PG_DSN"), table=table, schema=schema, key=["id"], slot=f"sync_{table}"
         )
-        streams.append(job.source(source).uid(f"changes-of-{table}").with_parallelism(1))
+        stream = job.source(source).named(table).uid(f"changes-of-{table}")
+        streams.append(stream.with_parallelism(1))
     return streams
 
 
