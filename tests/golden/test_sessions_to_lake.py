@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
@@ -74,16 +75,33 @@ def test_every_click_is_in_a_visit_or_too_late():
     assert sum(row["pages"] for row in newest.values()) + len(late) >= len(rows)
 
 
+def read(kind: str, out: Path, name: str):
+    """Give a table of the lake, as somebody else reads it."""
+    if kind == "delta":
+        return pytest.importorskip("deltalake").DeltaTable(str(out / name)).to_pyarrow_table()
+    if kind == "iceberg":
+        catalog = pytest.importorskip("pyiceberg.catalog")
+        held = catalog.load_catalog("default", **JOB.local_catalog(out))
+        return held.load_table(f"clicks.{name}").scan().to_arrow()
+    return ds.dataset(str(out / name), partitioning="hive").to_table()
+
+
 @pytest.mark.slow
-def test_the_script_writes_a_folder_a_day_and_the_late_clicks(tmp_path):
-    out = tmp_path / "visits"
+# The library leaves connections of its SQLite catalog to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("kind", ["parquet", "delta", "iceberg"])
+def test_the_script_brings_visits_by_day_and_late_clicks_to_the_lake(tmp_path, kind):
+    if kind != "parquet":
+        pytest.importorskip({"delta": "deltalake", "iceberg": "pyiceberg"}[kind])
+    flags = [] if kind == "parquet" else [f"--{kind}"]
     program(
         "-m", "raystream.ops.cli", "run", ROOT / "jobs/sessions_to_lake.py", "--runtime", "local",
-        "--", out, "--clicks", "6000",
+        "--", tmp_path, "--clicks", "6000", *flags,
     )  # fmt: skip
-    table = ds.dataset(str(out), partitioning="hive").to_table()
-    late = ds.dataset(f"{out}-late").to_table()
+    table, late = read(kind, tmp_path, "visits"), read(kind, tmp_path, "late")
     assert {"user", "pages", "path", "landing", "leaving", "day"} <= set(table.column_names)
     assert late.column_names == JOB.CLICK.names
-    assert len(set(table["day"].to_pylist())) >= 2
+    begun = [str(at.date()) for at in table["window_start"].to_pylist()]
+    assert list(map(str, table["day"].to_pylist())) == begun
+    assert len(set(begun)) >= 2
     assert late.num_rows > 0
