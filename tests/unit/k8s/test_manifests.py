@@ -1,4 +1,4 @@
-"""The manifests are what Kubernetes and KubeRay take; schemas are looked at where they are given."""
+"""The manifests are what KubeRay takes; its schemas are looked at where they are given."""
 
 from __future__ import annotations
 
