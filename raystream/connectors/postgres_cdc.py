@@ -37,7 +37,8 @@ class PostgresCdcSource(Source):
     With ``REPLICA IDENTITY FULL`` an update gives ``-U`` with the row as it was and ``+U``, and a
     delete the whole row. With the default one an update gives ``+U`` alone, and ``-D`` has the key
     and nulls: that is enough for sinks that upsert, and for a join or an aggregate the job keeps
-    the last row of each key, as it also does where ``schema`` and ``key`` are given. A key that changes is ``-D`` and ``+I``.
+    the last row of each key, as it also does where ``schema`` and ``key`` are given. A key that
+    changes is ``-D`` and ``+I``.
     Values that are stored out of line (over 2 kB) and do not change are only told under ``FULL``;
     without it such a row fails by ``on_error``. ``TRUNCATE`` ends the job with an error.
 
