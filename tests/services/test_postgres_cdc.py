@@ -213,7 +213,7 @@ def test_an_older_position_than_the_slot_has_is_refused(postgres, things):
     old = reader.position()
     finish(reader, things, [])
     things.execute("INSERT INTO things VALUES (7)")  # behind it the first one is complete
-    until(reader, lambda c: bool(c), [])
+    until(reader, bool, [])
     reader.checkpointed(reader.position())
     told = "SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots"
     for _ in range(ROUNDS_MAX):
