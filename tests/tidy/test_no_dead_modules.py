@@ -13,6 +13,7 @@ ENTRIES = {
     "raystream.__main__": "python -m raystream",
     "raystream.connectors.kafka": "scripts that read or write Kafka",
     "raystream.testing.world": "tests/simulation",
+    "raystream.connectors.postgres": "users import it",
 }
 
 
