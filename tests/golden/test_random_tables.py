@@ -35,13 +35,14 @@ def check(job: TableJob, seed: int) -> None:
     rng = random.Random(f"{seed} check")
     print(*job.log, sep="\n")  # seen where it fails
     last, some = job.flows[-1], rng.choice(job.flows)
-    crashes = rng.choice([0, 0, 1, 2])
-    print(f"crashes {crashes}")
-    got = rs.testing.run(last.stream, seed=seed, crashes=crashes).rows
-    compare("simulated", got, last)
-    if is_changelog(last):
-        told = rs.testing.run(last.stream.process(Balance()), seed=seed + 1).rows
+    if is_changelog(last) and rng.random() < 0.4:
+        told = rs.testing.run(last.stream.process(Balance()), seed=seed).rows
         compare("balance", balanced(told), last)
+    else:
+        crashes = rng.choice([0, 0, 1, 2])
+        print(f"crashes {crashes}")
+        got = rs.testing.run(last.stream, seed=seed, crashes=crashes).rows
+        compare("simulated", got, last)
     sinks = [(flow, sink_of(flow)) for flow in (last, some)]
     for flow, sink in sinks:
         flow.stream.sink(sink)

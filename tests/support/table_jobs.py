@@ -85,8 +85,12 @@ class TableJob(Pipeline):
         source, keys, rows, said = changes_source(self.rng)
         self.said(said)
         timed = self.rng.random() < 0.5
-        stream = self.place(self.job.source(source, watermark=rs.WatermarkStrategy("at") if timed else None))
-        stream = self.place(stream.drop("at").to_changelog(key=keys, op="op"))
+        watermark = rs.WatermarkStrategy("at") if timed else None
+        # As many subtasks twice: dealt out to others, what is said of a key would lose its order.
+        parallelism = self.rng.randint(1, PARALLELISM_MAX)
+        stream = self.job.source(source, watermark=watermark).with_parallelism(parallelism)
+        stream = stream.drop("at").with_parallelism(parallelism)
+        stream = self.place(stream.to_changelog(key=keys, op="op"))
         return self.untimed(stream, rows)
 
     def untimed(self, stream: rs.Stream, rows: pl.DataFrame) -> Flow:
