@@ -58,7 +58,7 @@ def test_a_stream_without_event_time_is_named(timed, name, verb):
     ways = {"window": rs.Tumbling("1h")} if verb == "join" else {}
     refused(
         lambda left, right: getattr(left, verb)(right, on="k", **ways),
-        f"{verb}()",
+        f"{verb}(",
         name,
         "watermark=",
         timed=timed,
