@@ -33,7 +33,7 @@ def changes_source(rng: random.Random) -> tuple[rs.Source, list[str], pl.DataFra
     number, range_of_keys = rng.choice([1, 1, 2, 3]), rng.choice([2, 5, 20])
     told: list[list[dict[str, Any]]] = [[] for _ in range(number)]
     table: dict[Any, dict[str, Any]] = {}
-    for at in range(rng.choice([0, 3, 15, 40])):
+    for at in range(rng.choice([0, 3, 12, 30])):
         row: dict[str, Any] = {
             "k": rng.choice([None, *range(range_of_keys)]),
             "s": rng.choice([None, "a", "b", "cc", "ä"]),

@@ -21,7 +21,7 @@ from table_changes import changes_source
 
 import raystream as rs
 
-ROWS_MAX = 150
+ROWS_MAX = 100
 """Joins that would give more are left out."""
 
 OTHERS = {"int": pl.Int64, "str": pl.String, "float": pl.Float64}
@@ -41,7 +41,7 @@ class TableJob(Pipeline):
         self.log: list[str] = []
         self._number = 0
         parallelism = rng.randint(1, PARALLELISM_MAX)
-        limits: dict[str, int] = {"batch_rows_max": rng.choice([1, 2, 3, 8, 20, 32_768])}
+        limits: dict[str, int] = {"batch_rows_max": rng.choice([1, 2, 5, 5, 20, 20, 32_768])}
         if rng.random() < 0.3:
             limits |= {"envelope_bytes_inline": 500, "envelope_bytes_large": 2_000}
             limits |= {"envelope_bytes_max": 4_000, "input_bytes_max": 10_000}
@@ -172,7 +172,9 @@ class TableJob(Pipeline):
         ties = not singles
         if singles:
             by.append(rs.col(singles[0]))
-            order = pl.struct(made(pl).fill_null(0).alias("__one"), pl.col(singles[0]).alias("__two"))
+            order = pl.struct(
+                made(pl).fill_null(0).alias("__one"), pl.col(singles[0]).alias("__two")
+            )
         emit = self.rng.choice(["changes", "changes", "final"])
         self.said(f"top {k} by {text}, {singles[:1]}, descending {down}, {rank=}, {emit=}")
         stream = keyed.top_k(k, by, descending=down, ties=ties, rank=rank, emit=emit)
@@ -192,7 +194,9 @@ class TableJob(Pipeline):
         elif kinds.unique(flow, "id"):
             self.said("reduce to the greatest id")
             pick = max
-            stream = keyed.reduce(lambda a, b: pick(a, b, key=lambda row: row["id"]), emit="changes")
+            stream = keyed.reduce(
+                lambda a, b: pick(a, b, key=lambda row: row["id"]), emit="changes"
+            )
             best = "id"
         else:
             return None
@@ -282,7 +286,9 @@ class TableJob(Pipeline):
                 replace(one, rows=kinds.in_windows(one.rows, window, TIME)) for one in (flow, other)
             ]
             sides = [
-                replace(one, rows=one.rows.rename({"window_start": "__start"}).drop("window_end_us"))
+                replace(
+                    one, rows=one.rows.rename({"window_start": "__start"}).drop("window_end_us")
+                )
                 for one in spread
             ]
             made, like = joined(
@@ -299,7 +305,14 @@ class TableJob(Pipeline):
         return replace(self._as_of(flow, other, on, how, tolerance, suffix, stream), timed=True)
 
     def _as_of(
-        self, flow: Flow, other: Flow, on: Any, how: str, tolerance: int | None, suffix: str, stream: Any
+        self,
+        flow: Flow,
+        other: Flow,
+        on: Any,
+        how: str,
+        tolerance: int | None,
+        suffix: str,
+        stream: Any,
     ) -> Flow:
         made, like = [], {}
         for index in range(flow.rows.height):
