@@ -123,7 +123,7 @@ class NatsSink(Sink):
                     )
                 )
             ]
-            problem: Exception | None = None
+            problem: BaseException | None = None
             try:
                 problem = connection.run(_sent(connection.client, some), 2 * ANSWER_S)
             except failures() as error:

@@ -40,10 +40,10 @@ class NatsSource(Source):
     message, and the stream keeps messages for as long as its limits say; nothing is acknowledged.
 
     ``subjects`` reads only those (wildcards as NATS has them), each a split that is read apart; let
-    none of them overlap. ``format`` and ``schema`` say what messages hold, as for Kafka. ``subject``,
-    ``sequence`` and ``timestamp`` name columns for what else is known of a message. ``start`` is
-    ``"earliest"``, ``"latest"`` or a sequence number; ``bounded=True`` reads what is there when the
-    job starts.
+    none of them overlap. ``format`` and ``schema`` say what messages hold, as for Kafka;
+    ``subject``, ``sequence`` and ``timestamp`` name columns for what else is known of them.
+    ``start`` is ``"earliest"``, ``"latest"`` or a sequence number; ``bounded=True`` reads what is
+    there when the job starts.
 
     Messages that the stream's limits removed before they were read fail the job, or are passed over
     with ``lost="skip"``. Messages that cannot be read follow ``on_error``. A server that is away is
@@ -134,7 +134,7 @@ class NatsSource(Source):
             jetstream = connection.client.jetstream(timeout=ANSWER_S)
             return connection.run(jetstream.stream_info(self._stream)).state
         except driver().js.errors.NotFoundError:
-            problem = SourceError(
+            problem: ExternalError = SourceError(
                 f"there is no stream {self._stream} at {self._servers}",
                 hint="create it first: a source creates none",
             )
@@ -188,8 +188,10 @@ class _NatsReader(Reader):
             return self._patience.failed(error)
         self._patience.reached()
         if stretch.stop is not None:
-            messages = [one for one in messages if _sequence(one) <= stretch.stop]
-            self._ended = self._ended or not messages
+            kept = [one for one in messages if _sequence(one) <= stretch.stop]
+            if len(kept) < len(messages):
+                self._ended = True
+            messages = kept
         if not messages:
             return END if self._ended else None
         self._stretch = replace(stretch, next=_sequence(messages[-1]) + 1)

@@ -45,8 +45,9 @@ class RedisSink(Sink):
     the row as JSON, ``"sorted_set"`` a ``member=`` (a template, too) with the column ``score=``.
     These take changelogs, whose deletes delete. Where ``key`` and ``member`` are made of just the
     changelog's key columns, rows are written as they come. Where they are not, or behind a join by
-    other columns, rows of one key may come in any order: they wait for the checkpoint, what was brought and taken back cancels, and
-    the rest is written in transactions that are never repeated (exactly once).
+    other columns, rows of one key may come in any order: they wait for the checkpoint, what was
+    brought and taken back cancels, and the rest is written in transactions that are never repeated
+    (exactly once).
 
     ``kind="stream"`` adds entries to the stream ``key``, at a checkpoint, in transactions that note
     what has been committed (keys ``raystream:…``, kept for 30 days); it takes no changelog.
@@ -75,7 +76,9 @@ class RedisSink(Sink):
     ) -> None:
         self._server = Server(url, password, SinkError)
         self._key = KeyTemplate.of(key, "RedisSink(key=)")
-        self._kind = _kind(kind, value, member, score, ttl, length_max)
+        self._kind = _kind(
+            kind, value=value, member=member, score=score, ttl=ttl, length_max=length_max
+        )
         self.upserts = kind != "stream"
 
     def bound(self, schema: pa.Schema | None, changelog: tuple[str, ...] | None) -> Sink:
@@ -310,6 +313,7 @@ def _noted(mark: bytes | None) -> tuple[int, dict[int, int]]:
 
 def _kind(
     kind: str,
+    *,
     value: str | None,
     member: str | None,
     score: str | None,
