@@ -38,9 +38,14 @@ def source_of(broker, place, client_id, **settings):
 def opened(source):
     """Open a reader, and see that it is subscribed."""
     reader = source.open(source.splits()[0], None)
+    silent(reader)
+    return reader
+
+
+def silent(reader):
+    """Poll for a second, in which nothing comes and what is to be sent goes out."""
     for _ in range(200):
         assert reader.poll(10) is None
-    return reader
 
 
 def until(reader, count):
@@ -63,10 +68,12 @@ def test_what_was_not_in_a_checkpoint_comes_again(mqtt_broker, place):
     assert until(reader, 3) == [3, 4, 5]
     reader.checkpointed(("of another process", 99))
     reader.checkpointed(position)
+    silent(reader)
     reader.close()
     again = source.open(source.splits()[0], position)
     assert until(again, 3) == [3, 4, 5]
     again.checkpointed(again.position())
+    silent(again)
     again.close()
     mqtt_broker.publish(place[0], lines([6]))
     last = source.open(source.splits()[0], None)
