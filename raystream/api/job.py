@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,7 @@ from raystream.flow.time import Duration, Instant, micros
 from raystream.graph.explain import explain
 from raystream.graph.logical import LogicalNode, LogicalPlan, StreamType, is_bounded
 from raystream.graph.planner import physical_plan
+from raystream.graph.scattering import scattered
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
 
@@ -233,6 +235,8 @@ class Job:
         ``format`` is text, mermaid or json.
         """
         logical = self._draft.plan()
+        for node in logical.sinks:
+            _bind(node)
         if logical.sinks:
             logical = logical.prune(logical.sinks)
         plan = physical_plan(logical) if physical else None
@@ -292,9 +296,13 @@ def _bind(node: LogicalNode) -> None:
     """Tell a sink what stream it writes."""
     spec = node.spec
     if isinstance(spec, SinkSpec):
-        given = node.inputs[0].node.type
+        source = node.inputs[0].node
+        given, sink = source.type, spec.sink
+        if sink.scattered != scattered(source):
+            sink = copy.copy(sink)
+            sink.scattered = not sink.scattered
         with located(node.where):
-            sink = spec.sink.bound(given.schema, given.changelog)
+            sink = sink.bound(given.schema, given.changelog)
         if sink is not spec.sink:
             node.spec = replace(spec, sink=sink)
 

@@ -48,7 +48,10 @@ class Sink(abc.ABC):
     what all of them did. A bounded job takes a last checkpoint when all rows have come. ``abort``
     is called for what was prepared and will never be committed, and may be repeated too.
 
-    One whose ``upserts`` is set takes changelogs: each batch says in ``ops`` what its rows do.
+    One whose ``upserts`` is set takes changelogs: each batch says in ``ops`` what its rows do. With
+    ``retracting`` each row that leaves the table is told: for one that finds rows by anything but
+    the changelog's key. Before ``bound`` is called ``scattered`` is set where changes of one key
+    may come from several subtasks in any order: then each row that leaves is told.
     A sink whose ``to_driver`` is set runs in the process that started the job: its rows are brought
     there and given to ``receive``, which returns True once it has seen enough.
     """
@@ -56,6 +59,8 @@ class Sink(abc.ABC):
     global_commit: bool = False
     to_driver: ClassVar[bool] = False
     upserts: bool = False
+    retracting: bool = False
+    scattered: bool = False
 
     @abc.abstractmethod
     def open(self, ctx: OpenContext) -> Writer:

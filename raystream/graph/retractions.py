@@ -33,7 +33,9 @@ def demands(spec: Spec) -> bool | None:
     rows in one way or another, a filter among it: the new row may not pass where the old one did.
     """
     match spec:
-        case SinkSpec() | ToRowsSpec() | SideOutputSpec():
+        case SinkSpec(sink=sink):
+            return sink.retracting
+        case ToRowsSpec() | SideOutputSpec():
             return False
         case MapSpec():
             return None

@@ -1,0 +1,57 @@
+"""Servers as children of the tests: free ports, and waiting until somebody answers."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_S = 30.0
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody accepts connections."""
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    return False
+
+
+@dataclass
+class Child:
+    """A program that can be killed and started again; ``answers`` tells that it is up."""
+
+    command: Sequence[str | Path]
+    folder: Path
+    answers: Callable[[], bool]
+    process: subprocess.Popen | None = field(default=None)
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder)
+        until = time.monotonic() + START_S
+        while time.monotonic() < until and self.process.poll() is None:
+            if self.answers():
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.02)
+        told = (self.folder / "log").read_text(errors="replace")[-500:]
+        raise AssertionError(f"{self.command[0]} did not start: {told}")
+
+    def kill(self) -> None:
+        """Let it die without a word to anybody."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(10)
