@@ -22,7 +22,7 @@ from raystream.testing.world import Faults, World, without_faults
 
 State = dict[tuple[str, str], list[str]]
 
-_NUMBERS_ARRIVAL = ("__slot",)
+_NUMBERS_ARRIVAL = ("__slot", "__row", "__arrival")
 """Columns that say what came first, which is for the seed to choose."""
 
 
