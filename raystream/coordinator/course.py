@@ -157,7 +157,7 @@ class Course:
         pending = self.checkpoints.under_way
         self._show("completed")
         effects = self.checkpoints.durable(self._clock.monotonic_us())
-        if pending.asked is not None:
+        if pending.asked is not None and pending.asked.request:
             effects.append(Answer(pending.asked.request, pending.target or None))
         return effects
 
@@ -166,7 +166,7 @@ class Course:
         why = f"{reason.value}: {details}" if details else reason.value
         self._show("aborted", why)
         effects = self.checkpoints.give_up(self._clock.monotonic_us(), reason)
-        if pending.asked is not None:
+        if pending.asked is not None and pending.asked.request:
             effects.append(Answer(pending.asked.request, None, why))
         if self._needed or self.checkpoints.too_many_failures:
             text = f"checkpoint {pending.checkpoint_id} was given up: {why}"
@@ -193,8 +193,9 @@ class Course:
             return None
         return "finished" if self._stop is None else "stopped"
 
-    def unanswered(self) -> list[SavepointAsked]:
-        """Give the requests that have no answer yet."""
+    def refuse(self, why: str) -> list[Effect]:
+        """Answer the requests that have no answer yet."""
         pending = self.checkpoints.pending
         under_way = [] if pending is None or pending.asked is None else [pending.asked]
-        return [*under_way, *self.asked]
+        asked = [one.request for one in (*under_way, *self.asked) if one.request]
+        return [Answer(request, None, why) for request in asked]

@@ -26,8 +26,9 @@ from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
+from raystream.graph.rescaling import Replan
 from raystream.runtime import shell
-from raystream.runtime.local_process import Errands, Happened, Link, Maker, Process
+from raystream.runtime.local_process import Errands, Happened, Link, Maker, Process, listed
 from raystream.runtime.vault import Errand, Vault
 from raystream.subtask import events as sub
 
@@ -49,6 +50,7 @@ class LocalJob:
         *,
         vault: Vault | None = None,
         beginning: Beginning | None = None,
+        replan: Replan | None = None,
         slow_words: bool = False,
     ) -> None:
         self._plan = plan
@@ -57,7 +59,7 @@ class LocalJob:
         self._happened = happened or (lambda *_: None)
         self._vault = vault or Vault(plan, None)
         self._maker = Maker(plan, clock, self._vault, self._deliver_rows)
-        self._coordinator = CoordinatorMachine(plan, clock, beginning)
+        self._coordinator = CoordinatorMachine(plan, clock, beginning, replan)
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._processes: dict[SubtaskId, Process] = {}
         # Each message with the attempt that it belongs to; nothing comes through what is jammed.
@@ -82,7 +84,7 @@ class LocalJob:
         """Where the job stands in its life."""
         return self._coordinator.state
 
-    def ask(self, event: job.StopAsked | job.SavepointAsked) -> None:
+    def ask(self, event: job.StopAsked | job.SavepointAsked | job.RescaleAsked) -> None:
         """Ask the coordinator for something."""
         self._job(event)
 
@@ -309,8 +311,10 @@ class LocalJob:
             match effect:
                 case job.Deploy():
                     self._deploy(effect)
+                case job.Grow(request):
+                    self._pass(None, None, 0, job.Grown(request))
                 case job.ListSplits(chain, after_us):
-                    self._list_later(chain, after_us)
+                    self._list(chain, after_us)
                 case job.Tell(subtask, order):
                     self._pass(None, subtask, self._coordinator.attempt, order)
                 case job.CloseSubtask(subtask):
@@ -325,6 +329,10 @@ class LocalJob:
                     self._store(effect)
 
     def _deploy(self, deploy: job.Deploy) -> None:
+        if deploy.plan is not self._plan:
+            self._plan = deploy.plan
+            self._maker = dataclasses.replace(self._maker, plan=deploy.plan)
+            self._figures = JobFigures(deploy.plan, self._clock.monotonic_us())
         for subtask in self._plan.subtasks:
             self._make(subtask, deploy)
 
@@ -356,21 +364,11 @@ class LocalJob:
         else:
             self._pass(subtask, None, attempt, job.Said(subtask, attempt, messages.Closed()))
 
-    def _list_later(self, chain: str, after_us: int) -> None:
+    def _list(self, chain: str, after_us: int) -> None:
         if after_us:
-            self._errands.after(after_us, lambda: self._list(chain, again=True))
+            self._errands.after(after_us, lambda: self._job(listed(self._plan, chain, again=True)))
         else:
-            self._list(chain, again=False)
-
-    def _list(self, chain: str, *, again: bool) -> None:
-        spec = shell.source_spec(self._plan.chain(chain))
-        assert spec is not None, "only a source has splits"
-        try:
-            splits = shell.list_splits(spec, again=again)
-        except RaystreamError as error:
-            self._job(job.Failed(None, error))
-            return
-        self._job(job.SplitsListed(chain, splits))
+            self._job(listed(self._plan, chain, again=False))
 
     def _deliver_rows(self, node: ChainNode, batch: Batch) -> None:
         if shell.sink_specs(self._plan)[node.name].sink.receive(batch):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ledger import Ledger
-from topologies import TOPOLOGIES, plan_of
+from topologies import TOPOLOGIES, plan_of, replan_of
 
 from raystream.contracts.checkpointing import Checkpointing
 from raystream.flow.snapshots import CheckpointEntry
@@ -103,10 +103,18 @@ def story(name: str, seed: int, sharp: Sharp | None = None) -> tuple[World, Ledg
     least, most = sharp.parallelism
     most = min(most, 2) if hurried else most
     counts = [rng.randint(least, most) for _ in range(sharp.lives or lives)]
-    plans = [plan_of(name, ledger, count, checkpoint) for count in counts]
+    replans = [replan_of(name, ledger, count, checkpoint) for count in counts]
+    plans = [replan.plan({}) for replan in replans]
     faults = Faults(*(rng.randint(0, count) for count in (3, 2, 2, 2, 2)))
     horizon = int(calm.steps * rng.choice([0.5, 1, 2.5]))
-    world = World(plans, seed, sharp.faults or faults, horizon=horizon, steps_max=sharp.steps_max)
+    world = World(
+        plans,
+        seed,
+        sharp.faults or faults,
+        horizon=horizon,
+        steps_max=sharp.steps_max,
+        replan=replans[0],
+    )
     ledger.failing = ledger.failing if sharp.failing is None else sharp.failing
     ledger.durable = world.newest_durable
     return world, ledger
