@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 ENTRIES = {
     "raystream.ops.cli": "the command raystream",
     "raystream.__main__": "python -m raystream",
+    "raystream.connectors.kafka": "scripts that read or write Kafka",
     "raystream.testing.world": "tests/simulation",
 }
 
