@@ -68,6 +68,11 @@ class Course:
         """Whether somebody has stopped the job."""
         return self._stop is not None
 
+    @property
+    def stopped_by(self) -> SavepointAsked | None:
+        """Who has, if anybody."""
+        return self._stop
+
     def due_us(self) -> int | None:
         """Tell when a checkpoint is due, or when the one under way has taken too long."""
         if self.checkpoints.pending is None and (self.stopping or self.all_ended):

@@ -251,11 +251,15 @@ class AbortSinks:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Tell who asked for something that it is done, and where, or why not (``url`` None)."""
+    """Tell who asked for something that it is done, and where, or why not (``url`` None).
+
+    ``blame`` says what is to change before it could be: the ``plan``, or the ``cluster``.
+    """
 
     request: str
     url: str | None
     error: str = ""
+    blame: str = ""
 
 
 @dataclass(frozen=True, slots=True)

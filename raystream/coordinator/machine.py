@@ -19,7 +19,7 @@ from raystream.coordinator.checkpoints import CheckpointFigures, Checkpoints
 from raystream.coordinator.course import Course
 from raystream.coordinator.history import History
 from raystream.coordinator.journal import Journal
-from raystream.coordinator.moves import STOP, Moves
+from raystream.coordinator.moves import STOP, Moves, ends, stops
 from raystream.coordinator.opening import Opening, fallback
 from raystream.coordinator.pacing import AlignmentGroups
 from raystream.coordinator.restarts import Restarts
@@ -247,7 +247,8 @@ class CoordinatorMachine:
     def _start(self) -> list[job.Effect]:
         self._to("running")
         orders = self._assignment.start(self._alignment.others_us)
-        return [*self.moves.running(), *orders, *self._go_on()]
+        asked = self.moves.running(self._plan, self._course)
+        return [*orders, *asked, *self._go_on()]
 
     def _listed(self, chain: str, splits: tuple[Split, ...]) -> list[job.Effect]:
         if self.state == "opening":
@@ -273,8 +274,7 @@ class CoordinatorMachine:
         return self._then(self._course.due())
 
     def _asked(self, asked: job.SavepointAsked) -> list[job.Effect]:
-        stopping = self._course.stopping and not self.moves.under_way
-        if stopping or self.state in ("finishing", "closing", "ending"):
+        if ends(self._course) or self.state in ("finishing", "closing", "ending"):
             return [job.Answer(asked.request, None, f"the job is {self.state} already")]
         self._course.asked.append(asked)
         return self._go_on() if self.state == "running" else []
@@ -306,7 +306,7 @@ class CoordinatorMachine:
         outcome = self._course.outcome
         if outcome is None:
             return effects
-        if outcome == "stopped" and self.moves.take():
+        if stops(self._course) and self.moves.take():
             self._restart_us, outcome = self._clock.monotonic_us(), RESTART
         return [*effects, *self._close(outcome, None)]
 

@@ -18,6 +18,18 @@ from raystream.graph.rescaling import Replan, Scale
 STOP = SavepointAsked("", "", stop=True)
 """The barrier behind which sources read no more; nobody waits for its answer."""
 
+_ANOTHER = "another change of size is under way"
+
+
+def stops(course: Course) -> bool:
+    """Tell whether an attempt stops for a change of size, and for nothing else."""
+    return course.stopped_by is STOP
+
+
+def ends(course: Course) -> bool:
+    """Tell whether somebody has stopped the job for good."""
+    return course.stopping and not stops(course)
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -34,6 +46,7 @@ class Moves:
     def __init__(self, replan: Replan | None) -> None:
         self._replan = replan
         self.scale: Scale = {}
+        self._early: RescaleAsked | None = None  # before the job ran
         self._asked: Move | None = None
         self._taken: Move | None = None
 
@@ -42,23 +55,30 @@ class Moves:
         """Whether a change of size was asked for, and the job does not run at it yet."""
         return self._asked is not None or self._taken is not None
 
+    def wants(self, request: str) -> bool:
+        """Tell whether a change goes on, so that the processes it has asked for are of use."""
+        return any(one is not None and one.request == request for one in (self._asked, self._taken))
+
     def ask(
         self, asked: RescaleAsked, plan: PhysicalPlan, state: str, course: Course
     ) -> list[Effect]:
         """Work out what is asked for; the processes that it needs more of are to be started."""
-        if state != "running" or (course.stopping and not self.under_way):
-            return [Answer(asked.request, None, f"the job is {state}: ask when it runs")]
         if self._replan is None or plan.checkpoint is None:
-            why = "the job has no checkpoints, so that nothing would be left of its state"
-            return [Answer(asked.request, None, f"{why}: give it checkpoint=")]
-        if self.under_way:
-            return [Answer(asked.request, None, "another change of size is under way")]
+            why = "it has no checkpoints, so that nothing would be left of its state"
+            return [Answer(asked.request, None, f"{why}: give it checkpoint=", "plan")]
+        if state in ("finishing", "ending") or ends(course):
+            return [Answer(asked.request, None, "the job is about to end")]
+        if self.under_way or self._early is not None:
+            return [Answer(asked.request, None, _ANOTHER)]
+        if state != "running":
+            self._early = asked
+            return []
         try:
             scale = self._replan.scale(self.scale, asked.scale)
             wanted = self._replan.plan(scale)
         except PlanError as error:
             hint = f" ({error.hint})" if error.hint else ""
-            return [Answer(asked.request, None, f"{error.message}{hint}")]
+            return [Answer(asked.request, None, f"{error.message}{hint}", "plan")]
         if _sizes(wanted) == _sizes(plan):
             return [Answer(asked.request, "")]
         self._asked = Move(asked.request, scale, wanted)
@@ -66,10 +86,12 @@ class Moves:
 
     def grown(self, event: Grown, state: str, course: Course) -> list[Effect]:
         """Take that the processes are there: now the sources are to stop."""
-        if self._asked is None or event.request != self._asked.request:
+        if self._asked is None or event.request != self._asked.request or STOP in course.asked:
             return []
-        if event.error or state != "running" or course.stopping:
-            return self.give_up(event.error or f"the job is {state} by now")
+        if event.error:
+            return self.give_up(event.error, "cluster")
+        if state != "running" or course.stopping:
+            return [] if stops(course) else self.give_up("the job is about to end")
         course.asked.insert(0, STOP)
         return []
 
@@ -92,20 +114,25 @@ class Moves:
         self.scale = scale
         return self._replan.plan(scale)
 
-    def running(self) -> list[Effect]:
-        """Note that an attempt runs, at whatever size."""
+    def running(self, plan: PhysicalPlan, course: Course) -> list[Effect]:
+        """Note that an attempt runs, at whatever size; what was asked for early has its turn."""
         taken, self._taken = self._taken, None
-        return [] if taken is None else [Answer(taken.request, "")]
+        early, self._early = self._early, None
+        told: list[Effect] = [] if taken is None else [Answer(taken.request, "")]
+        return told if early is None else [*told, *self.ask(early, plan, "running", course)]
 
-    def give_up(self, why: str) -> list[Effect]:
+    def give_up(self, why: str, blame: str = "") -> list[Effect]:
         """Leave the job at its size, if the change has not gone too far."""
         asked, self._asked = self._asked, None
-        return [] if asked is None else [Answer(asked.request, None, why)]
+        return [] if asked is None else [Answer(asked.request, None, why, blame)]
 
     def over(self) -> list[Effect]:
         """Tell whoever waits that there will be no change."""
-        self._asked, self._taken = self._asked or self._taken, None
-        return self.give_up("the job is over")
+        waiting = [
+            one.request for one in (self._asked, self._taken, self._early) if one is not None
+        ]
+        self._asked = self._taken = self._early = None
+        return [Answer(request, None, "the job is over") for request in waiting]
 
 
 def _sizes(plan: PhysicalPlan) -> dict[str, int]:

@@ -131,10 +131,9 @@ class LocalJob:
         """Let the coordinator take a subtask for dead, and live on; or end it."""
         if closing:
             self._processes.pop(subtask, None)
-        gone = SubtaskLost(f"{subtask} does not answer")
+        lost = job.Failed(subtask, SubtaskLost(f"{subtask} does not answer"), attempt)
         closed = job.Said(subtask, attempt, messages.Closed())
-        word = closed if closing else job.Failed(subtask, gone, attempt)
-        self._pass(subtask, None, attempt, word)
+        self._pass(subtask, None, attempt, closed if closing else lost)
 
     # What happens next -----------------------------------------------------------------------
 
@@ -175,8 +174,7 @@ class LocalJob:
             self._job(job.StopAsked(finished=True))
 
     def _deliver(self, link: Link) -> None:
-        attempt, event = self.links[link].pop(0)
-        self._arrive(link[1], attempt, event)
+        self._arrive(link[1], *self.links[link].pop(0))
 
     def _arrive(self, to: SubtaskId | None, attempt: int, event: Any) -> None:
         if to is None:
@@ -228,12 +226,12 @@ class LocalJob:
             self.links.setdefault((sender, to), []).append((attempt, event))
 
     def _says(self, process: Process, report: messages.Report) -> None:
-        said = job.Said(process.subtask, process.attempt, report)
-        self._pass(process.subtask, None, process.attempt, said)
+        subtask, attempt = process.subtask, process.attempt
+        self._pass(subtask, None, attempt, job.Said(subtask, attempt, report))
 
     def _fails(self, process: Process, error: BaseException) -> None:
-        failed = job.Failed(process.subtask, error, process.attempt)
-        self._pass(process.subtask, None, process.attempt, failed)
+        subtask, attempt = process.subtask, process.attempt
+        self._pass(subtask, None, attempt, job.Failed(subtask, error, attempt))
 
     # Storage ---------------------------------------------------------------------------------
 
@@ -332,7 +330,7 @@ class LocalJob:
         if deploy.plan is not self._plan:
             self._plan = deploy.plan
             self._maker = dataclasses.replace(self._maker, plan=deploy.plan)
-            self._figures = JobFigures(deploy.plan, self._clock.monotonic_us())
+            self._figures.follow(deploy.plan)
         for subtask in self._plan.subtasks:
             self._make(subtask, deploy)
 
@@ -352,8 +350,8 @@ class LocalJob:
             self._says(process, messages.Ready(process.machine.splits))
 
         def failed(error: Exception) -> None:
-            event = job.Failed(subtask, error, deploy.attempt)
-            self._pass(subtask, None, deploy.attempt, event)
+            attempt = deploy.attempt
+            self._pass(subtask, None, attempt, job.Failed(subtask, error, attempt))
 
         self._errands.retried(make, failed)
 
@@ -366,7 +364,13 @@ class LocalJob:
 
     def _list(self, chain: str, after_us: int) -> None:
         if after_us:
-            self._errands.after(after_us, lambda: self._job(listed(self._plan, chain, again=True)))
+            attempt = self._coordinator.attempt
+
+            def later() -> None:
+                if self._coordinator.attempt == attempt:  # else the next one asks by itself
+                    self._job(listed(self._plan, chain, again=True))
+
+            self._errands.after(after_us, later)
         else:
             self._job(listed(self._plan, chain, again=False))
 
