@@ -94,7 +94,7 @@ def submit(draft: Draft, logical: LogicalPlan, beginning: Beginning) -> Any:
 
 
 def _changeable(logical: LogicalPlan, plan: PhysicalPlan) -> LogicalPlan | None:
-    """Give what other plans of a job are made from while it runs; only one that is kept needs it."""
+    """Give what other plans of a job are made from while it runs, if it may have any."""
     return None if plan.checkpoint is None else logical
 
 

@@ -247,14 +247,18 @@ class World:
                 if links:
                     self._jams.append((self._rng.choice(links), self._rng.randrange(20, 400)))
                     current.local.jammed = {link for link, _ in self._jams}
-            case "word":
-                self._mistake(current.local)
-            case "resize":
-                self._asks += 1
-                asked = {EVERY: self._rng.randint(1, _PARALLELISM_MAX)}
-                current.local.ask(job.RescaleAsked(f"resize {self._asks}", asked))
+            case "word" | "resize":
+                self._say(kind, current.local)
             case _:
                 raise AssertionError(kind)
+
+    def _say(self, kind: str, local: LocalJob) -> None:
+        if kind == "word":
+            self._mistake(local)
+            return
+        self._asks += 1
+        asked = {EVERY: self._rng.randint(1, _PARALLELISM_MAX)}
+        local.ask(job.RescaleAsked(f"resize {self._asks}", asked))
 
     def _mistake(self, local: LocalJob) -> None:
         """Let one word that is under way come twice, or never."""

@@ -89,7 +89,9 @@ def story(name: str, seed: int, sharp: Sharp | None = None) -> tuple[World, Ledg
     ledger.rng = rng
     ledger.failing = rng.choice([0.0, 0.0, 0.3])
     unaligned = rng.random() < 0.3
-    hurried = rng.random() < 0.15
+    # Whoever is in a hurry counts on few subtasks, and gives up for good on more.
+    resized = sharp.faults is not None and sharp.faults.resizes > 0
+    hurried = rng.random() < 0.15 and not resized
     settings: dict[str, Any] = {
         "every": rng.choice(["1ms", "2ms", "5ms"]),
         "timeout": f"{25 * calm.steps}us" if hurried else rng.choice(["60ms", "1s"]),

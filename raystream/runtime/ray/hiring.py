@@ -17,6 +17,7 @@ from raystream.runtime.ray.placement import actor_options, shortage
 from raystream.runtime.ray.subtask_actor import SubtaskActor
 
 _LOOK_S = 0.5
+_FREED_S = 5.0
 _START_S = 120.0
 """A worker process needs a second or two; on a machine that has no time for it, much more."""
 
@@ -70,7 +71,7 @@ class Hiring:
         try:
             packed = pack_plan(grow.plan)
             options = actor_options(grow.plan, ray.cluster_resources(), beside=True)
-            lacking = shortage([options[chain.name] for chain in missing], _free())
+            lacking = self._lacking([options[chain.name] for chain in missing])
             for chain in missing:
                 actor = SubtaskActor.options(**options[chain.name]).remote()
                 hired.append(Hired(actor, chain.resources))
@@ -82,6 +83,15 @@ class Hiring:
             recruits.dismiss()
             recruits = Recruits(grow.request, grow.plan, error=error or "the job is over")
         self._tell(recruits)
+
+    def _lacking(self, asked: Sequence[Mapping[str, Any]]) -> str | None:
+        """Say what there is too little of; whoever has just gone may hold some for a moment."""
+        give_up_s = time.monotonic() + _FREED_S
+        while (lacking := shortage(asked, ray.available_resources())) is not None:
+            if time.monotonic() > give_up_s:
+                break
+            self._over.wait(_LOOK_S)
+        return lacking
 
     def _wait(
         self, hired: Sequence[Hired], packed: bytes, lacking: str | None, patience_s: float
@@ -98,8 +108,3 @@ class Hiring:
             if waiting and waited_s >= patience_s + _START_S:
                 return f"{len(waiting)} of {len(hired)} new subtasks do not start"
         return ""
-
-
-def _free() -> Mapping[str, float]:
-    free: Mapping[str, float] = ray.available_resources()
-    return free
