@@ -76,6 +76,7 @@ class Crew:
 
     def deploy(self, deploy: job.Deploy, me: Any) -> None:
         """Give every subtask of an attempt to an actor; ``me`` hears how it goes."""
+        self._hiring.call_off()  # else it is over by now, and its recruits are here
         self._follow(deploy.plan)
         self._assign()
         self._closed, self._dead, self._deadlines = set(), set(), {}
@@ -241,7 +242,7 @@ class Crew:
 
     def end(self) -> None:
         """Let everybody go at once."""
-        self._hiring.close()
+        self._hiring.call_off()
         self._spare.close()
         for one in (*self._hired.values(), *self._idle):
             ray.kill(one.actor)
