@@ -314,6 +314,12 @@ class World:
         entries = [one.entry for one in read_log(self.root).entries]
         return max(entry.attempt for entry in entries)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many subtasks run each operator."""
+        operators = self._current.local.status().operators
+        return {operator.name: operator.parallelism for operator in operators}
+
     def newest_durable(self) -> int:
         """Give the newest checkpoint that is in the log, however the disk feels."""
         folder = f"{self._root}/{LOG}/"

@@ -13,7 +13,7 @@ from ledger import Ledger
 from topologies import TOPOLOGIES, plan_of, replan_of
 
 from raystream.contracts.checkpointing import Checkpointing
-from raystream.flow.snapshots import CheckpointEntry
+from raystream.flow.snapshots import AttemptEntry, CheckpointEntry
 from raystream.storage.jobs import read_manifest
 from raystream.storage.layout import CHUNKS, chunk_attempt, is_manifest
 from raystream.storage.log import read_log
@@ -137,9 +137,20 @@ def live(name: str, seed: int, sharp: Sharp | None = None) -> World:
     assert not extra, f"{told} too many {list(extra.items())[:5]}"
     for place, rows in states(name, world).items():
         assert rows == kept[place], f"{told} state {place} is {rows}, undisturbed {kept[place]}"
+    if len(world.plans) == 1:
+        assert world.sizes == logged_sizes(world), f"{told} the log says another size"
     left = left_behind(world, ledger)
     assert not left, f"{told} left behind: {left[:5]}"
     return world
+
+
+def logged_sizes(world: World) -> dict[str, int]:
+    """Give how many subtasks the log says of each operator: what was asked for last, and done."""
+    log = [one.entry for one in read_log(world.root).entries]
+    scales = [one.scale for one in log if isinstance(one, AttemptEntry) and one.scale]
+    assert world.replan is not None, "the job may be asked for another size"
+    plan = world.replan.plan(scales[-1] if scales else {})
+    return {node.name: chain.parallelism for chain in plan.chains for node in chain.nodes}
 
 
 def left_behind(world: World, ledger: Ledger) -> list[str]:
