@@ -26,8 +26,9 @@ from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
+from raystream.graph.rescaling import Replan
 from raystream.runtime import shell
-from raystream.runtime.local_process import Errands, Happened, Link, Maker, Process
+from raystream.runtime.local_process import Errands, Happened, Link, Maker, Process, listed
 from raystream.runtime.vault import Errand, Vault
 from raystream.subtask import events as sub
 
@@ -49,6 +50,7 @@ class LocalJob:
         *,
         vault: Vault | None = None,
         beginning: Beginning | None = None,
+        replan: Replan | None = None,
         slow_words: bool = False,
     ) -> None:
         self._plan = plan
@@ -57,7 +59,7 @@ class LocalJob:
         self._happened = happened or (lambda *_: None)
         self._vault = vault or Vault(plan, None)
         self._maker = Maker(plan, clock, self._vault, self._deliver_rows)
-        self._coordinator = CoordinatorMachine(plan, clock, beginning)
+        self._coordinator = CoordinatorMachine(plan, clock, beginning, replan)
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._processes: dict[SubtaskId, Process] = {}
         # Each message with the attempt that it belongs to; nothing comes through what is jammed.
@@ -82,7 +84,7 @@ class LocalJob:
         """Where the job stands in its life."""
         return self._coordinator.state
 
-    def ask(self, event: job.StopAsked | job.SavepointAsked) -> None:
+    def ask(self, event: job.StopAsked | job.SavepointAsked | job.RescaleAsked) -> None:
         """Ask the coordinator for something."""
         self._job(event)
 
@@ -129,10 +131,9 @@ class LocalJob:
         """Let the coordinator take a subtask for dead, and live on; or end it."""
         if closing:
             self._processes.pop(subtask, None)
-        gone = SubtaskLost(f"{subtask} does not answer")
+        lost = job.Failed(subtask, SubtaskLost(f"{subtask} does not answer"), attempt)
         closed = job.Said(subtask, attempt, messages.Closed())
-        word = closed if closing else job.Failed(subtask, gone, attempt)
-        self._pass(subtask, None, attempt, word)
+        self._pass(subtask, None, attempt, closed if closing else lost)
 
     # What happens next -----------------------------------------------------------------------
 
@@ -173,8 +174,7 @@ class LocalJob:
             self._job(job.StopAsked(finished=True))
 
     def _deliver(self, link: Link) -> None:
-        attempt, event = self.links[link].pop(0)
-        self._arrive(link[1], attempt, event)
+        self._arrive(link[1], *self.links[link].pop(0))
 
     def _arrive(self, to: SubtaskId | None, attempt: int, event: Any) -> None:
         if to is None:
@@ -226,12 +226,12 @@ class LocalJob:
             self.links.setdefault((sender, to), []).append((attempt, event))
 
     def _says(self, process: Process, report: messages.Report) -> None:
-        said = job.Said(process.subtask, process.attempt, report)
-        self._pass(process.subtask, None, process.attempt, said)
+        subtask, attempt = process.subtask, process.attempt
+        self._pass(subtask, None, attempt, job.Said(subtask, attempt, report))
 
     def _fails(self, process: Process, error: BaseException) -> None:
-        failed = job.Failed(process.subtask, error, process.attempt)
-        self._pass(process.subtask, None, process.attempt, failed)
+        subtask, attempt = process.subtask, process.attempt
+        self._pass(subtask, None, attempt, job.Failed(subtask, error, attempt))
 
     # Storage ---------------------------------------------------------------------------------
 
@@ -311,8 +311,10 @@ class LocalJob:
             match effect:
                 case job.Deploy():
                     self._deploy(effect)
+                case job.Grow(request):
+                    self._pass(None, None, 0, job.Grown(request))
                 case job.ListSplits(chain, after_us):
-                    self._list_later(chain, after_us)
+                    self._list(chain, after_us)
                 case job.Tell(subtask, order):
                     self._pass(None, subtask, self._coordinator.attempt, order)
                 case job.CloseSubtask(subtask):
@@ -327,6 +329,10 @@ class LocalJob:
                     self._store(effect)
 
     def _deploy(self, deploy: job.Deploy) -> None:
+        if deploy.plan is not self._plan:
+            self._plan = deploy.plan
+            self._maker = dataclasses.replace(self._maker, plan=deploy.plan)
+            self._figures.follow(deploy.plan)
         for subtask in self._plan.subtasks:
             self._make(subtask, deploy)
 
@@ -346,8 +352,8 @@ class LocalJob:
             self._says(process, messages.Ready(process.machine.splits))
 
         def failed(error: Exception) -> None:
-            event = job.Failed(subtask, error, deploy.attempt)
-            self._pass(subtask, None, deploy.attempt, event)
+            attempt = deploy.attempt
+            self._pass(subtask, None, attempt, job.Failed(subtask, error, attempt))
 
         self._errands.retried(make, failed)
 
@@ -358,21 +364,17 @@ class LocalJob:
         else:
             self._pass(subtask, None, attempt, job.Said(subtask, attempt, messages.Closed()))
 
-    def _list_later(self, chain: str, after_us: int) -> None:
+    def _list(self, chain: str, after_us: int) -> None:
         if after_us:
-            self._errands.after(after_us, lambda: self._list(chain, again=True))
-        else:
-            self._list(chain, again=False)
+            attempt = self._coordinator.attempt
 
-    def _list(self, chain: str, *, again: bool) -> None:
-        spec = shell.source_spec(self._plan.chain(chain))
-        assert spec is not None, "only a source has splits"
-        try:
-            splits = shell.list_splits(spec, again=again)
-        except RaystreamError as error:
-            self._job(job.Failed(None, error))
-            return
-        self._job(job.SplitsListed(chain, splits))
+            def later() -> None:
+                if self._coordinator.attempt == attempt:  # else the next one asks by itself
+                    self._job(listed(self._plan, chain, again=True))
+
+            self._errands.after(after_us, later)
+        else:
+            self._job(listed(self._plan, chain, again=False))
 
     def _deliver_rows(self, node: ChainNode, batch: Batch) -> None:
         if shell.sink_specs(self._plan)[node.name].sink.receive(batch):

@@ -12,7 +12,7 @@ from raystream.coordinator import events as job
 from raystream.errors import RaystreamError, StorageError
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
-from raystream.runtime.shell import Readers, contexts, source_spec
+from raystream.runtime.shell import Readers, contexts, list_splits, source_spec
 from raystream.runtime.vault import Keeper, Vault
 from raystream.subtask import events as sub
 from raystream.subtask.machine import SubtaskMachine
@@ -64,6 +64,16 @@ class Maker:
         if spec is not None:
             readers = Readers(spec)
         return Process(subtask, attempt, machine, readers, keeper)
+
+
+def listed(plan: PhysicalPlan, chain: str, *, again: bool) -> job.SplitsListed | job.Failed:
+    """List the splits of the source at the head of a chain."""
+    spec = source_spec(plan.chain(chain))
+    assert spec is not None, "only a source has splits"
+    try:
+        return job.SplitsListed(chain, list_splits(spec, again=again))
+    except RaystreamError as error:
+        return job.Failed(None, error)
 
 
 class Errands:

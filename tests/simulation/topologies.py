@@ -14,7 +14,7 @@ import raystream as rs
 from raystream.contracts.checkpointing import Checkpointing, Exponential
 from raystream.contracts.source import END, Reader, Source, Split
 from raystream.graph.physical import PhysicalPlan
-from raystream.graph.planner import physical_plan
+from raystream.graph.rescaling import Replan
 
 KEYS = 5
 ROWS = 60
@@ -321,6 +321,13 @@ def plan_of(
     name: str, ledger: Ledger, parallelism: int, settings: Checkpointing | None = None
 ) -> PhysicalPlan:
     """Give the plan of a topology, kept safe so often that many checkpoints meet many faults."""
+    return replan_of(name, ledger, parallelism, settings).plan({})
+
+
+def replan_of(
+    name: str, ledger: Ledger, parallelism: int, settings: Checkpointing | None = None
+) -> Replan:
+    """Give what makes the plan of a topology at any parallelism."""
     checkpoint = settings or Checkpointing(
         "sim://", every="15ms", timeout="80ms", keep=2, tolerate_failures=1
     )
@@ -332,4 +339,4 @@ def plan_of(
         config={"batch_rows_max": 16, "row_batch_rows_max": 8},
     )
     TOPOLOGIES[name].build(job, ledger)
-    return physical_plan(job._draft.plan())
+    return Replan(job._draft.plan())
