@@ -141,6 +141,34 @@ def test_rows_are_there_once_wherever_the_sink_fails(catalog, phase, skip, paral
     assert once(read(catalog)) == 40
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_are_there_once_whenever_the_job_crashes(catalog, seed):
+    sink = IcebergSink(NAME, catalog)
+    T.run(lake_jobs.crashing_job(sink, seed, parallelism=1 + seed % 2), seed=seed)
+    assert once(read(catalog)) == 60
+
+
+def test_a_table_that_grows_is_copied_once_though_the_job_fails(catalog):
+    IcebergSink(NAME, catalog, schema=ROW).open(rs.OpenContext())
+    source = IcebergSource(NAME, catalog, mode="continuous", poll="1ms")
+    for start in (0, 5, 10):
+        write(catalog, rows_of(5, start))
+    copy = IcebergSink("lake.copy", catalog, schema=ROW)
+    copy.open(rs.OpenContext())
+    job, failures = lake_jobs.following_job(source, copy)
+    # What it begins with is settled when it starts: an empty table would be a shorter story.
+    more = [15]
+
+    def copied():
+        found = rs.Job("look").source(IcebergSource("lake.copy", catalog)).collect()
+        if once(found) == 15 and more:
+            write(catalog, rows_of(5, more.pop()))
+        return len(found) == 20
+
+    lake_jobs.lives_until(job, copied)
+    assert not failures, "it has not failed"
+
+
 def test_a_commit_that_is_repeated_changes_nothing(catalog):
     sink = IcebergSink(NAME, catalog)
     made = prepared(sink, rows_of(3), 1)
