@@ -113,6 +113,7 @@ from raystream.contracts.process import (
     KeyedProcessFunction,
     ProcessFunction,
 )
+from raystream.contracts.secret import secret
 from raystream.contracts.sink import Sink, Writer
 from raystream.contracts.source import END, Reader, Source, Split
 from raystream.contracts.state import (
@@ -288,6 +289,7 @@ __all__ = [
     "micros",
     "min_by",
     "quantile",
+    "secret",
     "state",
     "stddev",
     "testing",

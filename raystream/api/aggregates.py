@@ -24,6 +24,9 @@ _HIDDEN = "__a"
 _ORDERED = ("min", "max", "count_distinct", "approx_count_distinct")
 """Aggregates that compare values, which nested ones cannot be."""
 
+_SINGLE = ("first", "last", "min_by", "max_by", "collect")
+"""Aggregates that keep the values of single rows, in an order of the rows."""
+
 
 @dataclass
 class HiddenColumns:
@@ -145,11 +148,16 @@ def _read(name: str, value: Any, taken: Mapping[str, str], verb: str, where: str
     return value
 
 
-def bind(hidden: HiddenColumns, aggregates: Mapping[str, Aggregate]) -> tuple[Bound, ...]:
+def bind(
+    hidden: HiddenColumns, aggregates: Mapping[str, Aggregate], *, signed: bool = False
+) -> tuple[Bound, ...]:
     """Bind aggregates to a columnar stream; what they need is gathered in ``hidden``.
 
+    With ``signed`` rows take others back, and what keeps single rows must know which ones.
     Raises: PlanError for an unknown column, a function of rows, or a type that does not fit.
     """
+    if signed and any(aggregate.kind in _SINGLE for aggregate in aggregates.values()):
+        hidden.plain.update(hidden.columns.schema.names)
     return tuple(_bind(hidden, name, aggregate) for name, aggregate in aggregates.items())
 
 

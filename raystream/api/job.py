@@ -6,6 +6,7 @@ import builtins
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -139,7 +140,7 @@ class Job:
             )
         schema = _schema_of(source, where)
         timed = watermark is not None or source.timed
-        type_out = StreamType(schema, timed)
+        type_out = StreamType(schema, timed, _changelog_of(source, schema, where))
         if watermark is not None:
             read = LogicalNode("source", None, StreamType(schema), (), where, name=name or "source")
             check_watermark(read, watermark, "source", where)
@@ -247,8 +248,10 @@ class Job:
                 where=where,
                 hint="end a stream with sink(…) or print(), or look at one with collect()",
             )
-        for node in plan.sinks if plan.checkpoint is None else ():
-            _check_commits(node)
+        for node in plan.sinks:
+            _bind(node)
+            if plan.checkpoint is None:
+                _check_commits(node)
         return plan.prune(plan.sinks), chosen
 
 
@@ -268,6 +271,32 @@ def _schema_of(source: Source, where: str) -> pa.Schema | None:
     with located(where):
         schema = source.schema
     return None if schema is None else check_schema(schema, "source", where)
+
+
+def _changelog_of(source: Source, schema: pa.Schema | None, where: str) -> tuple[str, ...] | None:
+    key = source.changelog
+    if key is None:
+        return None
+    missing = [name for name in key if schema is None or name not in schema.names]
+    if missing or not key:
+        raise PlanError(
+            f"{source.describe()} gives the changes of a table with the key "
+            f"{', '.join(key) or '()'}, which is not among its columns",
+            where=where,
+            hint="a changelog has columns, and key columns among them",
+        )
+    return tuple(key)
+
+
+def _bind(node: LogicalNode) -> None:
+    """Tell a sink what stream it writes."""
+    spec = node.spec
+    if isinstance(spec, SinkSpec):
+        given = node.inputs[0].node.type
+        with located(node.where):
+            sink = spec.sink.bound(given.schema, given.changelog)
+        if sink is not spec.sink:
+            node.spec = replace(spec, sink=sink)
 
 
 def _instants(timestamps: Any, where: str) -> list[int]:

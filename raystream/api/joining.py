@@ -186,7 +186,8 @@ def written(sides: Sides, spec: Spec, made: StreamType, *, changes: bool = False
     ends = zip((sides.left, sides.right), sides.keys, strict=True)
     inputs = [Input(tip.node, Hash(keys)) for tip, keys in ends]
     draft = sides.left.draft
-    node = draft.add("join", spec, made, inputs, sides.where, stateful=True, changes=changes)
+    verb = sides.columns[0].verb
+    node = draft.add(verb, spec, made, inputs, sides.where, stateful=True, changes=changes)
     return Tip(draft, node)
 
 

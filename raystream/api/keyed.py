@@ -49,8 +49,10 @@ class KeyedStream(Stream):
 
         ``emit="row"`` gives the new values after each row, ``"batch"`` those of each touched key
         once a batch, ``"final"`` once, at the end of bounded input; ``"changes"`` makes a changelog
-        of them. ``over``, a duration or a number of rows, gives every row whole instead, with the
-        aggregates over the rows of its key in that time up to it, or so many.
+        of them. Where the rows are changes of a table, the aggregates are those of the table by
+        then, and a key without rows is gone. ``over``, a duration or a number of rows, gives every
+        row whole instead, with the aggregates over the rows of its key in that time up to it, or so
+        many.
         """
         where = user_line()
         if over is not None:
@@ -66,15 +68,17 @@ class KeyedStream(Stream):
             )
             return self._keep("aggregate", spec, StreamType(None, self._tip.node.type.timed), where)
         hidden = HiddenColumns(columns)
-        bounds = bind(hidden, read)
+        signed = columns.type.changelog is not None
+        bounds = bind(hidden, read, signed=signed)
         fields = [columns.schema.field(key) for key in self._keys]
         changelog = self._keys if emit == "changes" else None
         schema = pa.schema([*fields, *_fields(bounds)])
         made = StreamType(schema, self._tip.node.type.timed, changelog)
         assert made.wire is not None, "aggregates of columns are columns"
         with located(where):
-            spec = RunningAggregateSpec(self._keys, bounds, emit, made.wire)
-        return self._keep("aggregate", spec, made, where, hidden.prepared(self._keys))
+            spec = RunningAggregateSpec(self._keys, bounds, emit, made.wire, signed=signed)
+        prepared = hidden.prepared(self._keys)
+        return self._keep("aggregate", spec, made, where, prepared, changes=True)
 
     def reduce(
         self,
@@ -186,8 +190,13 @@ class KeyedStream(Stream):
         type: StreamType,
         where: str,
         prepared: Prepared | None = None,
+        *,
+        changes: bool = False,
     ) -> Stream:
-        return Stream(self._tip.then(verb, spec, type, where, prepared=prepared, stateful=True))
+        made = self._tip.then(
+            verb, spec, type, where, prepared=prepared, stateful=True, changes=changes
+        )
+        return Stream(made)
 
 
 def key_by(

@@ -118,7 +118,7 @@ def top_k(
     assert given is not None, "checked: the stream has columns"
     assert made.wire is not None, "rows of columns are columns"
     spec = TopKSpec(keys, k, order, ties, rank, emit, given, made.wire)
-    return tip.then("top_k", spec, made, where, prepared=prepared, stateful=True)
+    return tip.then("top_k", spec, made, where, prepared=prepared, stateful=True, changes=True)
 
 
 def _object_top_k(

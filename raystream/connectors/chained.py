@@ -63,6 +63,11 @@ def chain(history: Source, live: Source) -> Source:
             f"{timed.describe()} gives event times and {other.describe()} does not",
             hint="read them from a column of both: watermark=rs.WatermarkStrategy(…)",
         )
+    if history.changelog not in (None, live.changelog):
+        raise PlanError(
+            f"{history.describe()} gives the changes of a table, {live.describe()} "
+            "rows, or those of a table with another key"
+        )
     return ChainedSource(history, live)
 
 
@@ -72,6 +77,8 @@ class ChainedSource(Source):
     def __init__(self, history: Source, live: Source) -> None:
         self._history, self._live = history, live
         self.schema, self.timed, self.bounded = live.schema, live.timed, live.bounded
+        self.changelog = live.changelog  # rows of a plain history come into its table
+        self.retracts = live.retracts and (history.changelog is None or history.retracts)
         self.discover_every_us = discovery_period_us(live)
 
     def splits(self) -> Sequence[Split]:

@@ -35,6 +35,9 @@ class OpenContext:
 
     ``errors`` takes the rows that fail, as the operator's policy says.
 
+    ``staging`` is a folder that every node reaches, where a sink may keep what it has written until
+    it is committed; None in a job without checkpoints.
+
     ``deliver`` hands a batch to the sink object in the process that started the job, in order,
     and waits while that process is behind.
     """
@@ -50,3 +53,4 @@ class OpenContext:
     limits: Limits = field(default_factory=Limits)
     deliver: Callable[[Batch], None] = nowhere
     state: Callable[[Any], Any] = stateless
+    staging: str | None = None

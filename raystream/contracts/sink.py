@@ -6,6 +6,8 @@ import abc
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import pyarrow as pa
+
 from raystream.contracts.batch import Batch
 from raystream.contracts.context import OpenContext
 
@@ -51,13 +53,21 @@ class Sink(abc.ABC):
     there and given to ``receive``, which returns True once it has seen enough.
     """
 
-    global_commit: ClassVar[bool] = False
+    global_commit: bool = False
     to_driver: ClassVar[bool] = False
-    upserts: ClassVar[bool] = False
+    upserts: bool = False
 
     @abc.abstractmethod
     def open(self, ctx: OpenContext) -> Writer:
         """Make the writer of one subtask."""
+
+    def bound(self, schema: pa.Schema | None, changelog: tuple[str, ...] | None) -> Sink:
+        """Give the sink as it writes a stream of these columns; called before a job starts.
+
+        ``changelog`` names the key columns of the table whose changes come. Raises: PlanError where
+        the two do not go together.
+        """
+        return self
 
     def commit(self, checkpoint_id: int, committables: Sequence[Any]) -> None:
         """Make visible what writers prepared for a checkpoint, which is durable now.

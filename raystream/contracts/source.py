@@ -81,11 +81,18 @@ class Source(abc.ABC):
     A bounded source ends: each of its readers gives END. The readers of a ``timed`` one give event
     times with their batches. ``splits`` lists what is there when the
     job starts, ``discover`` what has come since (all of it or only the new; ids decide).
+
+    Where ``changelog`` names the key columns of a table, rows are its changes: each batch says in
+    ``ops`` what its rows do to it, ``+I`` where it says nothing. One that ``retracts`` gives each
+    row that leaves the table whole: ``-U`` before ``+U``, and all columns of ``-D``. Others need
+    only give ``+U``, and ``-D`` with the key and nulls: where more is needed, rows are kept.
     """
 
     schema: pa.Schema | None = None
     bounded: bool = True
     timed: bool = False
+    changelog: tuple[str, ...] | None = None
+    retracts: bool = False
     discover_every_us: int | None = None
 
     @abc.abstractmethod

@@ -11,14 +11,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, cast
 
+from raystream.contracts.rejects import FAIL
 from raystream.flow.batch import visible_names
 from raystream.flow.changes import OP
+from raystream.flow.exchange import Hash
 from raystream.graph.flatten import FlatEdge, FlatGraph, FlatNode
 from raystream.operators.columns import ColumnsSpec, Filter
 from raystream.operators.operator import Spec
 from raystream.operators.row_functions import MapSpec
 from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.sink import SinkSpec
+from raystream.operators.source import SourceSpec
+from raystream.operators.to_changelog import ToChangelogSpec
 from raystream.operators.to_rows import ToRowsSpec
 
 
@@ -49,9 +53,27 @@ def announce_retractions(graph: FlatGraph) -> None:
         if wanted[node] and "before" in getattr(node.spec, "__dataclass_fields__", {}):
             spec: Any = node.spec
             node.spec = cast("Spec", dataclasses.replace(spec, before=True))  # a spec like it
+    for node in [node for node in graph.nodes if wanted[node]]:
+        if isinstance(node.spec, SourceSpec) and not node.spec.source.retracts:
+            _complete(graph, node)
     for node in graph.nodes:
         if _is_changelog(node):
             node.retracting = _retracts(graph, node)
+
+
+def _complete(graph: FlatGraph, source: FlatNode) -> None:
+    """Let an operator behind a source keep the last row of each key, and announce what leaves."""
+    assert source.schema is not None, "a changelog has columns"
+    if source.changelog is None or _keyless(source):
+        return  # no row of such a table is replaced, and a key is all there is to announce
+    spec = ToChangelogSpec(source.changelog, OP, source.schema, source.schema, before=True)
+    name, uid = f"{source.name}.changes", f"{source.uid}.changes"
+    kept = dataclasses.replace(source, name=name, uid=uid, spec=spec, on_error=FAIL)
+    for edge in graph.outputs(source):
+        if not isinstance(edge.downstream.spec, SideOutputSpec):
+            edge.upstream = kept
+    graph.nodes.insert(graph.nodes.index(source) + 1, kept)
+    graph.edges.append(FlatEdge(source, kept, 0, Hash(source.changelog)))
 
 
 def _asks(edge: FlatEdge, wanted: dict[FlatNode, bool]) -> bool:
@@ -64,6 +86,8 @@ def _asks(edge: FlatEdge, wanted: dict[FlatNode, bool]) -> bool:
 def _retracts(graph: FlatGraph, node: FlatNode) -> bool:
     if demands(node.spec) is None or isinstance(node.spec, ColumnsSpec):
         return all(edge.upstream.retracting for edge in graph.inputs(node))
+    if isinstance(node.spec, SourceSpec):
+        return node.spec.source.retracts
     return bool(getattr(node.spec, "before", True))
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import bisect
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from raystream.flow.changes import DELETE, INSERT, UPDATE_AFTER, UPDATE_BEFORE
 from raystream.keyed.ranking import Told
+
+_PLACE, _SORT = itemgetter(0, 1), itemgetter(0)
+"""Where a row stands, and what it sorts by."""
 
 
 class Held(NamedTuple):
@@ -29,15 +33,14 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """What one row did to its key's best: those from the first that changed, before and after."""
+    """What one row did to its key's best: those from its place on, before and after."""
 
-    place: int
     before: list[Placed]
     after: list[Placed]
 
 
 class RetractingRanking:
-    """All rows of each key, sorted: the first ``k`` are the best, with ``ties`` their equals too."""
+    """All rows of each key, sorted: the first ``k`` are the best, with ``ties`` equals too."""
 
     def __init__(self, k: int, *, ties: bool) -> None:
         self._k = k
@@ -47,43 +50,51 @@ class RetractingRanking:
     def add(self, key: Hashable, held: Held) -> Turned | None:
         """Take a row in; None where it is not among the best of its key."""
         rows = self.rows.setdefault(key, [])
-        place = bisect.bisect(rows, held[:2], key=lambda one: one[:2])
-        before = self.best(key)
+        place = bisect.bisect(rows, held[:2], key=_PLACE)
+        before = self._placed(rows, place)
         rows.insert(place, held)
-        return self._turned(key, place, before)
+        return self._turned(rows, place, before)
 
     def take_back(self, key: Hashable, sort: Any, which: int) -> tuple[bool, Turned | None]:
         """Let the earliest such row go: whether there was one, and what that changed."""
         rows = self.rows.get(key, [])
-        place = bisect.bisect_left(rows, sort, key=lambda one: one.sort)
-        while place < len(rows) and rows[place].sort == sort and rows[place].which != which:
+        place = bisect.bisect_left(rows, sort, key=_SORT)
+        while place < len(rows) and rows[place].which != which and rows[place].sort == sort:
             place += 1
         if place == len(rows) or rows[place].sort != sort:
             return False, None
-        before = self.best(key)
+        before = self._placed(rows, place)
         del rows[place]
-        turned = self._turned(key, place, before)
         if not rows:
             del self.rows[key]
-        return True, turned
+        return True, self._turned(rows, place, before)
 
     def best(self, key: Hashable) -> list[Placed]:
         """Give the best of a key, in order; equal rows share a rank where ties are kept."""
-        rows, best = self.rows.get(key, []), []
-        rank = 0
-        for place, held in enumerate(rows):
-            if not (self._ties and place and held.sort == rows[place - 1].sort):
+        return self._placed(self.rows.get(key, []), 0)
+
+    def _placed(self, rows: list[Held], start: int) -> list[Placed]:
+        """Give those of the best that stand from ``start`` on."""
+        if not self._ties:
+            return list(map(Placed, rows[start : self._k], range(start + 1, self._k + 1)))
+        first = start
+        if 0 < start <= len(rows):
+            # Where equals stand before, theirs is the rank.
+            first = bisect.bisect_left(rows, rows[start - 1].sort, key=_SORT)
+        placed: list[Placed] = []
+        rank = first + 1
+        for place in range(first, len(rows)):
+            if place > first and rows[place].sort != rows[place - 1].sort:
                 rank = place + 1
             if rank > self._k:
                 break
-            best.append(Placed(held, rank))
-        return best
+            if place >= start:
+                placed.append(Placed(rows[place], rank))
+        return placed
 
-    def _turned(self, key: Hashable, place: int, before: list[Placed]) -> Turned | None:
-        after = self.best(key)
-        if place >= max(len(before), len(after)):
-            return None
-        return Turned(place, before[place:], after[place:])
+    def _turned(self, rows: list[Held], place: int, before: list[Placed]) -> Turned | None:
+        after = self._placed(rows, place)
+        return Turned(before, after) if before or after else None
 
 
 def entered(turned: Turned, *, ranked: bool) -> Iterator[Told]:

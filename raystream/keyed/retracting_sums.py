@@ -1,7 +1,7 @@
 """Sums, means and variances from which values are taken back again.
 
-Each keeps what makes taking back exact: integers in two halves, floats in twice their digits and
-what is no finite number only counted. Where a key has no value left it begins anew.
+Each keeps what makes taking back exact: integers in two halves, floats in three times their
+digits, and what is no finite number only counted. Where a key has no value left it begins anew.
 Shapes: [n] by position of a ``Turn``, [m] by slot asked for.
 """
 
@@ -12,7 +12,15 @@ import pyarrow as pa
 
 from raystream.flow.batch import Int64s
 from raystream.keyed.accumulators_sums import DecimalLimbs, floats_of, integers_of, overflow, whole
-from raystream.keyed.double_double import Doubles, Float64s, add, exact_product, exact_sum, running
+from raystream.keyed.long_floats import (
+    Float64s,
+    Longs,
+    add,
+    exact_product,
+    exact_sum,
+    long,
+    running,
+)
 from raystream.keyed.slots import SlotColumn
 from raystream.keyed.turns import Turn
 
@@ -50,11 +58,11 @@ class Reals:
     """Sums of floats; NaN and both infinities are counted, so that they can be taken back."""
 
     def __init__(self) -> None:
-        self._hi, self._lo = SlotColumn("f8"), SlotColumn("f8")
+        self._parts = tuple(SlotColumn("f8") for _ in range(3))
         self._odd = tuple(SlotColumn("i8") for _ in range(3))
-        self.columns = (self._hi, self._lo, *self._odd)
+        self.columns = (*self._parts, *self._odd)
 
-    def add(self, turn: Turn, values: Doubles) -> Doubles:
+    def add(self, turn: Turn, values: Longs) -> Longs:
         """Add up; what is not finite in ``hi`` is counted alone."""
         odd = ~np.isfinite(values.hi)
         sorts = (np.isnan(values.hi), values.hi == np.inf, values.hi == -np.inf)
@@ -63,26 +71,25 @@ class Reals:
             for column, sort in zip(self._odd, sorts, strict=True)
         ]
         signs = turn.signs.astype(np.float64)
-        finite = Doubles(*(np.where(odd, 0.0, part) * signs for part in values))
-        before = Doubles(
-            *(turn.runs.spread(turn.before(column)) for column in (self._hi, self._lo))
-        )
-        sums = add(before, running(finite, turn.runs))
-        turn.leave(self._hi, sums.hi)
-        turn.leave(self._lo, sums.lo)
+        finite = Longs(*(np.where(odd, 0.0, part) * signs for part in values))
+        before = Longs(*(turn.runs.spread(turn.before(column)) for column in self._parts))
+        with np.errstate(all="ignore"):
+            sums = add(before, running(finite, turn.runs))
+        for column, part in zip(self._parts, sums, strict=True):
+            turn.leave(column, part)
         return _with_odd(sums, counts)
 
-    def read(self, slots: Int64s) -> Doubles:
+    def read(self, slots: Int64s) -> Longs:
         """Give the sums of some slots."""
-        sums = Doubles(self._hi.values[slots], self._lo.values[slots])
+        sums = Longs(*(column.values[slots] for column in self._parts))
         return _with_odd(sums, [column.values[slots] for column in self._odd])
 
 
-def _with_odd(sums: Doubles, counts: list[Int64s]) -> Doubles:
+def _with_odd(sums: Longs, counts: list[Int64s]) -> Longs:
     nan, up, down = (count > 0 for count in counts)
     odd = np.select([nan | (up & down), up, down], [np.nan, np.inf, -np.inf], 0.0)
     none = odd == 0
-    return Doubles(np.where(none, sums.hi, odd), np.where(none, sums.lo, 0.0))
+    return Longs(np.where(none, sums.hi, odd), *(np.where(none, part, 0.0) for part in sums[1:]))
 
 
 class _Kept:
@@ -157,7 +164,7 @@ class FloatSum(_Kept):
         self._columns = self._sums.columns
 
     def scan(self, turn: Turn) -> pa.Array:
-        return pa.array(self._sums.add(turn, _doubles(turn, self._column)).hi)
+        return pa.array(self._sums.add(turn, _longs(turn, self._column)).hi)
 
     def result(self, slots: Int64s, counts: Int64s) -> pa.Array:
         return pa.array(self._sums.read(slots).hi)
@@ -202,14 +209,14 @@ class Mean(_Kept):
 
     def scan(self, turn: Turn) -> pa.Array:
         if isinstance(self._sums, Reals):
-            sums = self._sums.add(turn, _doubles(turn, self._column)).hi
+            sums = self._sums.add(turn, _longs(turn, self._column)).hi
         else:
             sums = whole(*self._sums.add(turn, turn.rows.record.column(self._column)))
         return pa.array(sums / np.maximum(turn.counts, 1))
 
     def result(self, slots: Int64s, counts: Int64s) -> pa.Array:
         read = self._sums.read(slots)
-        sums = read.hi if isinstance(read, Doubles) else whole(*read)
+        sums = read.hi if isinstance(read, Longs) else whole(*read)
         return pa.array(sums / np.maximum(counts, 1))
 
 
@@ -224,7 +231,7 @@ class Variance(_Kept):
         self._columns = (self._origins, *self._sums.columns, *self._squares.columns)
 
     def scan(self, turn: Turn) -> pa.Array:
-        values = _doubles(turn, self._column).hi
+        values = _longs(turn, self._column).hi
         first = values[turn.runs.starts]
         first = np.where(np.isfinite(first), first, 0.0)
         origins = turn.runs.spread(np.where(turn.fresh, first, turn.before(self._origins)))
@@ -232,8 +239,9 @@ class Variance(_Kept):
         with np.errstate(all="ignore"):
             apart = exact_sum(values, -origins)
             squares = exact_product(apart.hi, apart.hi)
-            rest = squares.lo + 2 * apart.hi * apart.lo
-            squares = exact_sum(squares.hi, np.where(np.isfinite(rest), rest, 0.0))
+            # (a + b)² = a² + 2 a b + b², where b is what a float of a has no digits for.
+            rest = add(exact_product(2 * apart.hi, apart.mid), long(apart.mid * apart.mid))
+            squares = add(squares, rest)
             sums = self._sums.add(turn, apart)
             return self._values(sums, self._squares.add(turn, squares), turn.counts)
 
@@ -241,21 +249,21 @@ class Variance(_Kept):
         with np.errstate(all="ignore"):
             return self._values(self._sums.read(slots), self._squares.read(slots), counts)
 
-    def _values(self, sums: Doubles, squares: Doubles, counts: Int64s) -> pa.Array:
+    def _values(self, sums: Longs, squares: Longs, counts: Int64s) -> pa.Array:
         n = np.maximum(counts, 1).astype(np.float64)
         mean = sums.hi / n
-        # The squares from the mean, from those from the origin: s - 2 m t + n m², all of it exact.
-        less, lower = exact_product(-2 * mean, sums.hi), -2 * mean * sums.lo
+        # The squares from the mean, of those from the origin: s - 2 m t + n m², all of it exact.
+        twice = -2 * mean
+        less = add(exact_product(twice, sums.hi), exact_product(twice, sums.mid))
         square = exact_product(mean, mean)
-        more, rest = exact_product(n, square.hi), n * square.lo
-        around = add(add(squares, Doubles(less.hi, less.lo + lower)), exact_sum(more.hi, more.lo))
-        total = np.maximum(around.hi + rest, 0.0)
+        more = add(exact_product(n, square.hi), exact_product(n, square.mid))
+        total = np.maximum(add(add(squares, less), more).hi, 0.0)
         total = np.where(np.isfinite(sums.hi), total, np.nan)
         variance = total / np.maximum(counts - 1, 1)
         values = np.sqrt(variance) if self._root else variance
         return pa.array(values, mask=counts < 2)
 
 
-def _doubles(turn: Turn, column: str) -> Doubles:
+def _longs(turn: Turn, column: str) -> Longs:
     values: Float64s = floats_of(turn.rows.record.column(column))[turn.groups.order]
-    return Doubles(values, np.zeros(len(values)))
+    return long(values)

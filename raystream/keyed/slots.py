@@ -31,7 +31,8 @@ class SlotColumn:
             return
         # Zeros are not written before they are read, which is half the pause of a large column.
         size_new, dtype = max(count, 2 * size), self.values.dtype
-        grown = np.full(size_new, self._fill, dtype) if self._fill else np.zeros(size_new, dtype)
+        zeros = self._fill is not None and not self._fill
+        grown = np.zeros(size_new, dtype) if zeros else np.full(size_new, self._fill, dtype)
         grown[:size] = self.values
         self.values = grown
 

@@ -50,8 +50,8 @@ class AsOfJoinSpec:
         return "as_of_join"
 
     def describe(self) -> str:
-        within = "" if self.tolerance_us is None else f" within {text(self.tolerance_us)}"
-        return f"{self.plan}{within}"
+        tolerance = "" if self.tolerance_us is None else f" up to {text(self.tolerance_us)} before"
+        return f"{self.plan}, the newest{tolerance}"
 
     def build(self) -> AsOfJoin:
         return AsOfJoin(self)

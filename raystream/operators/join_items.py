@@ -87,8 +87,8 @@ class Items:
 def merged(parts: Sequence[Items]) -> Items:
     """Put items in order: by row, then by phase."""
     some = [part for part in parts if len(part.positions)]
-    if len(some) < 2:
-        return some[0] if some else Items.none()
+    if not some:
+        return Items.none()
     columns = zip(*(part.arrays for part in some), strict=True)
     together = Items(*(np.concatenate(column) for column in columns))
     return together.take(np.argsort(3 * together.positions + together.phases, kind="stable"))

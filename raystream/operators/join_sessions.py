@@ -155,10 +155,10 @@ class SessionRows:
 
     def _ended(self, last_us: int) -> Int64s:
         """Give the cells of sessions that are over by a time, in order of their ends."""
-        cells = self._ends.between(MIN_TIME, last_us + 1)[0].column(0).to_numpy()
+        cells: Int64s = self._ends.between(MIN_TIME, last_us + 1)[0].column(0).to_numpy()
         self._ends.drop_below(last_us + 1)
         self._listed.values[cells] = False
-        joined = cells.copy()
+        joined: Int64s = cells.copy()
         ending = self._cells.last_us(cells) <= last_us
         joined[ending] = self._cells.join(cells[ending])
         gone_on = joined != cells
@@ -168,7 +168,8 @@ class SessionRows:
         over = self._cells.last_us(cells) <= last_us
         self._list(cells[~over])
         cells = cells[over]
-        return cells[np.argsort(self._cells.last_us(cells), kind="stable")]
+        in_order: Int64s = cells[np.argsort(self._cells.last_us(cells), kind="stable")]
+        return in_order
 
     def _taken(self, chains: RowChains, cells: Int64s, windows: Int64s) -> Windowed:
         rows, places = chains.take(cells)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from raystream.contracts.batch import Batch as Rows
@@ -15,7 +16,17 @@ from raystream.contracts.rejects import Rejects
 from raystream.contracts.source import Source, Split
 from raystream.contracts.watermark import Alignment, Strategy
 from raystream.errors import SourceError, UserFunctionError
-from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s, Objects, concat, with_times
+from raystream.flow.batch import (
+    Batch,
+    Columns,
+    Int64s,
+    Objects,
+    concat,
+    visible_schema,
+    with_ops,
+    with_times,
+)
+from raystream.flow.changes import OPS
 from raystream.flow.element import MIN_TIME, Watermark
 from raystream.flow.normal import normal_record
 from raystream.operators.operator import Operator
@@ -23,6 +34,8 @@ from raystream.operators.pyrows import to_columns
 from raystream.operators.rejecting import by_halves, row_of, time_of, without
 from raystream.operators.timestamps import TimestampReader, lower_bound
 from raystream.operators.watermarks import cut, watermarks_of
+
+_KINDS = {name: code for code, name in enumerate(OPS)}
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,8 @@ class SourceOperator(Operator):
         strategy, at = spec.watermark, (spec.name, spec.where)
         self._times = None if strategy is None else TimestampReader(strategy, *at)
         self._watermarks = None if strategy is None else watermarks_of(strategy, *at)
-        schema = spec.schema
-        if schema is not None and spec.timed:
-            schema = schema.remove(schema.get_field_index(EVENT_TIME))
-        self._visible = schema
+        self._visible = None if spec.schema is None else visible_schema(spec.schema)
+        self._changes = spec.source.changelog is not None
         self._errors = Rejects()
 
     def open(self, ctx: OpenContext) -> None:
@@ -112,11 +123,12 @@ class SourceOperator(Operator):
         """
         given: Int64s | None = None
         rows: Any = polled
+        ops: Sequence[str] | None = None
         if isinstance(polled, Rows):
-            rows, given = polled.rows, polled.timestamps
+            rows, given, ops = polled.rows, polled.timestamps, polled.ops
             for raw, error in polled.unreadable:
                 self._errors.reject(error, raw)
-        batch, given = self._fitting(rows, given)
+        batch, given = self._fitting(rows, given, self._kinds(ops, rows))
         if self._times is not None and batch.num_rows:
             batch, given = self._times.read(batch, self._errors)
         if not self._spec.timed:
@@ -152,7 +164,28 @@ class SourceOperator(Operator):
             )
         return given
 
-    def _fitting(self, rows: Any, given: Int64s | None) -> tuple[Batch, Int64s | None]:
+    def _kinds(self, ops: Sequence[str] | None, rows: Any) -> npt.NDArray[np.int8] | None:
+        """Give the kind of each change, None where rows are just rows."""
+        if not self._changes:
+            if ops is not None:
+                raise self._refused(
+                    "gave kinds of changes, but does not say that it has them",
+                    hint=f"set changelog = (key columns) on {type(self._spec.source).__name__}",
+                )
+            return None
+        if ops is None:
+            return np.zeros(len(rows), np.int8)
+        if len(ops) != len(rows) or not _KINDS.keys() >= set(ops):
+            raise self._refused(
+                f"gave {len(ops)} kinds of changes for {len(rows)} rows",
+                hint=f"one a row, of {', '.join(OPS)}",
+            )
+        # A loop over rows: readers tell kinds as texts.
+        return np.fromiter(map(_KINDS.__getitem__, ops), np.int8, len(ops))
+
+    def _fitting(
+        self, rows: Any, given: Int64s | None, kinds: npt.NDArray[np.int8] | None
+    ) -> tuple[Batch, Int64s | None]:
         """Make a batch of rows; those that do not fit the schema are given up."""
         if isinstance(rows, pa.Table):
             rows = _one_record(rows)
@@ -163,7 +196,7 @@ class SourceOperator(Operator):
             )
         errors = self._errors
         if not errors.tolerant or not len(rows) or self._lacks(rows):
-            return self._batch(rows), given
+            return _changing(self._batch(rows), kinds), given
         parts, failures = by_halves(
             len(rows), lambda start, count: self._batch(_slice(rows, start, count))
         )
@@ -176,7 +209,10 @@ class SourceOperator(Operator):
         kept = without(len(rows), lost)
         if given is not None and kept is not None and len(given) == len(rows):
             given = given[kept]
-        return concat(parts) if parts else self._batch(_slice(rows, 0, 0)), given
+        if kinds is not None and kept is not None:
+            kinds = kinds[kept]
+        fitting = concat(parts) if parts else self._batch(_slice(rows, 0, 0))
+        return _changing(fitting, kinds), given
 
     def _lacks(self, rows: list[Any] | pa.RecordBatch) -> bool:
         """Tell whether columns are missing, which is no fault of a row."""
@@ -219,6 +255,13 @@ class SourceOperator(Operator):
                 f"they have {', '.join(record.schema.names)}"
             )
         return normal_record(record.select(schema.names), schema)
+
+
+def _changing(batch: Batch, kinds: npt.NDArray[np.int8] | None) -> Batch:
+    if kinds is None:
+        return batch
+    assert isinstance(batch, Columns), "a changelog has columns"
+    return with_ops(batch, kinds)
 
 
 def _slice(rows: Any, start: int, count: int) -> Any:

@@ -26,7 +26,7 @@ from raystream.flow.batch import (
     with_ops,
     with_times,
 )
-from raystream.flow.changes import INSERT, OPS, UPDATE_AFTER, UPDATE_BEFORE, takes_back
+from raystream.flow.changes import INSERT, OP, OPS, UPDATE_AFTER, UPDATE_BEFORE, takes_back
 from raystream.flow.hashing import hash_columns
 from raystream.keyed.groups import Grouper
 from raystream.keyed.key_index import KeyIndex
@@ -47,6 +47,8 @@ _COMPACT_MIN = 8_192
 @dataclass(frozen=True)
 class ToChangelogSpec:
     """Rows are changes of a table with these keys; the column ``op`` holds what each does.
+
+    Where that is the hidden column they are a changelog already, of which rows that leave are told.
 
     ``before``: each row that leaves the table is announced whole. ``input`` and ``output`` are wire
     schemas.
@@ -108,6 +110,8 @@ class ToChangelog(Operator):
         Raises: UserFunctionError for a kind that there is not.
         """
         assert isinstance(batch, Columns), "the stream is columnar"
+        if self._spec.op == OP:
+            return batch
         record = batch.record
         codes = pc.index_in(record.column(self._spec.op), pa.array(OPS))
         if codes.null_count:

@@ -40,9 +40,9 @@ def nexmark(
     runtime: str | None,
     as_json: bool,
 ) -> None:
-    """Run a Nexmark QUERY (q0 q1 q2 q5 q7 q11 q12 q14 q18 q19 q21 q22) on generated events.
+    """Run a Nexmark QUERY (q0 to q22, q6_ordered, q12_event) on generated events.
 
-    It says how many bids a second the answer took.
+    It says how many events a second the answer took.
     """
     args = [query, "--events", str(events)]
     if rate is not None:

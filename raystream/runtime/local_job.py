@@ -285,6 +285,8 @@ class LocalJob:
 
     def _read(self, process: Process, effect: sub.Poll | sub.Acknowledge) -> None:
         assert process.readers is not None, "only a source reads"
+        if self._processes.get(process.subtask) is not process:
+            return  # what was done before this has ended it, and another is in its place
         try:
             if isinstance(effect, sub.Acknowledge):
                 process.readers.acknowledge(effect)

@@ -20,6 +20,8 @@ from raystream.flow.messages import Prepared
 from raystream.graph.physical import Chain, ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec, abort
 from raystream.operators.source import SourceSpec
+from raystream.storage.layout import STAGED, safe_name
+from raystream.storage.store import joined
 from raystream.subtask.events import Acknowledge, Poll, Polled
 
 _LOG = logging.getLogger("raystream")
@@ -137,6 +139,8 @@ def contexts(
     deliver: Callable[[ChainNode, Batch], None],
 ) -> Callable[[ChainNode], OpenContext]:
     """Make what opens each operator of a subtask."""
+    place = plan.checkpoint
+    staging = None if place is None else joined(place.directory, safe_name(plan.job), STAGED)
 
     def context(node: ChainNode) -> OpenContext:
         metrics = Metrics()
@@ -151,6 +155,7 @@ def contexts(
             clock=clock,
             limits=plan.limits,
             deliver=lambda batch: deliver(node, batch),
+            staging=staging,
         )
 
     return context

@@ -6,6 +6,7 @@
     <job>/<id>/chunks/<attempt>-<chain>-<index>-<seq>.arrow
     <job>/<id>/manifest-<attempt>-<checkpoint>.json
     <job>/savepoints/<id>/manifest.json     a savepoint stands alone: chunks/ beside it
+    <job>/staged/                           what sinks keep until they commit it: theirs to delete
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from raystream.flow.ids import SubtaskId
 LOG = "log"
 CHUNKS = "chunks"
 SAVEPOINTS = "savepoints"
+STAGED = "staged"
 SAVEPOINT_MANIFEST = "manifest.json"
 
 _ENTRY = re.compile(r"([0-9]{10,18})\.json")

@@ -12,6 +12,7 @@ import cases_joins
 import cases_keyed
 import cases_per_key
 import cases_process
+import cases_retracting
 import cases_rows
 import cases_sessions
 import cases_window_join
@@ -34,6 +35,11 @@ CASES = {
 }
 """By module of ``raystream.operators``."""
 
-for some in (cases_changes.CASES, cases_grids.CASES, cases_failing.CASES):
+for some in (
+    cases_changes.CASES,
+    cases_grids.CASES,
+    cases_failing.CASES,
+    cases_retracting.CASES,
+):
     for module, more in some.items():
         CASES[module] = [*CASES.get(module, ()), *more]

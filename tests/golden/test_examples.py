@@ -41,6 +41,10 @@ def test_every_lesson_is_run_here():
         "08_late_and_broken_rows.py",
         "09_own_sink.py",
         "10_survive.py",
+        "11_as_of.py",
+        "12_clicks_and_impressions.py",
+        "13_leaderboard.py",
+        "14_changing_table.py",
     ]
 
 
@@ -120,6 +124,55 @@ def test_survive_counts_each_order_once():
     assert program(EXAMPLES / "10_survive.py").splitlines() == [
         "it died: power cut",
         "1000 orders, 334 of bob",
+    ]
+
+
+def test_as_of_takes_the_rate_of_the_time_of_each_order():
+    rows = [ast.literal_eval(line) for line in program(EXAMPLES / "11_as_of.py").splitlines()]
+    assert [tuple(row.values()) for row in rows] == [
+        (100, "USD", 0.9, 0, 18.0),
+        (650, "GBP", 1.25, 0, 6.25),
+        (700, "USD", 0.5, 600, 10.0),
+        (800, "JPY", None, None, None),
+    ]
+
+
+def test_clicks_and_impressions_are_an_hour_apart_at_most():
+    assert program(EXAMPLES / "12_clicks_and_impressions.py").splitlines() == [
+        "(0, 'tea', 1, 30)",
+        "(0, 'tea', 1, 200)",
+        "(60, 'tea', 2, None)",
+        "(100, 'coffee', 1, 3700)",
+        "(7000, 'tea', 1, None)",
+        "[('coffee', 1, 1), ('tea', 3, 2)]",
+    ]
+
+
+def test_leaderboard_tells_each_change_and_the_table_in_the_end():
+    *changes, table = program(EXAMPLES / "13_leaderboard.py").splitlines()
+    places: dict[str, str] = {}
+    for line in changes:
+        op, place, who = line.split(" ", 2)
+        if op in ("+I", "+U"):
+            places[place] = who
+        else:
+            assert places.pop(place) == who
+    assert places == {"1": "ann 9", "2": "dan 4"}
+    assert changes[:4] == ["+I 1 ann 3", "-U 1 ann 3", "+U 1 bob 5", "+I 2 ann 3"]
+    blue = "('blue', 'eve', 2, 1), ('blue', 'cid', 1, 2)"
+    assert table == f"[{blue}, ('red', 'ann', 9, 1), ('red', 'dan', 4, 2)]"
+
+
+def test_changing_table_forgets_what_is_gone():
+    orders, cities, *changes = program(EXAMPLES / "14_changing_table.py").splitlines()
+    assert orders == "orders: [(1, 'Bonn', 10), (3, 'Bonn', 9)]"
+    assert cities == "cities: [('Bonn', 2, 19, 10)]"
+    rows = [ast.literal_eval(line) for line in changes]
+    assert [(row["total"], row["op"]) for row in rows if row["city"] == "Rom"] == [
+        (10, "+I"),
+        (15, "+U"),
+        (5, "+U"),
+        (5, "-D"),
     ]
 
 

@@ -1,11 +1,10 @@
-"""Nexmark's questions, answered by our jobs and by SQL over the same bids: exactly the same rows.
+"""Nexmark's questions about bids, answered by our jobs and by SQL: exactly the same rows.
 
 The bids are made once by the generator's readers and lie in files; DuckDB counts them there.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
+from auction_house import made, overlapping, side_by_side
 from goldens import ROOT, TIME, assert_same_rows, load, micros, program
 
 import raystream as rs
@@ -25,9 +24,6 @@ from raystream.runtime import local
 
 QUERIES = load("jobs/nexmark.py").QUERIES
 WATERMARK = load("jobs/nexmark.py").WATERMARK
-JITTER_US = 3_900_000
-"""Less than the four seconds that the job's watermark waits."""
-
 SQL = {
     "q0": "SELECT auction, bidder, price, dateTime, extra FROM bids",
     "q1": """
@@ -55,6 +51,12 @@ SQL = {
             SELECT dateTime // 10000000 AS ten, max(price) AS highest FROM bids GROUP BY ten
         ) ON dateTime // 10000000 = ten AND price = highest
     """,
+    "q10": """
+        SELECT auction, bidder, price, dateTime, extra,
+            strftime(make_timestamp(dateTime), '%Y-%m-%d') AS dt,
+            strftime(make_timestamp(dateTime), '%H:%M') AS hm
+        FROM bids
+    """,
     "q11": """
         SELECT bidder, min(dateTime) AS window_start, max(dateTime) + 10000000 AS window_end,
             count(*) AS bid_count
@@ -70,10 +72,13 @@ SQL = {
             )
         ) GROUP BY bidder, session
     """,
-    "q12": """
+    "q12_event": """
         SELECT bidder, dateTime // 10000000 * 10000000 AS window_start,
             dateTime // 10000000 * 10000000 + 10000000 AS window_end, count(*) AS bid_count
         FROM bids GROUP BY ALL
+    """,
+    "q13": """
+        SELECT auction, bidder, price, dateTime, 'value-' || auction % 10000 AS value FROM bids
     """,
     "q14": """
         SELECT auction, bidder, euros AS price, dateTime, extra,
@@ -121,40 +126,6 @@ class Bids:
     table: pa.Table
     sources: dict[str, rs.Source]
     answers: dict[str, pa.Table]
-
-
-def made(source: rs.NexmarkSource) -> pa.Table:
-    """All rows of a source, read by no engine."""
-    records = []
-    for split in source.splits():
-        reader = source.open(split, None)
-        while (record := reader.poll(10_000)) is not rs.END:
-            records.append(record)
-    return pa.Table.from_batches(records).sort_by("dateTime")
-
-
-def side_by_side(table: pa.Table, folder: Path) -> rs.FileSource:
-    """A large file of several splits, then small ones: each begins where another ended."""
-    folder.mkdir()
-    ends = [0, table.num_rows * 3 // 4, table.num_rows * 7 // 8, table.num_rows]
-    for start, end in itertools.pairwise(ends):
-        part = table.slice(start, end - start)
-        pq.write_table(part, folder / f"{start:06}.parquet", row_group_size=20_000)
-    return rs.FileSource(str(folder))
-
-
-def overlapping(table: pa.Table, folder: Path) -> rs.FileSource:
-    """Files that all cover the whole time, whose rows are late by up to 3.9 seconds."""
-    folder.mkdir()
-    rng = np.random.default_rng(7)
-    times = micros(table)["dateTime"].to_numpy()
-    order = np.argsort(times + rng.integers(0, JITTER_US, len(times)), kind="stable")
-    file = rng.integers(0, 3, len(times))
-    for index in range(3):
-        part = table.take(order[file[order] == index])
-        assert not part.equals(part.sort_by("dateTime"))
-        pq.write_table(part, folder / f"{index}.parquet", row_group_size=3_000)
-    return rs.FileSource(str(folder / "*.parquet"))
 
 
 def bids(source: rs.NexmarkSource | None, table: pa.Table, folder: Path) -> Bids:
@@ -205,7 +176,7 @@ def told(query: str, rows: pa.Table) -> pa.Table:
 @pytest.mark.slow
 @pytest.mark.parametrize(("parallelism", "batch_rows"), [(1, 32_768), (2, 4_096)])
 @pytest.mark.parametrize("source", ["generator", "side_by_side", "overlapping"])
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", SQL)
 def test_a_busy_house_gives_the_rows_of_sql(busy, query, source, parallelism, batch_rows):
     config = {"batch_rows_max": batch_rows}
     ours = answer(query, busy.sources[source], parallelism=parallelism, config=config)
@@ -215,7 +186,7 @@ def test_a_busy_house_gives_the_rows_of_sql(busy, query, source, parallelism, ba
 @pytest.mark.slow
 @pytest.mark.parametrize(("parallelism", "batch_rows"), [(1, 100), (2, 7)])
 @pytest.mark.parametrize("source", ["side_by_side", "overlapping"])
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", SQL)
 def test_a_quiet_house_full_of_ties_gives_the_rows_of_sql(
     quiet, query, source, parallelism, batch_rows
 ):
@@ -225,7 +196,7 @@ def test_a_quiet_house_full_of_ties_gives_the_rows_of_sql(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("query", ["q5", "q7", "q11", "q12", "q18", "q19"])
+@pytest.mark.parametrize("query", ["q5", "q7", "q11", "q12_event", "q18", "q19"])
 def test_batches_of_a_hundred_rows_change_nothing(busy, query):
     config = {"batch_rows_max": 100}
     ours = answer(query, busy.sources["generator"], parallelism=2, config=config)
@@ -244,7 +215,7 @@ def test_batches_of_a_hundred_rows_change_nothing(busy, query):
         ("q5", "overlapping", 2),
         ("q7", "generator", 2),
         ("q11", "overlapping", 2),
-        ("q12", "side_by_side", 2),
+        ("q12_event", "side_by_side", 2),
         ("q14", "side_by_side", 2),
         ("q18", "overlapping", 2),
         ("q19", "generator", 2),
@@ -262,7 +233,7 @@ RULE_SETS = [(), *((rule, "chain") for rule in RULES[:-1]), RULES[:-1], RULES]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rules", RULE_SETS, ids=lambda rules: "+".join(rules) or "none")
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", SQL)
 def test_no_rule_of_the_planner_changes_a_row(quiet, query, rules):
     job = rs.Job(query, parallelism=2, config={"batch_rows_max": 500})
     asked = QUERIES[query](job.source(quiet.sources["overlapping"], watermark=WATERMARK))
@@ -283,7 +254,7 @@ def test_dollars_become_euros_to_the_tenth_of_a_cent(quiet):
 
 
 def test_the_quiet_house_is_full_of_ties(quiet):
-    windows = quiet.answers["q12"]["window_start"].unique()
+    windows = quiet.answers["q12_event"]["window_start"].unique()
     assert quiet.answers["q7"].num_rows > 2 * len(windows)
     assert quiet.answers["q5"].num_rows > 1.2 * (200 / 2 + 4)
 
@@ -295,12 +266,12 @@ def test_the_busy_house_has_several_splits_of_each_kind(busy):
 
 
 @pytest.mark.slow
-def test_the_script_says_how_many_bids_it_read_and_how_many_rows_came_out():
+def test_the_script_says_how_many_events_it_read_and_how_many_rows_came_out():
     command = ("-m", "raystream.ops.cli", "run", ROOT / "jobs" / "nexmark.py", "--runtime", "local")
-    said = program(*command, "--", "q12", "--events", "20000", "--rate", "1000", "--json")
+    said = program(*command, "--", "q12_event", "--events", "20000", "--rate", "1000", "--json")
     figures = json.loads(said)
     source = rs.NexmarkSource(20_000, rate=1_000, seed=1, kind="bid")
     with duckdb.connect() as db:
         db.register("bids", micros(made(source)))
-        rows = len(db.sql(SQL["q12"]).fetchall())
-    assert (figures["query"], figures["bids"], figures["rows"]) == ("q12", 18_400, rows)
+        rows = len(db.sql(SQL["q12_event"]).fetchall())
+    assert (figures["query"], figures["events"], figures["rows"]) == ("q12_event", 18_400, rows)

@@ -111,6 +111,10 @@ def output(emit, bounds):
     return wire_schema(pa.schema(fields), timed=True, changes=emit == "changes")
 
 
+def is_nan(value):
+    return isinstance(value, float) and math.isnan(value)
+
+
 def key_of(value):
     return repr(value + 0.0) if isinstance(value, float) else repr(value)
 
@@ -147,10 +151,10 @@ def aggregate(name, rows, *, gone=False):
     if kind == "collect":
         return values
     if kind in ("min", "max"):
-        numbers = [value for value in values if value == value]
+        numbers = [value for value in values if not is_nan(value)]
         return (min if kind == "min" else max)(numbers) if numbers else values[0]
     if kind == "quantile":
-        numbers = sorted(float(value) for value in values if value == value)
+        numbers = sorted(float(value) for value in values if not is_nan(value))
         if not numbers:
             return None
         low, high = numbers[(len(numbers) - 1) // 2], numbers[len(numbers) // 2]
@@ -171,7 +175,7 @@ def added(floats):
 
 def close(got, wanted):
     if isinstance(got, float) and isinstance(wanted, float):
-        return (got != got and wanted != wanted) or math.isclose(
+        return (is_nan(got) and is_nan(wanted)) or math.isclose(
             got, wanted, rel_tol=1e-9, abs_tol=1e-9
         )
     return got == wanted

@@ -271,18 +271,14 @@ def test_mistakes_are_found_where_the_job_is_built(catalog):
     [{"token": "hunter2"}, {"s3.secret-access-key": "hunter2"}, {"uri": "pg://me:hunter2@host/db"}],
 )
 def test_secrets_are_not_written_out(catalog, secret):
-    with pytest.raises(rs.PlanError, match="has a secret in it") as caught:
+    with pytest.raises(rs.PlanError, match="has a (secret|password) in it") as caught:
         IcebergSink(NAME, {**catalog, **secret})
     assert "hunter2" not in str(caught.value)
 
 
-class Hidden:
-    def reveal(self):
-        return "/proc/hunter2"
-
-
-def test_a_named_secret_is_in_no_error(catalog):
-    sink = IcebergSink(NAME, {**catalog, "warehouse": Hidden()}, schema=ROW)
+def test_a_named_secret_is_in_no_error(catalog, monkeypatch):
+    monkeypatch.setenv("LAKE_PLACE", "/proc/hunter2")
+    sink = IcebergSink(NAME, {**catalog, "warehouse": rs.secret("LAKE_PLACE")}, schema=ROW)
     with pytest.raises(rs.SinkError, match=r"cannot open lake.rows: .*…") as caught:
         sink.open(rs.OpenContext())
     assert "hunter2" not in str(caught.value)

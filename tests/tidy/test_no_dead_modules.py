@@ -13,7 +13,9 @@ ENTRIES = {
     "raystream.__main__": "python -m raystream",
     "raystream.connectors.delta": "scripts that read or write Delta tables",
     "raystream.connectors.iceberg": "scripts that read or write Iceberg tables",
+    "raystream.connectors.kafka": "scripts that read or write Kafka",
     "raystream.testing.world": "tests/simulation",
+    "raystream.connectors.postgres": "users import it",
 }
 
 

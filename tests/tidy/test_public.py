@@ -109,6 +109,7 @@ PUBLIC = [
     "micros",
     "min_by",
     "quantile",
+    "secret",
     "state",
     "stddev",
     "testing",
@@ -135,7 +136,10 @@ NOT_STARRED = [
 ]
 
 # Slow to load, or not installed with the package.
-NOT_LOADED = ("ray", "kafka", "confluent_kafka", "duckdb", "polars", "pandas", "rich", "click")
+NOT_LOADED = (
+    *("ray", "kafka", "confluent_kafka", "psycopg", "duckdb", "polars", "pandas", "rich", "click"),
+    *("deltalake", "pyiceberg"),
+)
 
 
 def test_the_public_names_are_exactly_these():

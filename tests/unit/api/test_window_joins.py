@@ -58,7 +58,7 @@ def test_a_stream_without_event_time_is_named(timed, name, verb):
     ways = {"window": rs.Tumbling("1h")} if verb == "join" else {}
     refused(
         lambda left, right: getattr(left, verb)(right, on="k", **ways),
-        f"{verb}()",
+        f"{verb}(",
         name,
         "watermark=",
         timed=timed,
@@ -106,4 +106,4 @@ def test_the_plan_says_how_rows_meet():
     window = left.join(right, on="k", how="left", window=rs.Session("5m"))
     newest = left.as_of_join(right, on="k", tolerance="1h")
     assert window._tip.node.spec.describe() == "left on k in session 5m"
-    assert newest._tip.node.spec.describe() == "left on k within 1h"
+    assert newest._tip.node.spec.describe() == "left on k, the newest up to 1h before"

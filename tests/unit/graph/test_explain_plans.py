@@ -144,3 +144,26 @@ def test_a_changelog_is_shown_with_its_key():
     assert shown.count("changelog by") == 1
     nodes = json.loads(job.explain(format="json"))["logical"]
     assert [node["changelog"] for node in nodes["operators"]] == [None, ["k"], None, None]
+
+
+def test_a_join_says_how_it_joins_on_what_and_what_waits_how_long():
+    job = rs.Job("joins", parallelism=2)
+    schema = pa.schema({"k": pa.int64(), "t": pa.int64()})
+    times = rs.WatermarkStrategy("t")
+    a, b = (job.from_items([], schema=schema, watermark=times).named(name) for name in "ab")
+    a.join(b, on="k", window=rs.Tumbling("10s"), how="semi").print()
+    a.join(b, left_on=["k", "t"], right_on=["t", "k"], within=("-1h", "5m")).print()
+    a.join(b, on="k", ttl="1d", how="left").to_rows().print()
+    a.as_of_join(b, on="k", tolerance="1d").print()
+    a.join(pa.table({"k": [1, 2]}), on="k", how="anti").print()
+    # A line is a name, what it does, the parallelism and where it is written.
+    lines = [line.split(None, 1)[1] for line in job.explain().splitlines() if "join#" in line]
+    joins = [line for line in lines if not line.startswith(("print", "to_rows"))]
+    shown = [" ".join(line.partition("  p=2  ")[0].split()) for line in joins]
+    assert shown == [
+        "join semi on k in tumbling 10s ← a hash(k), b hash(k)",
+        "join inner on k = t, t = k within -1h to 5m ← a hash(k, t), b hash(t, k)",
+        "join left on k ttl=1d changelog by k, t, t_right ← a hash(k), b hash(k)",
+        "as_of_join left on k, the newest up to 1d before ← a hash(k), b hash(k)",
+        "join anti on k with a table of 2 rows ← a",
+    ]

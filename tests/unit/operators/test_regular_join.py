@@ -128,6 +128,16 @@ def test_an_update_in_one_batch_is_done_in_order():
     ]
 
 
+def test_rows_that_come_and_go_for_several_keys_stand_in_order_of_what_caused_them():
+    join = Driven("anti", changes=(False, True))
+    join.left(("+I", 1, "a"), ("+I", 2, "b"))
+    assert join.right(("+I", 1, "x"), ("+I", 2, "y"), ("-D", 1, "x")) == [
+        ("-D", 1, "a"),
+        ("-D", 2, "b"),
+        ("+I", 1, "a"),
+    ]
+
+
 def test_inner_and_semi_joins_of_plain_rows_are_plain():
     for how in ("inner", "semi"):
         assert OP not in Driven(how, changes=(False, False)).spec.plan.output.names

@@ -1,0 +1,294 @@
+"""Make prepared messages visible in one Kafka transaction, exactly once, whoever does it.
+
+Decision: messages wait outside of Kafka. A transaction of Kafka belongs to the producer that began
+it, and librdkafka cannot take up one that another process has prepared: what was flushed into it is
+aborted when that process dies. Four ways out were looked at.
+
+1. Finish the transaction of a dead producer by hand, with its producer id and epoch, as Flink does.
+   Needs a second client for the protocol (and its TLS and SASL), blocks readers of the topic while
+   the job is down, and loses the rows if that is longer than the broker's limit of 15 minutes.
+2. Write into a topic of our own first, copy at the commit: twice the traffic, and topics to clean.
+3. Commit at once, and take back what came too early: nothing can be taken back.
+4. Keep the encoded messages beside the checkpoint, and produce them when it is durable. Chosen: any
+   process can do it, as often and as late as it must.
+
+What makes a repeated commit change nothing is a *mark* in the same transaction: the offset of a
+group that is named after the writer that prepared the messages (its *run*), which is how many of
+its committables are done. It is read before anything is produced, behind ``init_transactions``,
+which has ended every other transaction of this ``transactional.id``: so of two processes that
+commit at once, one is fenced, looks again, and finds the mark. Marks live as long as the broker
+keeps offsets of groups without members (``offsets.retention.minutes``, 7 days by default). A commit
+that finds no mark that late is refused: nobody could tell whether it was done.
+
+What would change our mind: a librdkafka that takes up prepared transactions (KIP-939).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from raystream.clock import Clock, SystemClock
+from raystream.connectors import kafka_client
+from raystream.connectors.kafka_client import LOG, REQUEST_S, told
+from raystream.connectors.staged_records import Part, messages_of, remove
+from raystream.errors import SinkError
+
+if TYPE_CHECKING:
+    import confluent_kafka as ck
+
+_TRIES = 4
+"""Fenced by another that commits the same, or told by the broker to try again."""
+
+_TRANSACTION_S = 600
+"""How long one commit may take; a broker allows 15 minutes unless told otherwise."""
+
+_MARKS_LIVE_US = 6 * 24 * 3600 * 1_000_000
+"""Marks live 7 days on the broker by default; the rest is for clocks that differ."""
+
+_BATCH_MESSAGES = 10_000
+
+_NO_OFFSET = -1001
+"""What the client says where a group has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A committable: what a writer has prepared since the one before.
+
+    ``lane`` is the transactional id, ``run`` the writer, ``number`` counts its committables.
+    """
+
+    lane: str
+    run: str
+    number: int
+    made_us: int
+    parts: tuple[Part, ...]
+
+
+class Commits:
+    """The transactions of one process; each lane has a producer, which is fenced by any other."""
+
+    def __init__(
+        self,
+        servers: str,
+        topic: str,
+        options: Mapping[str, Any],
+        clock: Clock | None = None,
+    ) -> None:
+        self._servers = servers
+        self._topic = topic
+        self._options = options
+        self._clock = clock or SystemClock()
+        self._lanes: dict[str, _Lane] = {}
+
+    def commit(self, committables: Sequence[Prepared]) -> None:
+        """Produce what has not been; remove what was kept for it.
+
+        Raises: SinkError if the cluster does not take it, or if nobody can tell whether it has.
+        """
+        runs: dict[tuple[str, str], list[Prepared]] = {}
+        for one in committables:
+            runs.setdefault((one.lane, one.run), []).append(one)
+        for (lane, run), some in runs.items():
+            self._commit_run(lane, run, sorted(some, key=lambda one: one.number))
+            for one in some:
+                for part in one.parts:
+                    remove(part)
+
+    def close(self) -> None:
+        """Let go of the producers."""
+        self._lanes.clear()
+
+    def _commit_run(self, lane: str, run: str, prepared: list[Prepared]) -> None:
+        failure: BaseException | None = None
+        library = kafka_client.client()
+        for _ in range(_TRIES):
+            try:
+                found = self._lane(lane, run)
+                done = found.done
+                left = [one for one in prepared if one.number >= done]
+                if not left:
+                    return
+                if not done:
+                    self._check_marked(left[0])
+                found.produce(left)
+            except library.KafkaException as error:  # noqa: PERF203  a few rounds
+                failure = error
+                self._lanes.pop(lane, None)
+                LOG.info("commit of %s is tried again: %s", lane, error.args[0].name())
+                if not _passing(error.args[0]):
+                    break
+            else:
+                return
+        assert failure is not None, "a round ends well or with a failure"
+        raise told(f'cannot commit to topic "{self._topic}"', SinkError, failure) from failure
+
+    def _lane(self, lane: str, run: str) -> _Lane:
+        found = self._lanes.get(lane)
+        if found is None or found.run != run:
+            self._lanes.pop(lane, None)
+            found = self._lanes[lane] = _Lane(self._servers, self._topic, self._options, lane, run)
+        return found
+
+    def _check_marked(self, first: Prepared) -> None:
+        """Refuse to commit where a mark should be there, or would have been forgotten.
+
+        Raises: SinkError.
+        """
+        age_us = self._clock.now_us() - first.made_us
+        if first.number or age_us > _MARKS_LIVE_US:
+            raise SinkError(
+                f'nobody can tell whether rows for topic "{self._topic}", prepared '
+                f"{age_us / 86_400e6:.1f} days ago, were committed: Kafka has forgotten",
+                hint="look into the topic. To go on without them give the sink another uid, and "
+                "allow_dropped_state=True",
+            )
+
+
+class _Lane:
+    """One transactional id in this process, and the mark of the run that it commits."""
+
+    def __init__(
+        self, servers: str, topic: str, options: Mapping[str, Any], lane: str, run: str
+    ) -> None:
+        self.run = run
+        self._topic = topic
+        library = kafka_client.client()
+        limits = {"transaction.timeout.ms": _TRANSACTION_S * 1000}
+        settings = {"transactional.id": lane}
+        self._producer = kafka_client.producer(servers, {**limits, **options}, settings)
+        self._producer.init_transactions(REQUEST_S)
+        group = {"group.id": f"{lane}.{run}"}
+        self._marks: ck.Consumer = kafka_client.consumer(servers, of_consumers(options), group)
+        (mark,) = self._marks.committed([self._mark(_NO_OFFSET)], timeout=REQUEST_S)
+        if mark.error is not None:
+            raise library.KafkaException(mark.error)
+        self.done = max(0, mark.offset)
+
+    def _mark(self, offset: int) -> Any:
+        # Any partition that is there will do: an offset is kept beside it, none is read by it.
+        return kafka_client.client().TopicPartition(self._topic, 0, offset)
+
+    def produce(self, prepared: list[Prepared]) -> None:
+        """Produce messages and their mark in one transaction."""
+        producer = self._producer
+        producer.begin_transaction()
+        try:
+            for one in prepared:
+                for part in one.parts:
+                    for messages in messages_of(part):
+                        send(producer, self._topic, messages)
+            done = prepared[-1].number + 1
+            group = self._marks.consumer_group_metadata()
+            producer.send_offsets_to_transaction([self._mark(done)], group, REQUEST_S)
+            producer.commit_transaction(_TRANSACTION_S)
+        except (SinkError, kafka_client.client().KafkaException):
+            # Readers of the topic wait for a transaction until it ends.
+            with contextlib.suppress(kafka_client.client().KafkaException):
+                producer.purge()
+                producer.abort_transaction(REQUEST_S)
+            raise
+        self.done = done
+
+
+def send(
+    producer: ck.Producer,
+    topic: str,
+    messages: pa.RecordBatch,
+    note: Callable[[Any, Any], None] | None = None,
+) -> None:
+    """Hand messages to a producer; waits where it has too many.
+
+    Raises: KafkaException of the client.
+    """
+    given = {
+        name: messages.column(name).to_pylist()
+        for name in messages.schema.names
+        if messages.column(name).null_count < messages.num_rows
+    }
+    if "headers" in given or "time_ms" in given:
+        none = [None] * messages.num_rows
+        columns = (given.get(name, none) for name in messages.schema.names)
+        _send_each(producer, topic, zip(*columns, strict=True), note)
+        return
+    values = given.get("value") or [None] * messages.num_rows
+    # Loops over messages: the client takes a dict for each.
+    if "partition" in given:
+        keys = given.get("key") or [None] * messages.num_rows
+        rows = zip(keys, values, given["partition"], strict=True)
+        waiting = [{"key": k, "value": v, "partition": p} for k, v, p in rows]
+    elif "key" in given:
+        waiting = [{"key": k, "value": v} for k, v in zip(given["key"], values, strict=True)]
+    else:
+        waiting = [{"value": value} for value in values]
+    for start in range(0, len(waiting), _BATCH_MESSAGES):
+        left = waiting[start : start + _BATCH_MESSAGES]
+        while left:
+            producer.produce_batch(topic, left, on_delivery=note)
+            refused = [one for one in left if "_error" in one]
+            for one in refused:
+                error = one.pop("_error")
+                if error.name() != "_QUEUE_FULL":
+                    raise kafka_client.client().KafkaException(error)
+            producer.poll(0.1 if refused else 0)
+            left = refused
+
+
+def _send_each(
+    producer: ck.Producer, topic: str, rows: Iterable[tuple[Any, ...]], note: Any
+) -> None:
+    # A loop over messages: the client takes headers and times with one at a time only.
+    produce = producer.produce
+    for key, value, headers, time_ms, partition in rows:
+        more: dict[str, Any] = {"key": key, "on_delivery": note}
+        if time_ms is not None:
+            more["timestamp"] = time_ms
+        if partition is not None:
+            more["partition"] = partition
+        if headers:
+            more["headers"] = [(pair["key"], pair["value"]) for pair in headers]
+        while True:
+            try:
+                produce(topic, value, **more)
+            except BufferError:  # noqa: PERF203  the queue is full: it empties while we wait
+                producer.poll(0.1)
+            else:
+                break
+    producer.poll(0)
+
+
+def _passing(error: Any) -> bool:
+    """Tell whether a new producer may succeed where one has failed."""
+    return bool(
+        error.fatal() or error.retriable() or error.txn_requires_abort()
+    ) or error.name() in {
+        "_FENCED",
+        "_STATE",
+        "_TIMED_OUT",
+        "_TRANSPORT",
+    }
+
+
+_OF_PRODUCERS = (
+    "transaction.",
+    "message.",
+    "queue.buffering.",
+    "linger",
+    "batch.",
+    "partitioner",
+    "compression",
+    "acks",
+    "request.required",
+    "delivery.",
+    "sticky.",
+)
+
+
+def of_consumers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is a producer's: the client warns of it."""
+    return {name: v for name, v in options.items() if not name.startswith(_OF_PRODUCERS)}

@@ -1,0 +1,153 @@
+"""Read one partition from an offset on, a batch of messages at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import repeat
+from operator import is_not
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from raystream.connectors import kafka_client
+from raystream.connectors.kafka_client import LOG, told
+from raystream.connectors.kafka_formats import Metadata
+from raystream.connectors.record_formats import Decode, Found
+from raystream.contracts.batch import Batch
+from raystream.contracts.source import END, Polled, Reader
+from raystream.errors import RaystreamError, SourceError
+from raystream.flow.element import Status
+
+if TYPE_CHECKING:
+    import confluent_kafka as ck
+
+_WAIT_S = 0.005
+"""How long a poll waits for messages that are known to be there: other splits wait, too."""
+
+_WAIT_AT_END_S = 0.001
+"""How long it waits for new ones: many partitions may be silent, and each is asked in turn."""
+
+_PASSING = frozenset(
+    {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MSG_TIMED_OUT"}
+)
+"""What the client goes on trying by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A partition from one offset up to another, or without end."""
+
+    topic: str
+    partition: int
+    start: int
+    stop: int | None
+
+
+class PartitionReader(Reader):
+    """Gives the messages of one partition; its position is the offset of the next one."""
+
+    def __init__(
+        self,
+        client: ck.Consumer,
+        stretch: Stretch,
+        decode: Decode,
+        metadata: Metadata,
+        columns: pa.Schema | None,
+        *,
+        tolerant: bool,
+        commits: bool,
+    ) -> None:
+        self._client = client
+        self._stretch = stretch
+        self._decode = decode
+        self._metadata = metadata
+        self._columns = columns
+        self._tolerant = tolerant
+        self._commits = commits
+        self._next = stretch.start
+        self._at_end = False
+        self._ended = stretch.stop is not None and 0 <= stretch.stop <= stretch.start
+        client.assign([self._place(stretch.start)])
+
+    def poll(self, max_rows: int) -> Polled:
+        if self._ended:
+            return END
+        # Asked for many, the client waits for all: so for one first, then for what is there.
+        came = self._client.consume(1, _WAIT_AT_END_S if self._at_end else _WAIT_S)
+        if came and max_rows > 1:
+            came += self._client.consume(max_rows - 1, 0)
+        messages = self._sorted_out(came)
+        if not messages:
+            if self._ended:
+                return END
+            # Only who has read all there is can tell that nothing comes: others wait for brokers.
+            return None if self._at_end else Status(idle=False)
+        self._next = messages[-1].offset() + 1
+        found = self._metadata.found(messages, self._decode, self._columns)
+        if not found.broken:
+            return found.rows
+        return self._with_broken(messages, found)
+
+    def position(self) -> int:
+        return self._next
+
+    def checkpointed(self, position: Any) -> None:
+        """Tell the group how far the job has come, for those who watch its lag."""
+        if self._commits and position >= 0:
+            self._client.commit(offsets=[self._place(position)], asynchronous=True)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _place(self, offset: int) -> ck.TopicPartition:
+        place: ck.TopicPartition = kafka_client.client().TopicPartition(
+            self._stretch.topic, self._stretch.partition, offset
+        )
+        return place
+
+    def _sorted_out(self, came: list[Any]) -> list[Any]:
+        """Give the messages that are to be read; note an end, pass over what passes."""
+        stop = self._stretch.stop
+        # A loop over messages, in C. By identity: an error of the client bears no comparison.
+        if not any(map(is_not, map(kafka_client.client().Message.error, came), repeat(None))):
+            errors, messages = [], came
+        else:
+            errors = [message for message in came if message.error() is not None]
+            messages = [message for message in came if message.error() is None]
+        self._at_end = self._at_end and not messages
+        for message in errors:
+            error = message.error()
+            if error.name() == "_PARTITION_EOF":
+                # Behind the last message there may be marks of transactions, which have offsets.
+                self._at_end = True
+                self._ended = self._ended or (stop is not None and message.offset() >= stop)
+            elif error.name() in _PASSING and not error.fatal():
+                LOG.warning("%s: %s", self._named(), error.str())
+            else:
+                failed = kafka_client.client().KafkaException(error)
+                raise told(f"cannot read {self._named()}", SourceError, failed) from failed
+        if stop is not None and messages and messages[-1].offset() >= stop - 1:
+            self._ended = True
+            messages = [message for message in messages if message.offset() < stop]
+        return messages
+
+    def _with_broken(self, messages: list[Any], found: Found) -> Batch:
+        told_of = [
+            (messages[place].value(), self._at(messages[place], error))
+            for place, error in found.broken
+        ]
+        if not self._tolerant:
+            raise told_of[0][1]
+        return Batch(found.rows, unreadable=told_of)
+
+    def _at(self, message: Any, error: RaystreamError) -> SourceError:
+        at = SourceError(
+            f"{self._named()}, offset {message.offset()}: {error.message}",
+            hint=error.hint
+            or '.on_error("skip") or .on_error("dead_letter") of the source goes on without it',
+        )
+        at.__cause__ = error.__cause__
+        return at
+
+    def _named(self) -> str:
+        return f"topic {self._stretch.topic}, partition {self._stretch.partition}"
