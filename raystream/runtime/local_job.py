@@ -121,11 +121,13 @@ class LocalJob:
         """The subtasks that run."""
         return list(self._processes)
 
-    def crash(self, subtask: SubtaskId) -> None:
-        """Let a subtask's process die where it stands; the coordinator hears of it in its turn."""
-        process = self._processes.pop(subtask)
-        self._fails(process, SubtaskLost(f"{subtask} died: its worker process is gone"))
-        self._says(process, messages.Closed())
+    def crash(self, *subtasks: SubtaskId) -> None:
+        """Let processes die where they stand; the coordinator hears of it in its turn."""
+        for process in [self._processes[subtask] for subtask in subtasks]:
+            if self._processes.get(process.subtask) is process:  # else it ended as one before died
+                del self._processes[process.subtask]
+                self._fails(process, SubtaskLost(f"{process.subtask} died: its process is gone"))
+                self._says(process, messages.Closed())
 
     def lose(self, subtask: SubtaskId, attempt: int, *, closing: bool) -> None:
         """Let the coordinator take a subtask for dead, and live on; or end it."""
@@ -293,7 +295,8 @@ class LocalJob:
         except RaystreamError as error:
             self._fails(process, error)
             return
-        self._step(process.subtask, polled)
+        if self._processes.get(process.subtask) is process:  # else what it said before has ended it
+            self._step(process.subtask, polled)
 
     # Effects of the coordinator --------------------------------------------------------------
 
@@ -395,8 +398,5 @@ class LocalJob:
         if coordinator.error is not None:
             raise job_failed(self._plan.job, coordinator.error)
         result = self._figures.result(coordinator.state, self._clock.monotonic_us())
-        return dataclasses.replace(
-            result,
-            checkpoints=tuple(coordinator.checkpoints),
-            restarts=coordinator.restarts.count,
-        )
+        made = tuple(coordinator.checkpoints)
+        return dataclasses.replace(result, checkpoints=made, restarts=coordinator.restarts.count)
