@@ -21,14 +21,14 @@ from raystream.coordinator import events as job
 from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.states import Beginning
-from raystream.errors import RaystreamError, StorageError, SubtaskLost, job_failed
+from raystream.errors import RaystreamError, StorageError, SubtaskLost
 from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.graph.rescaling import Replan
-from raystream.runtime import shell
-from raystream.runtime.local_process import Errands, Happened, Link, Maker, Process, listed
+from raystream.runtime import local_process, shell
+from raystream.runtime.local_process import Breather, Errands, Happened, Link, Maker, Process
 from raystream.runtime.vault import Errand, Vault
 from raystream.subtask import events as sub
 
@@ -66,6 +66,7 @@ class LocalJob:
         self.links: dict[Link, list[tuple[int, sub.Event | job.Event]]] = {}
         self.jammed: set[Link] = set()
         self._slow_words = slow_words
+        self._breather = Breather(clock, paced=rng is None)
         self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
         self._restarting = shell.Restarting(plan.job)
@@ -103,7 +104,7 @@ class LocalJob:
         return self._least([process.machine.errand_us for process in self._processes.values()])
 
     def _least(self, dues: list[int | None]) -> int | None:
-        dues = [*dues, self._coordinator.wake_us]
+        dues = [*dues, self._breather.wake_us(self._coordinator)]
         known = [due for due in dues if due is not None] + [due for due, _ in self._errands.later]
         return min(known, default=None)
 
@@ -145,7 +146,7 @@ class LocalJob:
         due = self._errands.due()
         for what in due:
             what()
-        wake_us = self._coordinator.wake_us
+        wake_us = self._breather.wake_us(self._coordinator)
         if wake_us is not None and wake_us <= now_us:
             self._job(job.Ticked())
         links = [link for link, some in self.links.items() if some and link not in self.jammed]
@@ -373,11 +374,11 @@ class LocalJob:
 
             def later() -> None:
                 if self._coordinator.attempt == attempt:  # else the next one asks by itself
-                    self._job(listed(self._plan, chain, again=True))
+                    self._job(local_process.listed(self._plan, chain, again=True))
 
             self._errands.after(after_us, later)
         else:
-            self._job(listed(self._plan, chain, again=False))
+            self._job(local_process.listed(self._plan, chain, again=False))
 
     def _deliver_rows(self, node: ChainNode, batch: Batch) -> None:
         if shell.sink_specs(self._plan)[node.name].sink.receive(batch):
@@ -394,9 +395,5 @@ class LocalJob:
 
         Raises: JobFailed.
         """
-        coordinator = self._coordinator
-        if coordinator.error is not None:
-            raise job_failed(self._plan.job, coordinator.error)
-        result = self._figures.result(coordinator.state, self._clock.monotonic_us())
-        made = tuple(coordinator.checkpoints)
-        return dataclasses.replace(result, checkpoints=made, restarts=coordinator.restarts.count)
+        now_us = self._clock.monotonic_us()
+        return local_process.outcome(self._plan.job, self._coordinator, self._figures, now_us)

@@ -1,7 +1,5 @@
 """Topics that are subscribed to: acknowledged when kept, sent again when not."""
 
-# ruff: noqa: F811  fixtures are named where they are used
-
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """Streams of JetStream: read from where a checkpoint says, written once."""
 
-# ruff: noqa: F811  fixtures are named where they are used
-
 from __future__ import annotations
 
 import json
