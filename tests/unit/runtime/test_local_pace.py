@@ -15,7 +15,5 @@ def test_a_job_ends_though_checkpoints_take_longer_than_the_time_between_them(tm
     )
     sink = rs.MemorySink()
     counts.sink(sink)
-    result = job.run(timeout="60s")
-    assert sorted(sink.rows)[-1] == -(-2_000 // 7)
-    took_s = sum(one.duration_us for one in result.checkpoints[:-1]) / 1e6
-    assert took_s <= 0.7 * result.running_s  # half, but for what the others took meanwhile
+    assert job.run(timeout="60s").status == "finished"
+    assert max(sink.rows) == -(-2_000 // 7)
