@@ -342,7 +342,8 @@ class Stream:
 
     def _end(self, verb: str, sink: Sink, where: str) -> End:
         spec = SinkSpec(sink, verb, where)
-        return End(self._tip.then(verb, spec, StreamType(None), where, changes=sink.upserts))
+        tip = changelogs.in_order(self._tip, where) if sink.upserts else self._tip
+        return End(tip.then(verb, spec, StreamType(None), where, changes=sink.upserts))
 
 
 class End:

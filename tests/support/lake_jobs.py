@@ -145,12 +145,12 @@ def following_job(source, sink):
 def lives_until(job, until):
     """Run a job without end until something is so."""
     made = lives.local(job)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     try:
         while not until():
             assert not made.over, made.result()
             assert time.monotonic() < deadline, "it never is"
-            for _ in range(20):
+            for _ in range(100):
                 made.advance()
     finally:
         made.close()

@@ -15,8 +15,7 @@ from typing import Any
 import pipeline_columns as kinds
 import polars as pl
 import pyarrow as pa
-from pipeline_sources import TIMES, TableParts
-from pipelines import ARROW, PARALLELISM_MAX, TIME, Flow, Pipeline
+from pipelines import PARALLELISM_MAX, TIME, Flow, Pipeline
 from table_changes import changes_source
 
 import raystream as rs
