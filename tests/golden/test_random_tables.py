@@ -11,7 +11,8 @@ import random
 
 import pytest
 from pipelines import Flow
-from table_jobs import Balance, TableJob, balanced, is_changelog
+from table_ends import Balance, Upserts, balanced
+from table_jobs import TableJob, is_changelog
 from test_random_pipelines import ordered, same
 
 import raystream as rs
@@ -62,7 +63,9 @@ def under_rules(job: TableJob, rng: random.Random) -> None:
 
 
 def sink_of(flow: Flow) -> rs.MemorySink:
-    return TableSink(flow.stream.changelog) if is_changelog(flow) else rs.MemorySink()
+    if (key := flow.stream.changelog) is None:
+        return rs.MemorySink()
+    return TableSink(key) if set(key) == set(flow.columns) else Upserts(key)
 
 
 @pytest.mark.slow

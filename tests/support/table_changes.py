@@ -46,7 +46,11 @@ def changes_source(rng: random.Random) -> tuple[rs.Source, list[str], pl.DataFra
         stamp = {"at": 1_000_000 * at}
         old = table.pop(key, None)
         if old is not None and rng.random() < 0.35:
-            dead = old if way == "retract" else dict.fromkeys(COLUMNS) | dict(zip(keys, key))
+            dead = (
+                old
+                if way == "retract"
+                else dict.fromkeys(COLUMNS) | dict(zip(keys, key, strict=True))
+            )
             part.append({**dead, **stamp, "op": "-D"})
             continue
         if old is not None and way == "retract":

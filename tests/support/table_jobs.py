@@ -1,13 +1,12 @@
 """Random jobs of tables: streams of rows and of changes, joined, aggregated and changed again.
 
-A seed decides everything. Of a changelog ``Flow.rows`` are the rows of its table in the end, so what
-a verb does to them is what Polars, or a loop, does to a table: nobody here knows of changes.
+A seed decides everything. Of a changelog ``Flow.rows`` are the rows of its table in the end, so
+what a verb does to them is what Polars, or a loop, does to a table: nobody here knows of changes.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -17,15 +16,14 @@ import polars as pl
 import pyarrow as pa
 from pipelines import PARALLELISM_MAX, TIME, Flow, Pipeline
 from table_changes import changes_source
+from table_joins import Join, Row, joined
 
 import raystream as rs
 
 ROWS_MAX = 100
 """Joins that would give more are left out."""
 
-OTHERS = {"int": pl.Int64, "str": pl.String, "float": pl.Float64}
 HOWS = ("inner", "left", "right", "full", "semi", "anti")
-Row = dict[str, Any]
 
 
 def is_changelog(flow: Flow) -> bool:
@@ -228,13 +226,11 @@ class TableJob(Pipeline):
         assert other is not None
         if (on := self._on(flow, other)) is None:
             return None
-        how, suffix = self.rng.choice(HOWS), self.fresh("_")
-        self.said(f"join {how} with {self.flows.index(other)} on {on}")
+        join = Join(*on, self.rng.choice(HOWS), self.fresh("_"))
+        self.said(f"join {join.how} with {self.flows.index(other)} on {on}")
         left = flow.stream.key_by(*on[0]) if self.rng.random() < 0.2 else flow.stream
-        stream = left.join(
-            other.stream, left_on=on[0], right_on=on[1], how=how, suffix=suffix, ttl="forever"
-        )
-        made, like = joined(flow, other, on, how, suffix, lambda left, right: True)
+        stream = left.join(other.stream, how=join.how, ttl="forever", **join.given)
+        made, like = joined(flow, other, join)
         return self.from_rows(stream, made, like)
 
     def table_join(self, flow: Flow) -> Flow | None:
@@ -251,12 +247,12 @@ class TableJob(Pipeline):
         other = Flow(flow.stream, table, timed=False)
         if (on := self._on(flow, other)) is None:
             return None
-        how, suffix = self.rng.choice(["inner", "left", "semi", "anti"]), self.fresh("_")
-        self.said(f"join {how} with a table on {on}")
+        join = Join(*on, self.rng.choice(["inner", "left", "semi", "anti"]), self.fresh("_"))
+        self.said(f"join {join.how} with a table on {on}")
         given = table.drop(TIME).to_arrow()
         given = given.cast(pa.schema({"ti": pa.int64(), "ts": pa.string(), "tv": pa.int64()}))
-        stream = flow.stream.join(given, left_on=on[0], right_on=on[1], how=how, suffix=suffix)
-        made, like = joined(flow, other, on, how, suffix, lambda left, right: True)
+        stream = flow.stream.join(given, how=join.how, **join.given)
+        made, like = joined(flow, other, join)
         rows = [{**row, TIME: row[TIME] if flow.timed else None} for row in made]
         return replace(self.from_rows(stream, rows, like), timed=flow.timed)
 
@@ -265,70 +261,54 @@ class TableJob(Pipeline):
         other = self.other(lambda one: one.timed and not is_changelog(one))
         if not flow.timed or other is None or (on := self._on(flow, other)) is None:
             return None
-        suffix, how = self.fresh("_"), self.rng.choice(HOWS)
-        args: dict[str, Any] = {"left_on": on[0], "right_on": on[1], "suffix": suffix}
-        way = self.rng.choice(["window", "within", "as of"])
-        self.said(f"join {how} {way} with {self.flows.index(other)} on {on}")
-        if way == "within":
-            low, high = sorted(self.rng.choice([-7, -1, 0, 2, 9]) * 1_000_000 for _ in range(2))
-            self.said(f"  {low}..{high}")
-            stream = flow.stream.join(other.stream, how=how, within=(low, high), **args)
-            made, like = joined(
-                flow, other, on, how, suffix, lambda one, two: low <= two[TIME] - one[TIME] <= high
-            )
-            return replace(self.from_rows(stream, made, like), timed=True)
-        if way == "window":
-            window = kinds.window(self.rng)
-            self.said(f"  {window}")
-            stream = flow.stream.join(other.stream, how=how, window=window, **args)
-            spread = [
-                replace(one, rows=kinds.in_windows(one.rows, window, TIME)) for one in (flow, other)
-            ]
-            sides = [
-                replace(
-                    one, rows=one.rows.rename({"window_start": "__start"}).drop("window_end_us")
-                )
-                for one in spread
-            ]
-            made, like = joined(
-                *sides, on, how, suffix, lambda one, two: one["__start"] == two["__start"]
-            )
-            rows = [{**row, TIME: row.pop("__start") + window.size_us - 1} for row in made]
-            like.pop("__start")
-            return replace(self.from_rows(stream, rows, like), timed=True)
+        way = self.rng.choice([TableJob._windowed_join, TableJob._interval_join, TableJob._as_of])
+        join = Join(*on, self.rng.choice(HOWS), self.fresh("_"))
+        self.said(f"{way.__name__} {join.how} with {self.flows.index(other)} on {on}")
+        made = way(self, flow, other, join)
+        return None if made is None else replace(made, timed=True)
+
+    def _interval_join(self, flow: Flow, other: Flow, join: Join) -> Flow:
+        low, high = sorted(self.rng.choice([-7, -1, 0, 2, 9]) * 1_000_000 for _ in range(2))
+        self.said(f"  {low}..{high}")
+        stream = flow.stream.join(other.stream, how=join.how, within=(low, high), **join.given)
+        made = joined(flow, other, join, lambda one, two: low <= two[TIME] - one[TIME] <= high)
+        return self.from_rows(stream, *made)
+
+    def _windowed_join(self, flow: Flow, other: Flow, join: Join) -> Flow:
+        window = kinds.window(self.rng)
+        self.said(f"  {window}")
+        stream = flow.stream.join(other.stream, how=join.how, window=window, **join.given)
+        spread = [kinds.in_windows(one.rows, window, TIME) for one in (flow, other)]
+        sides = [
+            replace(one, rows=rows.rename({"window_start": "__start"}).drop("window_end_us"))
+            for one, rows in zip((flow, other), spread, strict=True)
+        ]
+        made, like = joined(*sides, join, lambda one, two: one["__start"] == two["__start"])
+        rows = [{**row, TIME: row.pop("__start") + window.size_us - 1} for row in made]
+        like.pop("__start")
+        return self.from_rows(stream, rows, like)
+
+    def _as_of(self, flow: Flow, other: Flow, join: Join) -> Flow | None:
         if not kinds.unique(other, TIME):
             return None
-        how = self.rng.choice(["inner", "left"])
+        join = replace(join, how=self.rng.choice(["inner", "left"]))
         tolerance = self.rng.choice([None, 3_000_000])
-        stream = flow.stream.as_of_join(other.stream, how=how, tolerance=tolerance, **args)
-        return replace(self._as_of(flow, other, on, how, tolerance, suffix, stream), timed=True)
-
-    def _as_of(
-        self,
-        flow: Flow,
-        other: Flow,
-        on: Any,
-        how: str,
-        tolerance: int | None,
-        suffix: str,
-        stream: Any,
-    ) -> Flow:
-        made, like = [], {}
+        stream = flow.stream.as_of_join(
+            other.stream, how=join.how, tolerance=tolerance, **join.given
+        )
+        made: list[Row] = []
+        _, like = joined(flow, other, join)
         for index in range(flow.rows.height):
             one = flow.rows[index : index + 1]
             time = one[TIME].item()
             near = other.rows.filter(pl.col(TIME) <= time)
             if tolerance is not None:
                 near = near.filter(pl.col(TIME) >= time - tolerance)
-            for a, b in zip(*on, strict=True):
+            for a, b in zip(join.left_on, join.right_on, strict=True):
                 near = near.filter(pl.col(b) == one[a].item())
-            near = near.sort(TIME).tail(1)
-            rows, like = joined(
-                replace(flow, rows=one), replace(other, rows=near), on, how, suffix, lambda *_: True
-            )
+            newest = replace(other, rows=near.sort(TIME).tail(1))
+            rows, _ = joined(replace(flow, rows=one), newest, join)
             made += [{**row, TIME: time} for row in rows]
-        if not like:
-            _, like = joined(flow, other, on, how, suffix, lambda *_: True)
         return self.from_rows(stream, made, like)
 
 
@@ -336,57 +316,6 @@ def _sort_of(flow: Flow) -> tuple[bool, bool]:
     """Streams of which a union is possible have the same: whether they change, and are timed."""
     type = flow.stream._tip.node.type
     return type.changelog is not None, type.timed
-
-
-def joined(
-    flow: Flow,
-    other: Flow,
-    on: tuple[list[str], list[str]],
-    how: str,
-    suffix: str,
-    fits: Callable[[Row, Row], bool],
-) -> tuple[list[Row], dict[str, Any]]:
-    """Join two tables in a loop; what is hidden (``__…``) goes along, the time is the later one."""
-    lefts, rights = flow.rows.to_dicts(), other.rows.to_dicts()
-    left_on, right_on = on
-    hidden = [name for name in flow.rows.columns if name.startswith("__") and name != TIME]
-    kept = {
-        name: name + suffix if name in flow.columns else name
-        for name in other.columns
-        if name not in right_on and not name.startswith("__")
-    }
-    like = {n: t for n, t in flow.rows.schema.items() if n != TIME}
-    alone = how in ("semi", "anti")
-    if not alone:
-        like |= {kept[n]: t for n, t in other.rows.schema.items() if n in kept}
-    by_key: dict[Any, list[int]] = defaultdict(list)
-    for place, right in enumerate(rights):
-        by_key[tuple(right[name] for name in right_on)].append(place)
-    met: set[int] = set()
-    made: list[Row] = []
-    for left in lefts:
-        key = tuple(left[name] for name in left_on)
-        partners = [] if None in key else [p for p in by_key[key] if fits(left, rights[p])]
-        met |= {*partners}
-        if alone:
-            made += [left] if bool(partners) == (how == "semi") else []
-            continue
-        for place in partners:
-            right = rights[place]
-            times = [one[TIME] for one in (left, right) if one[TIME] is not None]
-            beside = {to: right[name] for name, to in kept.items()}
-            made.append({**left, **beside, TIME: max(times, default=None)})
-        if not partners and how in ("left", "full"):
-            made.append({**left, **dict.fromkeys(kept.values())})
-    if how in ("right", "full"):
-        for place, right in enumerate(rights):
-            if place in met:
-                continue
-            row = dict.fromkeys(flow.rows.columns) | {name: right[name] for name in hidden}
-            row |= {a: right[b] for a, b in zip(left_on, right_on, strict=True)}
-            row |= {to: right[name] for name, to in kept.items()}
-            made.append({**row, TIME: right[TIME]})
-    return made, like
 
 
 VERBS: list[Callable[[TableJob, Flow], Flow | None]] = [
@@ -407,23 +336,3 @@ VERBS: list[Callable[[TableJob, Flow], Flow | None]] = [
     *[TableJob.timed_join] * 3,
     TableJob.window,
 ]
-
-
-class Balance(rs.ProcessFunction):
-    """Count what comes and what goes."""
-
-    def process(self, row: Row, ctx: Any) -> Any:
-        yield (1 if ctx.op in ("+I", "+U") else -1), row
-
-
-def balanced(told: list[tuple[int, Row]]) -> list[Row]:
-    """Give the rows that came more often than they went."""
-    count: Counter[Any] = Counter()
-    rows: dict[Any, Row] = {}
-    for sign, row in told:
-        key = tuple(row.items())
-        count[key] += sign
-        rows[key] = row
-    wrong = [row for row, number in count.items() if number < 0]
-    assert not wrong, f"taken back, and was never there: {wrong[:3]}"
-    return [rows[key] for key, number in count.items() for _ in range(number)]
