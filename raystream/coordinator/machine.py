@@ -167,7 +167,7 @@ class CoordinatorMachine:
         opening.take(log)
         if self._journal.is_replaced(opening.history, self._beginning):
             return self._taken_over(opening.history.attempt)
-        if self._beginning.came_back and not self.attempt:
+        if self._beginning.came_back and opening.history.by != self._beginning.by:
             self._plan = opening.plan = self.moves.recover(self._plan, opening.history.scale)
         return self._go_open(opening.ask())
 

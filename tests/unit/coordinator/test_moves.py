@@ -41,7 +41,13 @@ def kept(parallelism: int = 2) -> Replan:
 class Hand:
     """One coordinator in the hands of a test, or the one that came ``before`` come back."""
 
-    def __init__(self, before: Hand | None = None, made: Replan | None = None) -> None:
+    def __init__(
+        self,
+        before: Hand | None = None,
+        made: Replan | None = None,
+        earlier: Entry | None = None,
+    ) -> None:
+        self.earlier = earlier  # what the one before still writes, to be found there
         self.log: dict[int, Entry] = {} if before is None else before.log
         self.manifests: dict[str, Manifest] = {} if before is None else before.manifests
         made = made or kept()
@@ -67,6 +73,9 @@ class Hand:
                     self.step(job.ManifestRead(self.manifests[path]))
                 case job.Append() if self.failing:
                     self.step(job.StorageFailed(effect, rs.StorageError("no disk")))
+                case job.Append(number) if self.earlier is not None:
+                    self.log[number], self.earlier = self.earlier, None
+                    self.step(job.Outrun(number, self.log[number]))
                 case job.Append(number, entry, manifest):
                     if manifest is not None:
                         self.manifests[entry.manifest] = manifest
@@ -246,6 +255,13 @@ def test_a_coordinator_that_comes_back_runs_at_the_size_in_the_log():
     assert {c.name: c.parallelism for c in back.grows[0].plan.chains} == {
         chain.name: 3 if "count" in chain.name else 4 for chain in back.plan.chains
     }
+
+
+def test_a_size_that_one_who_seemed_dead_has_written_meanwhile_counts():
+    it = Hand().start()
+    back = Hand(it, earlier=AttemptEntry(2, "c0", 0, "", scale=FOUR))
+    back.tick()
+    assert (back.sizes, back.scales) == ({4}, [{}, FOUR, FOUR])
 
 
 def test_a_savepoint_that_is_asked_for_meanwhile_is_made_at_the_new_size():
