@@ -17,12 +17,8 @@ from raystream.flow.exchange import Broadcast, Exchange, Forward, Hash, ToOne
 from raystream.graph.logical import LogicalNode, StreamType, label
 from raystream.operators.columns import (
     ColumnsSpec,
-    Drop,
-    Filter,
-    Rename,
-    Select,
     Step,
-    WithColumns,
+    names_behind,
 )
 from raystream.operators.regular_join import RegularJoinSpec
 from raystream.operators.row_functions import FilterFunctionSpec
@@ -46,19 +42,7 @@ def key_behind(type: StreamType, step: Step, schema: pa.Schema) -> tuple[str, ..
     assert type.schema is not None, "a changelog has columns"
     if set(key) == set(type.schema.names):
         return tuple(schema.names)
-    match step:
-        case Filter():
-            return key
-        case Rename(names):
-            new_of = dict(names)
-            return tuple(new_of.get(name, name) for name in key)
-        case Select(columns):
-            left = {name for name, expr in columns if expr is None}
-        case Drop(names):
-            left = set(type.schema.names) - set(names)
-        case WithColumns(exprs):
-            left = set(type.schema.names) - {name for name, _ in exprs}
-    return key if left.issuperset(key) else tuple(schema.names)
+    return names_behind(step, key) or tuple(schema.names)
 
 
 def mapped(node: LogicalNode, made: StreamType, where: str) -> StreamType:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import copy
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -38,7 +37,6 @@ from raystream.flow.time import Duration, Instant, micros
 from raystream.graph.explain import explain
 from raystream.graph.logical import LogicalNode, LogicalPlan, StreamType, is_bounded
 from raystream.graph.planner import physical_plan
-from raystream.graph.scattering import scattered
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
 
@@ -299,13 +297,12 @@ def _bind(node: LogicalNode) -> None:
     """Tell a sink what stream it writes."""
     spec = node.spec
     if isinstance(spec, SinkSpec):
-        source = node.inputs[0].node
-        given, sink = source.type, spec.sink
-        if sink.scattered != scattered(source):
-            sink = copy.copy(sink)
-            sink.scattered = not sink.scattered
+        given = node.inputs[0].node.type
+        key = given.changelog
+        if key is not None and spec.sink.table_key is not None:
+            key = spec.sink.table_key  # by which changes come in order, whatever made them
         with located(node.where):
-            sink = sink.bound(given.schema, given.changelog)
+            sink = spec.sink.bound(given.schema, key)
         if sink is not spec.sink:
             node.spec = replace(spec, sink=sink)
 

@@ -43,10 +43,10 @@ class ElasticsearchSink(Sink):
     ids documents are added, and may be added again.
 
     ``id`` and ``index`` are made of columns as ``"{id}"``; by default the id is the changelog's
-    key, its values joined by ``|``. Changelogs are taken: what they delete is deleted. Where the id
-    is not the changelog's key, or behind a join by other columns, rows of one document may come in
-    any order: they wait for the checkpoint, what was brought and taken back cancels, and the rest
-    is written once it is durable.
+    key, its values joined by ``|``. Changelogs are taken: what they delete is deleted. Where documents
+    are told apart by more than the key (an ``index`` of columns, and no ``id``) or have no other
+    columns, rows wait for the checkpoint, what was brought and taken back cancels, and the rest is
+    written once it is durable.
 
     ``version`` names a column that grows with each change of a document, an integer or a time.
     Without it the version is when the subtask was opened, with a number that grows with each batch:
@@ -80,6 +80,8 @@ class ElasticsearchSink(Sink):
         self._id = None if id is None else KeyTemplate.of(id, "ElasticsearchSink(id=)")
         self._version = version
         self.upserts = True
+        if self._id is not None:
+            self.table_key = tuple(dict.fromkeys([*self._index.columns, *self._id.columns])) or None
 
     def bound(self, schema: pa.Schema | None, changelog: tuple[str, ...] | None) -> Sink:
         """Give the sink as it writes this stream: at once, or with checkpoints."""
@@ -97,9 +99,7 @@ class ElasticsearchSink(Sink):
                 hint=f"the stream has {', '.join(schema.names)}",
             )
         named = {*self._index.columns, *(() if id is None else id.columns)}
-        in_order = changelog is None or (
-            not self.scattered and named == set(changelog) and named != set(schema.names)
-        )
+        in_order = changelog is None or (named == set(changelog) and named != set(schema.names))
         kind = ElasticsearchSink if in_order else _WithCheckpoints
         bound = kind.__new__(kind)
         bound.__dict__.update(self.__dict__, _id=id)

@@ -91,6 +91,7 @@ class TableSink(MemorySink):
     """
 
     upserts = True
+    any_order = True
 
     def __init__(self, key: tuple[str, ...], limit: int | None = None) -> None:
         super().__init__(limit)

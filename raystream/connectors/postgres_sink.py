@@ -87,7 +87,7 @@ class PostgresSink(Sink):
         self._server = sink_server(dsn, password)
         self._table, self._mode = table, mode
         given = (key,) if isinstance(key, str) else key
-        self._key = None if given is None else tuple(given)
+        self._key = self.table_key = None if given is None else tuple(given)
         self.upserts = mode == "upsert"
 
     def bound(self, schema: pa.Schema | None, changelog: tuple[str, ...] | None) -> Sink:

@@ -43,11 +43,9 @@ class RedisSink(Sink):
 
     ``kind="hash"`` writes a field each column (null: none), ``"string"`` one column, ``value=``, or
     the row as JSON, ``"sorted_set"`` a ``member=`` (a template, too) with the column ``score=``.
-    These take changelogs, whose deletes delete. Where ``key`` and ``member`` are made of just the
-    changelog's key columns, rows are written as they come. Where they are not, or behind a join by
-    other columns, rows of one key may come in any order: they wait for the checkpoint, what was
-    brought and taken back cancels, and the rest is written in transactions that are never repeated
-    (exactly once).
+    These take changelogs, whose deletes delete. A table of no other columns than those of ``key``
+    and ``member`` waits for the checkpoint, what was brought and taken back cancels, and the rest
+    is written in transactions that are never repeated (exactly once).
 
     ``kind="stream"`` adds entries to the stream ``key``, at a checkpoint, in transactions that note
     what has been committed (keys ``raystream:…``, kept for 30 days); it takes no changelog.
@@ -80,6 +78,7 @@ class RedisSink(Sink):
             kind, value=value, member=member, score=score, ttl=ttl, length_max=length_max
         )
         self.upserts = kind != "stream"
+        self.table_key = (self._columns or None) if self.upserts else None
 
     def bound(self, schema: pa.Schema | None, changelog: tuple[str, ...] | None) -> Sink:
         """Give the sink as it writes this stream: at once, or with checkpoints."""
@@ -126,11 +125,14 @@ class RedisSink(Sink):
         """Tell whether the changes of each key come in their order."""
         if changelog is None:
             return True
-        if self.scattered:
-            return False
-        member = self._kind.member.columns if isinstance(self._kind, SortedSet) else ()
-        named = {*self._key.columns, *member}
+        named = set(self._columns)
         return named == set(changelog) and named != set(schema.names)
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """The columns that say where a row is."""
+        member = self._kind.member.columns if isinstance(self._kind, SortedSet) else ()
+        return tuple(dict.fromkeys([*self._key.columns, *member]))
 
 
 class _AtOnce(Writer):

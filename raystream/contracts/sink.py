@@ -48,10 +48,13 @@ class Sink(abc.ABC):
     what all of them did. A bounded job takes a last checkpoint when all rows have come. ``abort``
     is called for what was prepared and will never be committed, and may be repeated too.
 
-    One whose ``upserts`` is set takes changelogs: each batch says in ``ops`` what its rows do. With
-    ``retracting`` each row that leaves the table is told: for one that finds rows by anything but
-    the changelog's key. Before ``bound`` is called ``scattered`` is set where changes of one key
-    may come from several subtasks in any order: then each row that leaves is told.
+    One whose ``upserts`` is set takes changelogs: each batch says in ``ops`` what its rows do, and
+    what they do to one row of the table comes in order. Rows are found by ``table_key``, or where
+    that is None by the key of the changelog. Where their changes were made by several subtasks, an
+    operator is put before the sink which tells each key once a batch: its newest row (+I, +U), or
+    that it has none (-D). Rows come as they are where no key is known, and to a sink that takes
+    them back by all that they hold: ``any_order``, or ``retracting``, which has each row told that
+    leaves the table.
     A sink whose ``to_driver`` is set runs in the process that started the job: its rows are brought
     there and given to ``receive``, which returns True once it has seen enough.
     """
@@ -59,8 +62,9 @@ class Sink(abc.ABC):
     global_commit: bool = False
     to_driver: ClassVar[bool] = False
     upserts: bool = False
+    table_key: tuple[str, ...] | None = None
+    any_order: ClassVar[bool] = False
     retracting: bool = False
-    scattered: bool = False
 
     @abc.abstractmethod
     def open(self, ctx: OpenContext) -> Writer:
@@ -69,8 +73,8 @@ class Sink(abc.ABC):
     def bound(self, schema: pa.Schema | None, changelog: tuple[str, ...] | None) -> Sink:
         """Give the sink as it writes a stream of these columns; called before a job starts.
 
-        ``changelog`` names the key columns of the table whose changes come. Raises: PlanError where
-        the two do not go together.
+        ``changelog`` names the key columns of the table whose changes come: ``table_key`` where
+        the sink has one. Raises: PlanError where the two do not go together.
         """
         return self
 

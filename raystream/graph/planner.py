@@ -10,6 +10,7 @@ from raystream.graph.logical import LogicalPlan
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.retractions import announce_retractions
 from raystream.graph.rules import fuse_columns, group_before_exchange, push_projection
+from raystream.graph.upserting import settle_upserts
 
 RULES = ("two_phase", "fuse", "project", "chain")
 """All rules, in the order in which they are applied."""
@@ -23,6 +24,7 @@ def physical_plan(plan: LogicalPlan, rules: Collection[str] = RULES) -> Physical
     """
     assert set(rules) <= set(RULES), "a rule that nobody knows"
     graph = flatten(plan)
+    settle_upserts(graph)
     announce_retractions(graph)
     if "two_phase" in rules:
         group_before_exchange(graph)

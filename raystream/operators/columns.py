@@ -161,6 +161,23 @@ def required_columns(
     return set(_plan_needs(steps, input_schema, timed, needed)[0])
 
 
+def names_behind(step: Step, names: Sequence[str]) -> tuple[str, ...] | None:
+    """Give the names that columns have behind a step; None where one is lost, or made anew."""
+    match step:
+        case Filter():
+            return tuple(names)
+        case Rename(pairs):
+            new_of = dict(pairs)
+            return tuple(new_of.get(name, name) for name in names)
+        case Select(columns):
+            kept = {name for name, expr in columns if expr is None}.issuperset(names)
+        case Drop(dropped):
+            kept = not set(dropped) & set(names)
+        case WithColumns(exprs):
+            kept = not {name for name, _ in exprs} & set(names)
+    return tuple(names) if kept else None
+
+
 class ColumnsOperator(Operator):
     """Runs the steps over each batch; a batch that loses all its rows ends there."""
 

@@ -15,6 +15,7 @@ import cases_process
 import cases_retracting
 import cases_rows
 import cases_sessions
+import cases_upserts
 import cases_window_join
 import cases_window_rows
 import cases_windows
@@ -29,6 +30,7 @@ CASES = {
     **cases_process.CASES,
     **cases_rows.CASES,
     **cases_sessions.CASES,
+    **cases_upserts.CASES,
     **cases_window_join.CASES,
     **cases_window_rows.CASES,
     **cases_windows.CASES,

@@ -15,8 +15,8 @@ import raystream as rs
 from raystream.testing.simulated_clock import SimulatedClock
 
 NEXMARK = load("jobs/nexmark.py")
-FRAUD = load("jobs/card_fraud.py")
-CLICKS = load("jobs/click_sessions.py")
+FRAUD = load("jobs/fraud_alerts.py")
+CLICKS = load("jobs/sessions_to_lake.py")
 FLIGHTS = load("jobs/flight_delays.py")
 TEXT = "to be or not to be\nthat is the question\n" * 300
 col = rs.col

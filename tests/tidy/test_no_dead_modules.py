@@ -11,14 +11,14 @@ ROOT = Path(__file__).parents[2]
 ENTRIES = {
     "raystream.ops.cli": "the command raystream",
     "raystream.__main__": "python -m raystream",
-    "raystream.connectors.delta": "scripts that read or write Delta tables",
-    "raystream.connectors.iceberg": "scripts that read or write Iceberg tables",
     "raystream.connectors.kafka": "scripts that read or write Kafka",
     "raystream.connectors.redis": "scripts that read or write Redis",
     "raystream.connectors.elasticsearch": "scripts that write Elasticsearch or OpenSearch",
     "raystream.connectors.http": "scripts that send or take requests",
     "raystream.connectors.nats": "scripts that read or write NATS JetStream",
     "raystream.connectors.mqtt": "scripts that read MQTT",
+    "raystream.connectors.delta": "scripts that read or write Delta tables",
+    "raystream.connectors.iceberg": "scripts that read or write Iceberg tables",
     "raystream.testing.world": "tests/simulation",
     "raystream.connectors.postgres": "users import it",
 }

@@ -13,7 +13,7 @@ import raystream as rs
 from raystream.graph.planner import physical_plan
 from raystream.runtime import local
 
-JOB = load("jobs/click_sessions.py")
+JOB = load("jobs/sessions_to_lake.py")
 GAP = 1_800_000_000
 
 
@@ -78,7 +78,7 @@ def test_every_click_is_in_a_visit_or_too_late():
 def test_the_script_writes_a_folder_a_day_and_the_late_clicks(tmp_path):
     out = tmp_path / "visits"
     program(
-        "-m", "raystream.ops.cli", "run", ROOT / "jobs/click_sessions.py", "--runtime", "local",
+        "-m", "raystream.ops.cli", "run", ROOT / "jobs/sessions_to_lake.py", "--runtime", "local",
         "--", out, "--clicks", "6000",
     )  # fmt: skip
     table = ds.dataset(str(out), partitioning="hive").to_table()

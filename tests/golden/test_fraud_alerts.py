@@ -12,7 +12,7 @@ import raystream as rs
 from raystream.graph.planner import physical_plan
 from raystream.runtime import local
 
-JOB = load("jobs/card_fraud.py")
+JOB = load("jobs/fraud_alerts.py")
 MINUTE = 60_000_000
 
 
@@ -55,7 +55,7 @@ def test_alerts_are_those_of_the_rule(parallelism, batch_rows):
 @pytest.mark.slow
 def test_the_script_prints_the_alerts_of_charges_as_they_arrive():
     said = program(
-        "-m", "raystream.ops.cli", "run", ROOT / "jobs/card_fraud.py", "--runtime", "local",
+        "-m", "raystream.ops.cli", "run", ROOT / "jobs/fraud_alerts.py", "--runtime", "local",
         "--", "--charges", "1000",
     )  # fmt: skip
     rows = [ast.literal_eval(line.removeprefix("look at> ")) for line in said.splitlines()]
