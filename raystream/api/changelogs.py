@@ -15,17 +15,9 @@ from raystream.api.join_checks import check_key
 from raystream.errors import PlanError
 from raystream.flow.exchange import Broadcast, Exchange, Forward, Hash, ToOne
 from raystream.graph.logical import LogicalNode, StreamType, label
-from raystream.operators.columns import (
-    ColumnsSpec,
-    Step,
-    names_behind,
-)
-from raystream.operators.regular_join import RegularJoinSpec
-from raystream.operators.row_functions import FilterFunctionSpec
-from raystream.operators.table_join import TableJoinSpec
+from raystream.operators.columns import Step, names_behind
 from raystream.operators.to_changelog import ToChangelogSpec
 from raystream.operators.to_rows import ToRowsSpec
-from raystream.operators.top_k import TopKSpec
 
 TAKES_CHANGES = frozenset({"filter", "select", "with_columns", "drop", "rename", "map", "key_by"})
 """Verbs of one row at a time that a changelog goes through as it is."""
@@ -75,41 +67,6 @@ def check_keeps_order(tip: Tip, exchange: Exchange, where: str) -> None:
         hint="leave it out: a changelog goes by its key where it must; to_one() brings all to one "
         'subtask, and to_rows(op="op") makes plain rows of it',
     )
-
-
-def in_order(tip: Tip, where: str) -> Tip:
-    """Let the changes of each key follow one another as what goes by the key alone needs them.
-
-    Where a row moves from one key of a join to another, what it was beside leaves one subtask, and
-    what it is beside now another: the first may come last, and would take the second with it.
-    """
-    node = tip.node
-    if not _parted(node):
-        return tip
-    keys, wire = node.type.changelog, node.type.wire
-    assert keys is not None, "it is parted: a key is known"
-    assert wire is not None, "a changelog has columns"
-    # Of all rows that a key has by now one is told of: in the end there is no other.
-    spec = TopKSpec(keys, 1, ((keys[0], False),), False, None, "changes", wire, wire)
-    ordered = Tip(tip.draft, node, Hash(keys)).then(
-        "in_order", spec, node.type, where, stateful=True, changes=True
-    )
-    return Tip(tip.draft, ordered.node, tip.exchange)
-
-
-def _parted(node: LogicalNode) -> bool:
-    """Tell whether changes of one key of a table may come from several subtasks."""
-    key, schema = node.type.changelog, node.type.schema
-    if key is None or schema is None or set(key) == set(schema.names):
-        return False
-    match node.spec:
-        case RegularJoinSpec(plan):
-            apart = not set(plan.left_keys) <= set(key)
-            return apart or any(_parted(one.node) for one in node.inputs)
-        case ColumnsSpec() | FilterFunctionSpec() | TableJoinSpec():
-            return _parted(node.inputs[0].node)
-        case _:
-            return False
 
 
 def to_rows(tip: Tip, op: str) -> Tip:

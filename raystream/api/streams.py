@@ -342,8 +342,7 @@ class Stream:
 
     def _end(self, verb: str, sink: Sink, where: str) -> End:
         spec = SinkSpec(sink, verb, where)
-        tip = changelogs.in_order(self._tip, where) if sink.upserts else self._tip
-        return End(tip.then(verb, spec, StreamType(None), where, changes=sink.upserts))
+        return End(self._tip.then(verb, spec, StreamType(None), where, changes=sink.upserts))
 
 
 class End:

@@ -43,10 +43,10 @@ class ElasticsearchSink(Sink):
     ids documents are added, and may be added again.
 
     ``id`` and ``index`` are made of columns as ``"{id}"``; by default the id is the changelog's
-    key, its values joined by ``|``. Changelogs are taken: what they delete is deleted. Where documents
-    are told apart by more than the key (an ``index`` of columns, and no ``id``) or have no other
-    columns, rows wait for the checkpoint, what was brought and taken back cancels, and the rest is
-    written once it is durable.
+    key, its values joined by ``|``. Changelogs are taken: what they delete is deleted. Where
+    documents are told apart by more than the key (an ``index`` of columns, and no ``id``) or have
+    no other columns, rows wait for the checkpoint, what was brought and taken back cancels, and the
+    rest is written once it is durable.
 
     ``version`` names a column that grows with each change of a document, an integer or a time.
     Without it the version is when the subtask was opened, with a number that grows with each batch:
