@@ -55,6 +55,7 @@ def test_words_that_come_twice_or_never_change_nothing(name):
 def test_a_job_that_is_rescaled_while_it_runs_gives_the_same_rows(name):
     for seed in range(max(3, SEEDS // 20)):
         live(name, seed, Sharp(faults=Faults(1, 1, 0, 0, 1, resizes=4), lives=1))
+        live(name, seed, Sharp(faults=Faults(2, 1, 1, 1, 1, resizes=4)))
 
 
 @pytest.mark.slow
