@@ -38,7 +38,9 @@ class Stores:
         with contextlib.closing(
             redis.Redis.from_url(self._environment["REDIS_URL"], decode_responses=True)
         ) as client:
-            held = [client.hgetall(key) for key in client.scan_iter("order:*", count=1_000)]
+            keys = client.scan_iter("order:*", count=1_000)
+            # One that goes while it is looked for holds nothing.
+            held = [row for key in keys if (row := client.hgetall(key))]
         return {
             int(row["id"]): tuple(
                 value if value is None or name in ("item", "name", "city") else int(value)
