@@ -11,9 +11,9 @@ import random
 
 import pytest
 from pipelines import Flow
+from same_rows import ordered, same
 from table_ends import Balance, Upserts, balanced
 from table_jobs import TableJob, is_changelog
-from test_random_pipelines import ordered, same
 
 import raystream as rs
 from raystream.connectors.memory import TableSink

@@ -305,7 +305,8 @@ class TableJob(Pipeline):
             if tolerance is not None:
                 near = near.filter(pl.col(TIME) >= time - tolerance)
             for a, b in zip(join.left_on, join.right_on, strict=True):
-                near = near.filter(pl.col(b) == one[a].item())
+                value = pl.lit(one[a].item(), flow.rows.schema[a])
+                near = near.filter(pl.col(b) == value)
             newest = replace(other, rows=near.sort(TIME).tail(1))
             rows, _ = joined(replace(flow, rows=one), newest, join)
             made += [{**row, TIME: time} for row in rows]
