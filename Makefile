@@ -48,7 +48,7 @@ unit: $(DEV_READY) ## The quick tests of behaviour: unit, property, conformance;
 	$(WITHOUT_RAY) $(PYTEST) -q tests --ignore tests/tidy --ignore tests/golden -m "not cluster and not slow"
 
 pure: $(DEV_READY) ## Every test that needs no Ray, with Ray not importable
-	$(WITHOUT_RAY) $(PYTEST) -q tests -m "not cluster"
+	$(WITHOUT_RAY) $(PYTEST) -q -n auto --dist worksteal tests -m "not cluster"
 
 sim: $(DEV_READY) ## Let whole jobs die in many ways (SEEDS=2000) and compare what is left
 	$(WITHOUT_RAY) SEEDS=$(or $(SEEDS),200) $(PYTEST) -q tests/simulation

@@ -24,7 +24,7 @@ def rows(tip: Tip, limit: int | None, runtime: str) -> list[Any]:
     """Give a stream's rows: dicts of columns, or the objects."""
     sink = _run(tip, limit, runtime, "collect")
     with located(user_line()):
-        return list(sink.rows)
+        return list(sink.rows)[:limit]
 
 
 def table(tip: Tip, limit: int | None, runtime: str) -> pa.Table:
@@ -37,7 +37,7 @@ def table(tip: Tip, limit: int | None, runtime: str) -> pa.Table:
     with located(user_line()):
         if schema is None:
             return sink.table()
-        return sink.table(schema)
+        return sink.table(schema)[:limit]
 
 
 def show(tip: Tip, n: int) -> None:
@@ -48,7 +48,7 @@ def show(tip: Tip, n: int) -> None:
         for row in sink.rows:
             builtins.print(row)  # noqa: T201  show() prints
     else:
-        lines = [list(row.values()) for row in sink.rows]
+        lines = [list(row.values()) for row in sink.rows[:n]]
         builtins.print(grid(schema.names, lines))  # noqa: T201  show() prints
 
 
@@ -78,7 +78,13 @@ def _run(tip: Tip, limit: int | None, runtime: str, verb: str) -> MemorySink:
             hint=f"{verb}(limit=100) takes the first rows",
         )
     key = tip.node.type.changelog
-    sink = MemorySink(limit=limit) if key is None else TableSink(key, limit=limit)
+    # What a table holds is known once all its changes are; only of one that ever changes is it the
+    # changes that are counted.
+    sink = (
+        MemorySink(limit)
+        if key is None
+        else TableSink(key, None if is_bounded(tip.node) else limit)
+    )
     spec = SinkSpec(sink, "collect", where)
     name = tip.draft.graph.free_name("collect")
     node = LogicalNode("collect", spec, StreamType(None), (tip.input,), where, name=name)

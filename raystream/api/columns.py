@@ -17,6 +17,7 @@ from raystream.graph.logical import LogicalNode, StreamType, label
 from raystream.operators.expressions import (
     infer_types,
     output_name,
+    reads_event_time,
     to_expr,
     unknown_column,
 )
@@ -102,7 +103,21 @@ class StreamColumns:
                 f"{type(value).__module__}",
                 hint="import narwhals.stable.v2 as nw, or use rs.col, rs.lit, rs.when",
             )
-        return to_expr(value)
+        return self._of_rows(to_expr(value))
+
+    def _of_rows(self, expr: nw.Expr) -> nw.Expr:
+        """Refuse an expression that would tell changes apart by the time at which they came.
+
+        Raises: PlanError.
+        """
+        if self.type.changelog is not None and reads_event_time(expr):
+            raise self.error(
+                f'{self.verb}(): event_time() in "{self.stream}", a changelog, is the time of each '
+                "change: what takes a row back comes later than the row, and would not equal it",
+                hint="make event time a column before the rows become a table, take "
+                'rs.last(rs.event_time()) in the aggregate, or make rows of it: to_rows(op="op")',
+            )
+        return expr
 
     def _positional(self, column: Any) -> list[tuple[str, nw.Expr | None]]:
         if isinstance(column, str):
@@ -112,6 +127,7 @@ class StreamColumns:
                 f"{self.verb}() takes names and expressions, got {column!r:.80}",
                 hint="a computed column is named: name=expression",
             )
+        self._of_rows(column)
         return [
             (output_name(column, self.schema, self.type.timed, self.where, self.stream), column)
         ]

@@ -55,7 +55,7 @@ class JobHandle(Protocol):
         """The job's name."""
 
     def status(self) -> str:
-        """Give starting, running, finished, failed, canceled …."""
+        """Give starting, running, rescaling, restarting, finished, failed, canceled …."""
 
     def wait(self, timeout: Duration | None = None) -> JobResult:
         """Wait for the end; TimeoutError lets the job be, JobFailed tells why it failed."""
@@ -68,6 +68,9 @@ class JobHandle(Protocol):
 
     def stop(self, savepoint: bool | str = True, drain: bool = False) -> str | None:
         """Stop behind a savepoint, and give its URL; with ``drain`` the input ends first."""
+
+    def rescale(self, to: int | Mapping[str, int]) -> None:
+        """Run the job, or operators by name or uid, with so many subtasks; it goes on meanwhile."""
 
     def checkpoints(self) -> list[Any]:
         """Give the newest checkpoints, and how they went."""

@@ -90,10 +90,17 @@ def check_how(columns: StreamColumns, how: Any, valid: tuple[str, ...] = HOWS) -
 
 
 def check_timed(columns: StreamColumns, way: str) -> None:
-    """Refuse a stream without event time where a join goes by it.
+    """Refuse a stream without event time where a join goes by it, and changes of a table.
 
     Raises: PlanError.
     """
+    if columns.type.changelog is not None:
+        raise columns.error(
+            f'{columns.verb}({way}) cannot take "{columns.stream}", a changelog: what it has given '
+            "stays, and changes take rows back",
+            hint='join(ttl="forever") joins tables as they change; to_rows(op="op") makes each '
+            "change a plain row with its kind in a column",
+        )
     if not columns.type.timed:
         raise columns.error(
             f'{columns.verb}({way}) goes by event time, and "{columns.stream}" has none',

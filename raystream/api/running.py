@@ -77,6 +77,7 @@ def run(
                 progress=progress,
                 runtime_env=draft.runtime_env,
                 home=home,
+                logical=_changeable(logical, plan),
             )
     return result
 
@@ -87,7 +88,14 @@ def submit(draft: Draft, logical: LogicalPlan, beginning: Beginning) -> Any:
     check_travels(logical, plan)
     _check_reach(plan)
     home = beginning.home(plan)
-    return driver().submit(plan, runtime_env=draft.runtime_env, home=home)
+    return driver().submit(
+        plan, runtime_env=draft.runtime_env, home=home, logical=_changeable(logical, plan)
+    )
+
+
+def _changeable(logical: LogicalPlan, plan: PhysicalPlan) -> LogicalPlan | None:
+    """Give what other plans of a job are made from while it runs, if it may have any."""
+    return None if plan.checkpoint is None else logical
 
 
 def driver() -> Any:
@@ -114,7 +122,7 @@ def check_travels(logical: LogicalPlan, plan: PhysicalPlan) -> None:
     Raises: PlanError naming the operator and the variable that cannot be pickled.
     """
     pickle_script_folder_by_value()
-    if pickles(plan):
+    if pickles((plan, _changeable(logical, plan))):
         return
     for node in logical.nodes:
         if node.spec is not None:

@@ -42,21 +42,22 @@ class ElasticsearchSink(Sink):
     what is there is written, so that rows that come again after a failure change nothing; without
     ids documents are added, and may be added again.
 
-    ``id`` and ``index`` are made of columns as ``"{id}"``; by default the id is the changelog's key,
-    its values joined by ``|``. Changelogs are taken: what they delete is deleted. Where documents
-    are told apart by more than the key (an ``index`` of columns, and no ``id``) or have no other
-    columns, rows wait for the checkpoint, what was brought and taken back cancels, and the rest is
-    written once it is durable.
+    ``id`` and ``index`` are made of columns as ``"{id}"``; by default the id is the changelog's
+    key, its values joined by ``|``. Changelogs are taken: what they delete is deleted. Where
+    documents are told apart by more than the key (an ``index`` of columns, and no ``id``) or have
+    no other columns, rows wait for the checkpoint, what was brought and taken back cancels, and the
+    rest is written once it is durable.
 
     ``version`` names a column that grows with each change of a document, an integer or a time.
     Without it the version is when the subtask was opened, with a number that grows with each batch:
     what a process writes that is given up for dead never replaces what its successor wrote. So do
     not write the same documents with a version column first, and without one later.
 
-    ``api_key`` is sent as such; a user and password stand in the URL of a ``rs.secret``. ``headers``
-    go with each request. Rows without an id, and documents that the index refuses, follow
-    ``on_error``; those that waited for a checkpoint are then logged (``raystream.elasticsearch``).
-    Requests that fail, or that the server is too busy for, are sent again for half a minute.
+    ``api_key`` is sent as such; a user and password stand in the URL of a ``rs.secret``.
+    ``headers`` go with each request. Rows without an id, and documents that the index refuses,
+    follow ``on_error``; those that waited for a checkpoint are then logged
+    (``raystream.elasticsearch``). Requests that fail, or that the server is too busy for, are sent
+    again for half a minute.
 
     Raises: PlanError for a password in ``url``, and for arguments or columns that do not fit.
     """
@@ -167,8 +168,8 @@ class _AtOnce(Writer):
             failed = self._bulk.send(changes, self._version)
         except SinkError as error:
             raise SubtaskLost(error.message) from None  # of that no row is guilty
-        for place, error in failed:
-            give_up(batch, rows, int(made.places[places[place]]), error, self._errors)
+        for place, refused in failed:
+            give_up(batch, rows, int(made.places[places[place]]), refused, self._errors)
 
     def close(self) -> None:
         self._bulk.close()

@@ -109,8 +109,7 @@ class Bulk:
                 end += 1
             failed += self._some(lines, list(range(start, end)))
             start = end
-        named = [(place, _named(keys[place], why)) for place, why in failed_texts(failed)]
-        return named
+        return [(place, _named(keys[place], why)) for place, why in failed_texts(failed)]
 
     def close(self) -> None:
         """Close the connection."""

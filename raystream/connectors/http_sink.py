@@ -29,7 +29,7 @@ class HttpSink(Sink):
     Guarantee: at least once; a request that is sent again has the same ``Idempotency-Key``, but
     rows that come again after a failure of the job come in requests of other keys.
 
-    Requests that nobody answers, or with 408, 425, 429, 502, 503 or 504, are sent again, ``retries``
+    Requests that nobody answers, or with 408, 425, 429, 502, 503, 504, are sent again, ``retries``
     times, ``Retry-After`` seconds later or after a pause that doubles; a batch is taken only when
     it was answered by 2xx. What is answered by 400, 409, 410, 413, 415 or 422 is tried by halves,
     and the rows that are refused alone follow ``on_error``. All other answers fail the subtask.
@@ -60,12 +60,8 @@ class HttpSink(Sink):
         self._endpoint = Endpoint.of(
             url, headers, SinkError, positive(timeout, "timeout") / 1_000_000
         )
-        self.method, self.format, self.batch_rows, self.retries = (
-            method,
-            format,
-            batch_rows,
-            retries,
-        )
+        self.method, self.format = method, format
+        self.batch_rows, self.retries = batch_rows, retries
 
     def open(self, ctx: OpenContext) -> Writer:
         return _HttpWriter(self, ctx)
@@ -92,9 +88,11 @@ class _HttpWriter(Writer):
             if not self._errors.tolerant:
                 self._send(batch, start, count)
                 continue
-            _, failures = by_halves(
-                count, lambda at, size, start=start: self._send(batch, start + at, size)
-            )
+
+            def some(at: int, size: int, start: int = start) -> None:
+                self._send(batch, start + at, size)
+
+            _, failures = by_halves(count, some)
             for place, error in failures:
                 at = start + place
                 self._errors.reject(error, _row(batch, at), time_of(batch.timestamps, at))

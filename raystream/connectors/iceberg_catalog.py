@@ -6,30 +6,22 @@ import importlib.util
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from raystream.connectors.lake_types import check_columns, held_columns, held_type
+from raystream.contracts.secret import Secret, check_plain, resolve
 from raystream.errors import ExternalError, PlanError, RaystreamError
 from raystream.flow.normal import normal_schema
 
 _SECRET_KEY = re.compile(
     r"secret|password|token|credential|access-key|account-key|sas", re.IGNORECASE
 )
-_SECRET_URL = re.compile(r"://[^@\s/]*:[^@\s]*@")
 _NO_SECRETS = {"oauth2-server-uri", "token-refresh-enabled", "token-exchange-enabled"}
 
 
-@runtime_checkable
-class Revealed(Protocol):
-    """A secret that is named in a job and read where it is used: ``rs.secret``."""
-
-    def reveal(self) -> str:
-        """Read it."""
-
-
-Properties: TypeAlias = Mapping[str, "str | Revealed"]
+Properties: TypeAlias = Mapping[str, str | Secret]
 
 
 class Catalog:
@@ -67,7 +59,7 @@ class Catalog:
         """What must not be said."""
         if isinstance(self._given, str):
             return []
-        named = [value for value in self._given.values() if isinstance(value, Revealed)]
+        named = [value for value in self._given.values() if isinstance(value, Secret)]
         try:
             return [value.reveal() for value in named]
         except RaystreamError:
@@ -79,10 +71,7 @@ class Catalog:
 
     def _revealed(self) -> dict[str, str]:
         assert not isinstance(self._given, str), "a name has no properties"
-        return {
-            key: value.reveal() if isinstance(value, Revealed) else value
-            for key, value in self._given.items()
-        }
+        return {key: resolve(value) for key, value in self._given.items()}
 
 
 class _Translated(AbstractContextManager[None]):
@@ -131,12 +120,10 @@ def _held(kind: pa.DataType) -> pa.DataType | None:
 
 def _check_plain(given: Properties) -> None:
     for key, value in given.items():
-        if isinstance(value, Revealed):
+        if isinstance(value, Secret):
             continue
-        if not isinstance(value, str):
-            raise PlanError(f"catalog={{{key!r}: …}} is a text, got a {type(value).__name__}")
-        named = _SECRET_KEY.search(key) and key not in _NO_SECRETS
-        if named or _SECRET_URL.search(value):
+        check_plain(value, f"catalog={{{key!r}: …}}")
+        if _SECRET_KEY.search(key) and key not in _NO_SECRETS:
             raise PlanError(
                 f"catalog={{{key!r}: …}} has a secret in it, which plans and logs would show",
                 hint=f'name it, {{{key!r}: rs.secret("NAME")}}, or name the catalog and configure '

@@ -15,6 +15,7 @@ from raystream.connectors.postgres_server import Server, Table, driver, let_go, 
 from raystream.connectors.postgres_target import (
     PLACE,
     REMOVES,
+    RESETS,
     Target,
     apply,
     claim,
@@ -88,10 +89,9 @@ class PostgresSink(Sink):
         given = (key,) if isinstance(key, str) else key
         self._key = self.table_key = None if given is None else tuple(given)
         self.upserts = mode == "upsert"
-        self._by_key = True
 
     def bound(self, schema: pa.Schema | None, changelog: tuple[str, ...] | None) -> Sink:
-        """Give the sink with the key and the order of a stream."""
+        """Give the sink with the key of a stream."""
         if schema is None:
             raise PlanError(
                 f"{self.describe()} takes columns, and this stream carries objects",
@@ -120,9 +120,6 @@ class PostgresSink(Sink):
                 f"{self.describe()}: the stream has no column {', '.join(missing)}; "
                 f"it has {', '.join(schema.names)}"
             )
-        # Only rows of the changelog's own key come in their order.
-        in_order = changelog is None or set(bound._key or ()) == set(changelog)  # noqa: SLF001
-        bound._by_key = in_order  # noqa: SLF001
         return bound
 
     def open(self, ctx: OpenContext) -> Writer:
@@ -186,9 +183,7 @@ class PostgresSink(Sink):
                 if there is None:
                     raise _lost(f"table {one.stage.sql}", one.mark)
             if new:
-                target = new[0].target
-                by_key = self._by_key or set(target.key) == set(target.columns)
-                apply(connection, target, [one.stage for one in new], by_key=by_key)
+                apply(connection, new[0].target, [one.stage for one in new])
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +276,7 @@ class _PostgresWriter(Writer):
     def _write(self, rows: pa.RecordBatch, ops: Sequence[str] | None) -> None:
         if self._target is None:
             self._target = self._sink.look(self._connection, rows.schema.names)
-        removes = np.isin(np.array(ops), _TAKING_BACK) if ops is not None else None
+        removes = None if ops is None else np.isin(np.array(ops), _TAKING_BACK)
         _check_values(rows, self._target, removes)
         if not self._begun:
             self._connection.execute("BEGIN")
@@ -294,8 +289,8 @@ class _PostgresWriter(Writer):
             into = self._stage
             places = np.arange(self._staged, self._staged + rows.num_rows)
             taken = np.zeros(rows.num_rows, bool) if removes is None else removes
-            columns += [pa.array(places), pa.array(taken)]
-            names += [PLACE, REMOVES]
+            columns += [pa.array(one) for one in (places, taken, _resets(rows, ops, self._target))]
+            names += [PLACE, REMOVES, RESETS]
         listed = ", ".join(map(quoted, names))
         copying = f"COPY {into.sql} ({listed}) FROM STDIN (FORMAT csv)"
         cursor = self._connection.cursor()
@@ -308,6 +303,27 @@ class _PostgresWriter(Writer):
     def _begun(self) -> bool:
         idle = driver().pq.TransactionStatus.IDLE
         return bool(self._connection.info.transaction_status != idle)
+
+
+def _resets(rows: pa.RecordBatch, ops: Sequence[str] | None, target: Target) -> Any:
+    """Tell which rows make what came before them of their key count no more.
+
+    A row of no changelog replaces; so does a +U, but one that stands behind its -U, which has taken
+    back what it replaces. A removal that tells nothing but the key takes back whatever there is.
+    Shapes: rows [n] -> bool [n].
+    """
+    if ops is None:
+        return np.ones(rows.num_rows, bool)
+    kinds = np.array(ops)
+    resets = kinds == "+U"
+    resets[1:] &= kinds[:-1] != "-U"
+    others = [name for name in target.columns if name not in target.key]
+    if others:
+        bare = np.isin(kinds, _TAKING_BACK)
+        for name in others:
+            bare &= rows.column(name).is_null().to_numpy(zero_copy_only=False)
+        resets |= bare
+    return resets
 
 
 def _check_values(rows: pa.RecordBatch, target: Target, removes: Any) -> None:

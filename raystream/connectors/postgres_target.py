@@ -14,7 +14,9 @@ COMMITS = "raystream_commits"
 
 PLACE = "__raystream_place"
 REMOVES = "__raystream_removes"
-"""Columns of a stage: the order in which rows came, and whether a row takes one back."""
+RESETS = "__raystream_resets"
+"""Columns of a stage: the order in which rows came, whether a row takes one back, and whether it
+makes what came before it of its key count no more."""
 
 _COMMITS_LOCK = 7_271_983_001
 """One number for all: who makes the table of commits holds it, so that two do not at once."""
@@ -135,6 +137,7 @@ def make_stage(connection: Any, target: Target, stage: Table) -> None:
         [stage.sql],
     ).fetchall()
     changes = [f"ADD {quoted(PLACE)} bigint", f"ADD {quoted(REMOVES)} boolean"]
+    changes.append(f"ADD {quoted(RESETS)} boolean")
     for name, never_null in others:
         if name not in target.columns:
             changes.append(f"DROP {quoted(name)} CASCADE")
@@ -182,45 +185,52 @@ def forget_older(connection: Any, commits: str, writer: str, checkpoint_id: int)
     )
 
 
-def apply(connection: Any, target: Target, stages: Sequence[Table], *, by_key: bool) -> None:
-    """Bring the rows of stages into the table, as part of the transaction, and drop the stages.
-
-    ``by_key``: the rows of a key came in order, and its last one counts. Without, they came in any
-    order: rows that were brought and taken back cancel, and of a key what is brought counts more
-    than what is taken back, which was another row that the same key had.
-    """
-    if not target.key:
+def apply(connection: Any, target: Target, stages: Sequence[Table]) -> None:
+    """Bring the rows of stages into the table, as part of the transaction, and drop the stages."""
+    if target.key:
+        _upsert(connection, target, stages)
+    else:
         for stage in stages:
             connection.execute(
                 f"INSERT INTO {target.table.sql} ({target.names}) OVERRIDING SYSTEM VALUE "
                 f"SELECT {target.names} FROM {stage.sql} ORDER BY {quoted(PLACE)}"
             )
-    else:
-        _upsert(connection, target, stages, by_key=by_key)
     connection.execute(f"DROP TABLE {', '.join(stage.sql for stage in stages)}")
 
 
-def _upsert(connection: Any, target: Target, stages: Sequence[Table], *, by_key: bool) -> None:
-    key = ", ".join(map(quoted, target.key))
-    place, removes = quoted(PLACE), quoted(REMOVES)
+def _upsert(connection: Any, target: Target, stages: Sequence[Table]) -> None:
+    """Let the table follow changes that came in order in each stage, and in none among them.
+
+    A row may leave one subtask for another, as that of an order which gets another customer: then
+    nobody knows whether it was brought or taken back first. So of a key rows that were brought and
+    taken back cancel, and what is left counts: a row that was brought, else one that was taken
+    back. Only rows that reset their key need the order of their stage.
+    """
+    key, names = ", ".join(map(quoted, target.key)), target.names
+    place, removes, resets = quoted(PLACE), quoted(REMOVES), quoted(RESETS)
+    # No column of a user is called so.
+    stage, since, row, net = (f'"__raystream_{one}"' for one in ("stage", "since", "row", "net"))
     staged = " UNION ALL ".join(
-        f"SELECT {target.names}, {place}, {removes} FROM {stage.sql}" for stage in stages
+        f"SELECT {names}, {place}, {removes}, {resets}, {number} AS {stage} FROM {one.sql}"
+        for number, one in enumerate(stages)
     )
-    if by_key:
-        order = f"{place} DESC"
-    else:
-        # Texts are compared: some types, json for one, have no equality.
-        net = f"sum(CASE WHEN {removes} THEN -1 ELSE 1 END) OVER (PARTITION BY text)"
-        newest = f"row_number() OVER (PARTITION BY text ORDER BY {place} DESC)"
-        staged = (
-            f"SELECT {target.names}, {place}, net < 0 AS {removes} FROM (SELECT *, {net} AS net, "
-            f"{newest} AS nth FROM (SELECT *, ROW({target.names})::text AS text FROM ({staged}) "
-            "AS staged) AS texts) AS netted WHERE net <> 0 AND nth = 1"
-        )
-        order = f"{removes}, {place} DESC"
+    known = (
+        f"SELECT *, max({place}) FILTER (WHERE {resets}) OVER (PARTITION BY {stage}, {key}) "
+        f"AS {since} FROM ({staged}) AS staged"
+    )
+    # Texts are compared: some types, json for one, have no equality.
+    counting = (
+        f"SELECT *, ROW({names})::text AS {row} FROM ({known}) AS known "
+        f"WHERE {since} IS NULL OR {place} >= {since}"
+    )
+    counted = (
+        f"SELECT *, sum(CASE WHEN {removes} THEN -1 ELSE 1 END) OVER (PARTITION BY {row}) "
+        f"AS {net} FROM ({counting}) AS counting"
+    )
     connection.execute(
-        f"CREATE TEMP TABLE raystream_net ON COMMIT DROP AS SELECT DISTINCT ON ({key}) * "
-        f"FROM ({staged}) AS staged ORDER BY {key}, {order}"
+        f"CREATE TEMP TABLE raystream_net ON COMMIT DROP AS SELECT DISTINCT ON ({key}) {names}, "
+        f"{net} <= 0 AS {removes} FROM ({counted}) AS counted "
+        f"WHERE {net} <> 0 OR {since} IS NOT NULL ORDER BY {key}, {net} <= 0, {place} DESC"
     )
     same = " AND ".join(f"t.{quoted(name)} = n.{quoted(name)}" for name in target.key)
     connection.execute(
@@ -229,7 +239,7 @@ def _upsert(connection: Any, target: Target, stages: Sequence[Table], *, by_key:
     others = [quoted(name) for name in target.columns if name not in target.key]
     sets = ", ".join(f"{name} = EXCLUDED.{name}" for name in others)
     connection.execute(
-        f"INSERT INTO {target.table.sql} ({target.names}) OVERRIDING SYSTEM VALUE "
-        f"SELECT {target.names} FROM raystream_net WHERE NOT {removes} "
+        f"INSERT INTO {target.table.sql} ({names}) OVERRIDING SYSTEM VALUE "
+        f"SELECT {names} FROM raystream_net WHERE NOT {removes} "
         f"ON CONFLICT ({key}) DO {f'UPDATE SET {sets}' if sets else 'NOTHING'}"
     )

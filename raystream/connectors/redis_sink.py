@@ -74,7 +74,9 @@ class RedisSink(Sink):
     ) -> None:
         self._server = Server(url, password, SinkError)
         self._key = KeyTemplate.of(key, "RedisSink(key=)")
-        self._kind = _kind(kind, value, member, score, ttl, length_max)
+        self._kind = _kind(
+            kind, value=value, member=member, score=score, ttl=ttl, length_max=length_max
+        )
         self.upserts = kind != "stream"
         self.table_key = (self._columns or None) if self.upserts else None
 
@@ -313,6 +315,7 @@ def _noted(mark: bytes | None) -> tuple[int, dict[int, int]]:
 
 def _kind(
     kind: str,
+    *,
     value: str | None,
     member: str | None,
     score: str | None,

@@ -35,19 +35,20 @@ _POLL_S = 0.005
 class WebhookSource(Source):
     """Listen on ``host:port``, and give what is posted to ``path``: a JSON object, array, or lines.
 
-    Guarantee: at least once, for senders that send again what was not answered by 200: a request is
-    answered when its rows are in a checkpoint that is complete. With ``acknowledge="receipt"`` it is
-    answered at once, and at most once: rows since the last checkpoint are lost with the process.
+    Guarantee: at least once, for senders that send again what was not answered by 200: a request
+    is answered when its rows are in a checkpoint that is complete. With ``acknowledge="receipt"``
+    it is answered at once, and at most once: rows since the last checkpoint are lost with the
+    process.
 
     Every request is taken whole or not at all. One that is no JSON, or whose rows do not fit
     ``schema``, is answered by 400 and the reason, and never enters the stream; without ``schema``
-    rows are Python objects. When ``queue_rows`` rows wait to be read or to be answered, requests get
+    rows are Python objects. When ``queue_rows`` rows wait to be read or answered, requests get
     503 with ``Retry-After``; so do those not in a checkpoint after ``timeout``, whose rows may come
     twice then. A job without checkpoints answers none: it needs ``acknowledge="receipt"``.
 
-    ``token``: senders must bring it, as ``Authorization: Bearer …``. There is no TLS: put a proxy in
-    front. ``ports=n`` listens on n ports from ``port`` on, each a split; each is open on the node
-    that reads it.
+    ``token``: senders must bring it, as ``Authorization: Bearer …``. There is no TLS: put a proxy
+    in front. ``ports=n`` listens on n ports from ``port`` on, each a split; each is open on the
+    node that reads it.
 
     Raises: PlanError for arguments that do not fit.
     """
@@ -67,7 +68,7 @@ class WebhookSource(Source):
         queue_rows: int = 100_000,
         timeout: Duration = "60s",
     ) -> None:
-        if not (0 < port < 65536 and 0 < ports and port + ports <= 65536):
+        if not (0 < port < 65536 and ports > 0 and port + ports <= 65536):
             raise PlanError(f"port must be 1 to 65535, got {port!r} and {ports!r} behind it")
         if acknowledge not in {"checkpoint", "receipt"}:
             raise PlanError(f'acknowledge= is "checkpoint" or "receipt", got {acknowledge!r:.60}')
@@ -274,7 +275,7 @@ class _Requests(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = _PATIENCE_S
 
-    def do_POST(self) -> None:  # noqa: N802  the name is the library's
+    def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         if self.path.partition("?")[0] != self.path_taken:
             self._answer(404, "nothing is taken here")
@@ -287,7 +288,7 @@ class _Requests(BaseHTTPRequestHandler):
         else:
             self._take(self.rfile.read(int(length)), int(length))
 
-    def do_PUT(self) -> None:  # noqa: N802  the name is the library's
+    def do_PUT(self) -> None:
         self.do_POST()
 
     def log_message(self, format: str, *args: Any) -> None:

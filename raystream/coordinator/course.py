@@ -68,6 +68,11 @@ class Course:
         """Whether somebody has stopped the job."""
         return self._stop is not None
 
+    @property
+    def stopped_by(self) -> SavepointAsked | None:
+        """Who has, if anybody."""
+        return self._stop
+
     def due_us(self) -> int | None:
         """Tell when a checkpoint is due, or when the one under way has taken too long."""
         if self.checkpoints.pending is None and (self.stopping or self.all_ended):
@@ -157,7 +162,7 @@ class Course:
         pending = self.checkpoints.under_way
         self._show("completed")
         effects = self.checkpoints.durable(self._clock.monotonic_us())
-        if pending.asked is not None:
+        if pending.asked is not None and pending.asked.request:
             effects.append(Answer(pending.asked.request, pending.target or None))
         return effects
 
@@ -166,7 +171,7 @@ class Course:
         why = f"{reason.value}: {details}" if details else reason.value
         self._show("aborted", why)
         effects = self.checkpoints.give_up(self._clock.monotonic_us(), reason)
-        if pending.asked is not None:
+        if pending.asked is not None and pending.asked.request:
             effects.append(Answer(pending.asked.request, None, why))
         if self._needed or self.checkpoints.too_many_failures:
             text = f"checkpoint {pending.checkpoint_id} was given up: {why}"
@@ -193,8 +198,9 @@ class Course:
             return None
         return "finished" if self._stop is None else "stopped"
 
-    def unanswered(self) -> list[SavepointAsked]:
-        """Give the requests that have no answer yet."""
+    def refuse(self, why: str) -> list[Effect]:
+        """Answer the requests that have no answer yet."""
         pending = self.checkpoints.pending
         under_way = [] if pending is None or pending.asked is None else [pending.asked]
-        return [*under_way, *self.asked]
+        asked = [one.request for one in (*under_way, *self.asked) if one.request]
+        return [Answer(request, None, why) for request in asked]

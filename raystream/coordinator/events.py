@@ -5,6 +5,7 @@ Between them stand what subtasks report and are ordered (``flow.messages``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Order, Prepared, Report
 from raystream.flow.snapshots import CheckpointEntry, Entry, Manifest, Part
 from raystream.flow.split import Split
+from raystream.graph.physical import PhysicalPlan
 
 # Events ------------------------------------------------------------------------------------------
 
@@ -109,22 +111,41 @@ class SavepointAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class RescaleAsked:
+    """Somebody wants other parallelisms; ``request`` comes back with the answer.
+
+    ``scale`` has numbers of subtasks by the uid or name of an operator; an empty one: of the job.
+    """
+
+    request: str
+    scale: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """The processes that a change of size needs are there, or, with an error, will not be."""
+
+    request: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """Time has passed: whatever is due may be done."""
 
 
+Stored: TypeAlias = LogRead | ManifestRead | Appended | Outrun | SavepointWritten | StorageFailed
+"""What storage answers."""
+
 Event: TypeAlias = (
-    LogRead
-    | ManifestRead
-    | Appended
-    | Outrun
-    | StorageFailed
-    | SavepointWritten
+    Stored
     | SplitsListed
     | Said
     | Failed
     | StopAsked
     | SavepointAsked
+    | RescaleAsked
+    | Grown
     | Ticked
 )
 
@@ -185,8 +206,17 @@ class Deploy:
     """Make all subtasks of an attempt, each with its operators open and restored."""
 
     attempt: int
+    plan: PhysicalPlan
     manifest: Manifest | None = None
     path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grow:
+    """Start the processes that a plan needs beside those that there are; ``Grown`` answers."""
+
+    request: str
+    plan: PhysicalPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +251,15 @@ class AbortSinks:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Tell who asked for a savepoint where it is, or why there is none."""
+    """Tell who asked for something that it is done, and where, or why not (``url`` None).
+
+    ``blame`` says what is to change before it could be: the ``plan``, or the ``cluster``.
+    """
 
     request: str
     url: str | None
     error: str = ""
+    blame: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +278,7 @@ Effect: TypeAlias = (
     | Discard
     | Sweep
     | Deploy
+    | Grow
     | ListSplits
     | Tell
     | CloseSubtask

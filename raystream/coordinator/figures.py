@@ -30,6 +30,12 @@ class JobFigures:
         self._newest: dict[SubtaskId, SubtaskFigures] = {}
         self._before: dict[SubtaskId, SubtaskFigures] = {}
 
+    def follow(self, plan: PhysicalPlan) -> None:
+        """Count on with the subtasks of another plan of the same job."""
+        self._plan = plan
+        self._newest.clear()
+        self._before.clear()
+
     def take(self, figures: SubtaskFigures) -> None:
         """Take newer figures of a subtask."""
         newest = self._newest.get(figures.subtask)

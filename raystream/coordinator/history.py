@@ -22,7 +22,8 @@ class History:
 
     ``attempt`` is the newest, ``by`` the coordinator that began it. ``checkpoints`` are those that
     are complete, oldest first, with the numbers of their entries. ``begun_from`` is the snapshot
-    that its first attempt started from, ``splits`` what its sources listed then.
+    that its first attempt started from, ``splits`` what its sources listed then; ``scale`` is what
+    the newest attempt was asked for.
     """
 
     attempt: int = 0
@@ -32,6 +33,7 @@ class History:
     last_id: int = 0
     begun_from: str = ""
     splits: Mapping[str, bytes] = field(default_factory=dict)
+    scale: Mapping[str, int] = field(default_factory=dict)
     checkpoints: tuple[tuple[int, CheckpointEntry], ...] = ()
     savepoint: SavepointEntry | None = None
 
@@ -54,6 +56,7 @@ def history_of(entries: Collection[tuple[int, Entry]], next_number: int) -> Hist
     """Read a log, in the order of its numbers."""
     attempt, by, born_us, last_id, begun_from = 0, "", 0, 0, ""
     splits: Mapping[str, bytes] = {}
+    scale: Mapping[str, int] = {}
     checkpoints: list[tuple[int, CheckpointEntry]] = []
     savepoint: SavepointEntry | None = None
     for number, entry in entries:
@@ -62,6 +65,7 @@ def history_of(entries: Collection[tuple[int, Entry]], next_number: int) -> Hist
                 if not attempt:
                     begun_from, splits = entry.source, entry.splits
                 attempt, by, born_us = entry.attempt, entry.by, entry.born_us
+                scale = entry.scale
             case CheckpointEntry():
                 checkpoints.append((number, entry))
                 last_id = max(last_id, entry.checkpoint_id)
@@ -80,6 +84,7 @@ def history_of(entries: Collection[tuple[int, Entry]], next_number: int) -> Hist
         last_id,
         begun_from,
         splits,
+        scale,
         tuple(checkpoints),
         savepoint,
     )

@@ -10,8 +10,6 @@ attempt is opened. ``ending``: the log says how it ended.
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from typing_extensions import assert_never
 
 from raystream.clock import Clock
@@ -21,42 +19,29 @@ from raystream.coordinator.checkpoints import CheckpointFigures, Checkpoints
 from raystream.coordinator.course import Course
 from raystream.coordinator.history import History
 from raystream.coordinator.journal import Journal
+from raystream.coordinator.moves import STOP, Moves, ends, stops
 from raystream.coordinator.opening import Opening, fallback
 from raystream.coordinator.pacing import AlignmentGroups
 from raystream.coordinator.restarts import Restarts
 from raystream.coordinator.states import AT_WORK, BETWEEN, ENDED, NEXT, RESTART, Beginning
 from raystream.errors import ConfigError, CorruptSnapshot, PlanError, ProtocolError, SubtaskLost
+from raystream.flow import messages
 from raystream.flow.ids import SubtaskId
-from raystream.flow.messages import (
-    Acked,
-    Closed,
-    Committed,
-    Declined,
-    Ended,
-    Prepared,
-    Ready,
-    Report,
-    SourceTime,
-)
 from raystream.flow.snapshots import AttemptEntry, CheckpointEntry, EndedEntry, Entry
 from raystream.flow.split import Split
 from raystream.graph.physical import PhysicalPlan
-
-Stored: TypeAlias = (
-    job.LogRead
-    | job.ManifestRead
-    | job.Appended
-    | job.Outrun
-    | job.SavepointWritten
-    | job.StorageFailed
-)
+from raystream.graph.rescaling import Replan
 
 
 class CoordinatorMachine:
     """Decides what happens to a job; a shell does it and says how it went."""
 
     def __init__(
-        self, plan: PhysicalPlan, clock: Clock, beginning: Beginning | None = None
+        self,
+        plan: PhysicalPlan,
+        clock: Clock,
+        beginning: Beginning | None = None,
+        replan: Replan | None = None,
     ) -> None:
         self._plan = plan
         self._clock = clock
@@ -70,8 +55,9 @@ class CoordinatorMachine:
         self._restart_us = 0
         self._bad: set[int] = set()  # checkpoints that cannot be read
         self._waiting: set[SubtaskId] = set()
-        self._undecided: Prepared = ()  # may be in the log, of which the next attempt will know
+        self._undecided: messages.Prepared = ()  # whether it is in the log the next attempt knows
         self._journal = Journal()
+        self.moves = Moves(replan)
         self._opening = self._open(History())
         self._alignment = AlignmentGroups(plan)
         self._assignment = Assignment(plan, {})
@@ -116,6 +102,10 @@ class CoordinatorMachine:
                 return self._close("finished" if finished else "canceled", None)
             case job.SavepointAsked():
                 return self._asked(event)
+            case job.RescaleAsked():
+                return self.moves.ask(event, self._plan, self.state, self._course)
+            case job.Grown():
+                return self._then(self.moves.grown(event, self.state, self._course))
             case job.Ticked():
                 return self._ticked()
             case job.SplitsListed(chain, splits):
@@ -127,34 +117,31 @@ class CoordinatorMachine:
         """End where it stands: the shell itself is broken."""
         self.error, self.state = error, "failed"
 
-    def _said(self, subtask: SubtaskId, report: Report) -> list[job.Effect]:
+    def _said(self, subtask: SubtaskId, report: messages.Report) -> list[job.Effect]:
         match report:
-            case Ready(splits):
+            case messages.Ready(splits):
                 return self._ready(subtask, splits)
-            case SourceTime(least_us):
+            case messages.SourceTime(least_us):
                 at_work = self.state in AT_WORK
                 return [*self._alignment.take(subtask, least_us)] if at_work else []
-            case Acked():
+            case messages.Acked():
                 return self._then(self._course.acked(subtask, report))
-            case Declined():
+            case messages.Declined():
                 return self._then(self._course.declined(subtask, report))
-            case Ended():
+            case messages.Ended():
                 return self._ended(subtask)
-            case Committed(checkpoint_id):
+            case messages.Committed(checkpoint_id):
                 return self._committed(subtask, checkpoint_id)
-            case Closed(prepared):
+            case messages.Closed(prepared):
                 self._course.checkpoints.closed(subtask, prepared)
                 return self._closed(subtask)
             case _:
                 assert_never(report)
 
-    def _stored(self, event: Stored) -> list[job.Effect]:
+    def _stored(self, event: job.Stored) -> list[job.Effect]:
         match event:
             case job.LogRead():
-                asked = self._opening.read(event)
-                if self._journal.is_replaced(self._opening.history, self._beginning):
-                    return self._taken_over(self._opening.history.attempt)
-                return self._go_open(asked)
+                return self._read(event)
             case job.ManifestRead(manifest):
                 self._opening.manifest = manifest
                 return self._go_open([])
@@ -175,6 +162,15 @@ class CoordinatorMachine:
         begun, resumed = self._beginning, self._beginning.resumed and not self.attempt
         return Opening(self._plan, before, begun.source, frozenset(self._bad), resumed)
 
+    def _read(self, log: job.LogRead) -> list[job.Effect]:
+        opening = self._opening
+        opening.take(log)
+        if self._journal.is_replaced(opening.history, self._beginning):
+            return self._taken_over(opening.history.attempt)
+        if self._beginning.came_back and opening.history.by != self._beginning.by:
+            self._plan = opening.plan = self.moves.recover(self._plan, opening.history.scale)
+        return self._go_open(opening.ask())
+
     def _set_out(self, asked: list[job.SavepointAsked]) -> Course:
         now_us = self._clock.monotonic_us()
         checkpoints = Checkpoints(self._plan, self.attempt, self._opening.next_id, now_us)
@@ -190,7 +186,8 @@ class CoordinatorMachine:
         if self._plan.checkpoint is None:
             return [*asked, *self._deploy()]
         self._journal.open(history, self._bad)
-        entry = self._opening.entry(self.attempt, self._beginning, self._clock.now_us())
+        now_us, scale = self._clock.now_us(), self.moves.scale
+        entry = self._opening.entry(self.attempt, self._beginning, now_us, scale)
         return [*asked, *self._journal.append(entry)]
 
     def _deploy(self) -> list[job.Effect]:
@@ -198,10 +195,11 @@ class CoordinatorMachine:
         self._waiting = set(self._plan.subtasks)
         self._alignment = AlignmentGroups(self._plan)
         self._assignment = Assignment(self._plan, self._opening.splits)
-        before = self._course
-        self._course = self._set_out(before.asked)
+        before, opening = self._course, self._opening
+        self._course = self._set_out([one for one in before.asked if one is not STOP])
         self._course.shown = before.shown
-        return [job.Deploy(self.attempt, self._opening.manifest, self._opening.path)]
+        deploy = job.Deploy(self.attempt, self._plan, opening.manifest, opening.path)
+        return [*self.moves.give_up("the job has failed meanwhile"), deploy]
 
     def _appended(self, entry: Entry | None) -> list[job.Effect]:
         match entry:
@@ -248,7 +246,9 @@ class CoordinatorMachine:
 
     def _start(self) -> list[job.Effect]:
         self._to("running")
-        return [*self._assignment.start(self._alignment.others_us), *self._go_on()]
+        orders = self._assignment.start(self._alignment.others_us)
+        asked = self.moves.running(self._plan, self._course)
+        return [*orders, *asked, *self._go_on()]
 
     def _listed(self, chain: str, splits: tuple[Split, ...]) -> list[job.Effect]:
         if self.state == "opening":
@@ -268,12 +268,13 @@ class CoordinatorMachine:
             return []
         if self.state == "waiting":
             self._to("opening")
+            self._plan = self.moves.next_plan(self._plan)
             self._opening = self._open(self._opening.history)
             return self._go_open(self._opening.begin())
         return self._then(self._course.due())
 
     def _asked(self, asked: job.SavepointAsked) -> list[job.Effect]:
-        if self.state in ("finishing", "closing", "ending") or self._course.stopping:
+        if ends(self._course) or self.state in ("finishing", "closing", "ending"):
             return [job.Answer(asked.request, None, f"the job is {self.state} already")]
         self._course.asked.append(asked)
         return self._go_on() if self.state == "running" else []
@@ -287,9 +288,8 @@ class CoordinatorMachine:
     def _committed(self, subtask: SubtaskId, checkpoint_id: int) -> list[job.Effect]:
         checkpoints = self._course.checkpoints
         effects = checkpoints.committed(subtask, checkpoint_id)
-        if self.state == "starting" and checkpoints.settled:
-            return [*effects, *self._start()]
-        return [*effects, *self._go_on()]
+        starts = self.state == "starting" and checkpoints.settled
+        return [*effects, *(self._start() if starts else self._go_on())]
 
     def _then(self, effects: list[job.Effect]) -> list[job.Effect]:
         return [*effects, *self._go_on()]
@@ -304,7 +304,11 @@ class CoordinatorMachine:
             self._to("finishing")
         effects = self._course.go_on()
         outcome = self._course.outcome
-        return effects if outcome is None else [*effects, *self._close(outcome, None)]
+        if outcome is None:
+            return effects
+        if stops(self._course) and self.moves.take():
+            self._restart_us, outcome = self._clock.monotonic_us(), RESTART
+        return [*effects, *self._close(outcome, None)]
 
     def _storage_failed(self, effect: job.Effect, error: BaseException) -> list[job.Effect]:
         if isinstance(effect, job.Append):
@@ -379,10 +383,7 @@ class CoordinatorMachine:
         """End the job: what will never be committed goes, whoever still waits is told."""
         undone = () if self._journal.fenced else self._course.checkpoints.undone()
         effects: list[job.Effect] = [job.AbortSinks(undone)] if undone else []
-        effects += [
-            job.Answer(asked.request, None, f"the job is over: {self._outcome}")
-            for asked in self._course.unanswered()
-        ]
+        effects += [*self._course.refuse(f"the job is over: {self._outcome}"), *self.moves.over()]
         if not self._journal.is_ours(self.attempt):
             return [*effects, *self._over()]
         self._to("ending")

@@ -15,6 +15,7 @@ from raystream.flow.codec import pickled
 from raystream.flow.snapshots import AttemptEntry, Manifest
 from raystream.flow.split import Split
 from raystream.graph.physical import PhysicalPlan
+from raystream.graph.rescaling import Scale
 from raystream.operators.sink import SinkSpec
 
 
@@ -28,7 +29,7 @@ class Opening:
     def __init__(
         self, plan: PhysicalPlan, before: History, source: str, bad: Collection[int], resumed: bool
     ) -> None:
-        self._plan = plan
+        self.plan = plan
         self._source = source
         self._bad = bad
         self._resumed = resumed
@@ -41,30 +42,34 @@ class Opening:
 
     def begin(self) -> list[Effect]:
         """Ask for what comes first."""
-        return [ReadLog()] if self._logged else self._go_on()
+        return [ReadLog()] if self._logged else self.ask()
 
-    def read(self, log: LogRead) -> list[Effect]:
+    def take(self, log: LogRead) -> None:
         """Take the log."""
         self.history = history_of(log.entries, log.next_number)
         self._log_read = True
-        return self._go_on()
 
-    def _go_on(self) -> list[Effect]:
+    def ask(self) -> list[Effect]:
+        """Ask for what the log does not say."""
         history = self.history
         self.path, _ = history.start(but=self._bad, savepoints=self._resumed)
         if not history.attempt:
             self.path = self._source
         elif history.splits:
             # A job begins where it first meant to begin: what "latest" was then stays.
-            self.splits = {chain: pickle.loads(some) for chain, some in history.splits.items()}
-        chains = [chain for chain in source_chains(self._plan) if chain not in self.splits]
+            # Other parallelisms may make other chains.
+            for chain in source_chains(self.plan):
+                some = history.splits.get(self._uid(chain), history.splits.get(chain))
+                if some is not None:
+                    self.splits[chain] = pickle.loads(some)
+        chains = [chain for chain in source_chains(self.plan) if chain not in self.splits]
         reads: list[Effect] = [ReadManifest(self.path)] if self.path else []
         return [*reads, *(ListSplits(chain) for chain in chains)]
 
     @property
     def complete(self) -> bool:
         """Whether everything is known."""
-        listed = self.splits.keys() >= source_chains(self._plan).keys()
+        listed = self.splits.keys() >= source_chains(self.plan).keys()
         return self._log_read and listed and (not self.path or self.manifest is not None)
 
     @property
@@ -73,11 +78,21 @@ class Opening:
         restored = 0 if self.manifest is None else self.manifest.checkpoint_id
         return max(self.history.last_id, restored) + 1
 
-    def entry(self, attempt: int, beginning: Beginning, at_us: int) -> AttemptEntry:
+    def entry(self, attempt: int, beginning: Beginning, at_us: int, scale: Scale) -> AttemptEntry:
         """Give the entry that begins the attempt."""
-        first = not self.history.attempt
-        splits = {chain: pickled(some) for chain, some in self.splits.items()} if first else {}
-        return AttemptEntry(attempt, beginning.by, beginning.born_us, self.path, splits, at_us)
+        splits = {self._uid(chain): pickled(some) for chain, some in self.splits.items()}
+        return AttemptEntry(
+            attempt,
+            beginning.by,
+            beginning.born_us,
+            self.path,
+            {} if self.history.attempt else splits,
+            at_us,
+            scale=scale,
+        )
+
+    def _uid(self, chain: str) -> str:
+        return self.plan.chain(chain).nodes[0].uid
 
 
 def fallback(

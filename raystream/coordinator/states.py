@@ -38,10 +38,11 @@ class Beginning:
 
     ``by`` tells this coordinator from any other, ever; ``born_us`` is when it came. ``source`` is
     the URL of the manifest that a new job starts from. ``resumed``: the job has run before, and
-    somebody goes on with it.
+    somebody goes on with it; ``came_back``: nobody did, its process had died.
     """
 
     by: str = "local"
     born_us: int = 0
     source: str = ""
     resumed: bool = False
+    came_back: bool = False

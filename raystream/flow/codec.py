@@ -145,8 +145,8 @@ def _body(element: Element) -> tuple[int, Any]:
             return (_IDLE if idle else _ACTIVE), b""
         case EndOfInput():
             return _END, b""
-        case Barrier(checkpoint_id, target):
-            return _BARRIER, _INT64.pack(checkpoint_id) + target.encode()
+        case Barrier(checkpoint_id, target, stops):
+            return _BARRIER, _INT64.pack(checkpoint_id) + bytes([stops]) + target.encode()
         case _:
             assert_never(element)
 
@@ -177,5 +177,6 @@ def _element(
         return EndOfInput()
     if kind == _BARRIER:
         body = view.slice(start, size).to_pybytes()
-        return Barrier(_INT64.unpack_from(body)[0], body[_INT64.size :].decode())
+        stops, target = body[_INT64.size], body[_INT64.size + 1 :]
+        return Barrier(_INT64.unpack_from(body)[0], bytes(target).decode(), bool(stops))
     raise ProtocolError(f"an envelope holds an element of unknown kind {kind}")

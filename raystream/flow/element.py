@@ -41,10 +41,17 @@ class Barrier:
     """What came before it on a channel belongs to checkpoint ``checkpoint_id``, the rest does not.
 
     ``target`` is the URL of the savepoint that this is; empty: a checkpoint of the job itself.
+    Behind one that ``stops`` the sources read no more.
     """
 
     checkpoint_id: int
     target: str = ""
+    stops: bool = False
+
+    @property
+    def for_others(self) -> bool:
+        """Whether a job of another plan may begin from it: then no rows may wait in channels."""
+        return bool(self.target) or self.stops
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -102,7 +102,9 @@ class AttemptEntry:
     ``by`` tells two coordinators apart, ``born_us`` which is the younger: somebody has started it
     because the other seemed dead. ``source`` is the manifest that it starts from: the path of one
     of this job's, the URL of another's, or empty. ``splits`` is, in the first entry, what
-    the sources listed then, by chain, pickled: a job begins where it first meant to begin.
+    the sources listed then, by the uid of the source, pickled: a job begins where it first meant to
+    begin. ``scale`` is what the running job was asked for since it started: numbers of subtasks by
+    the uid of an operator.
     """
 
     attempt: int
@@ -112,6 +114,7 @@ class AttemptEntry:
     splits: Mapping[str, bytes] = field(default_factory=dict)
     at_us: int = 0
     format: int = FORMAT
+    scale: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

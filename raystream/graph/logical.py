@@ -173,7 +173,11 @@ class LogicalGraph:
 
 @dataclass(frozen=True, slots=True)
 class LogicalPlan:
-    """Operators that are to run, each behind those whose output it takes."""
+    """Operators that are to run, each behind those whose output it takes.
+
+    ``scale`` is what a running job was asked for: how many subtasks run an operator, by its uid or
+    name, and, under an empty one, all that nobody has spoken of.
+    """
 
     job: str
     nodes: tuple[LogicalNode, ...]
@@ -182,6 +186,7 @@ class LogicalPlan:
     limits: Limits = field(default_factory=Limits)
     checkpoint: Checkpointing | None = None
     restart: RestartStrategy = field(default_factory=Never)
+    scale: Mapping[str, int] = field(default_factory=dict)
 
     def prune(self, targets: Iterable[LogicalNode]) -> LogicalPlan:
         """Keep only what the targets need."""
@@ -194,12 +199,19 @@ class LogicalPlan:
         return tuple(node for node in self.nodes if node.verb in SINK_VERBS)
 
     def subtasks(self, node: LogicalNode) -> int:
-        return node.subtasks(self.parallelism)
+        """How many subtasks run an operator."""
+        asked = self.scale.get(node.uid or node.name)
+        if asked is not None and not node.single:
+            return asked
+        return node.subtasks(self.scale.get(EVERY, self.parallelism))
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
+
+EVERY = ""
+"""In a scale, whatever nobody has spoken of."""
 
 SINK_VERBS = frozenset({"sink", "print", "collect"})
 

@@ -18,6 +18,7 @@ from raystream.flow.batch import Int64s
 from raystream.flow.key import fixed_bits, is_fixed, plain_array, plain_type, valid_rows
 from raystream.keyed.code_table import CodeTable
 from raystream.keyed.numbering import Numbering
+from raystream.keyed.range_table import RangeTable
 
 _US = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _DAY_MS = 86_400_000
@@ -29,8 +30,9 @@ class KeyIndex:
     def __init__(self, types: Sequence[pa.DataType]) -> None:
         assert types, "a key has a column"
         self._coders = [_coder(plain_type(type)) for type in types]
-        self._table = CodeTable(len(self._coders))
+        self._table: CodeTable | RangeTable = CodeTable(len(self._coders))
         alone = self._coders[0] if len(self._coders) == 1 else None
+        self._untried = isinstance(alone, _Fixed)
         # The numbers of a single column of strings are slots already, until the first null.
         self._numbered = alone if isinstance(alone, _Numbered) else None
 
@@ -51,6 +53,10 @@ class KeyIndex:
         codes = [coder.codes(array) for coder, array in zip(self._coders, arrays, strict=True)]
         if self._numbered is not None:
             return codes[0], first_new
+        if self._untried and len(codes[0]):
+            self._untried = False
+            if RangeTable.suits(codes[0]):
+                self._table = RangeTable()
         if self._table.width > len(self._coders):
             codes.append(_null_bits(arrays))
         return self._table.lookup(codes), first_new
@@ -97,6 +103,9 @@ class KeyIndex:
         if self._numbered is not None:
             self._table.lookup([np.arange(self._numbered.count)])
             self._numbered = None
+        if isinstance(self._table, RangeTable):
+            self._table = self._table.hashed()
+        self._untried = False
         if self._table.width == len(self._coders):
             self._table.widen(0)
 

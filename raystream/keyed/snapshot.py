@@ -153,7 +153,7 @@ def _shared(kept: list[Section], index: int, parallelism: int, max_parallelism: 
     match kept[0].share:
         case Share.KEYED:
             owned = key_group_range(index, parallelism, max_parallelism)
-            return _sorted(_joined([_of_groups(one.table, owned) for one in kept]))
+            return _sorted(_joined([of_groups(one.table, owned) for one in kept]))
         case Share.SPLIT:
             if len(kept) == parallelism:
                 return kept[index].table
@@ -166,7 +166,8 @@ def _shared(kept: list[Section], index: int, parallelism: int, max_parallelism: 
             return kept[index % len(kept)].table
 
 
-def _of_groups(table: pa.Table, owned: range) -> pa.Table:
+def of_groups(table: pa.Table, owned: range) -> pa.Table:
+    """Give the rows of a keyed table in some key groups, which lie together."""
     groups = table.column(KEY_GROUP).to_numpy()
     start, stop = np.searchsorted(groups, [owned.start, owned.stop])
     return table.slice(int(start), int(stop - start))

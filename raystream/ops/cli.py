@@ -23,7 +23,7 @@ from raystream.errors import (
     UserError,
 )
 from raystream.ops.doctor import doctor
-from raystream.ops.jobs import cancel, checkpoints, list_jobs, savepoint, status, stop
+from raystream.ops.jobs import cancel, checkpoints, list_jobs, rescale, savepoint, status, stop
 from raystream.ops.nexmark import nexmark
 from raystream.ops.run import explain, run, run_program
 from raystream.ops.state import state
@@ -63,7 +63,7 @@ def commands(ctx: click.Context) -> None:
 
 for command in (run, explain, list_jobs, status, checkpoints, savepoint, stop, cancel, state):
     commands.add_command(command)
-for command in (nexmark, doctor):
+for command in (rescale, nexmark, doctor):
     commands.add_command(command)
 
 

@@ -93,6 +93,42 @@ def stop(
     _say({"savepoint": _attached(job_id).stop(savepoint=wanted, drain=drain)}, as_json)
 
 
+@click.command(short_help="Change a running job's parallelism.")
+@id_argument
+@click.argument("sizes", metavar="N | OPERATOR=N …", nargs=-1, required=True)
+@json_option
+def rescale(*, job_id: str, sizes: tuple[str, ...], as_json: bool) -> None:
+    """Run the job ID with N subtasks, or some of its OPERATORs, by name or uid.
+
+    It goes on meanwhile; the command ends when rows flow at the new size.
+    """
+    wanted = _sizes(sizes)
+    job = _attached(job_id)
+    job.rescale(wanted)
+    if as_json:
+        print_json({"rescaled": job.name, "to": wanted})
+    else:
+        click.echo(job.name)
+
+
+def _sizes(words: tuple[str, ...]) -> int | dict[str, int]:
+    if len(words) == 1 and "=" not in words[0]:
+        return _count(words[0])
+    wanted: dict[str, int] = {}
+    for word in words:
+        name, there, count = word.rpartition("=")
+        if not there or not name or name in wanted:
+            raise click.UsageError(f"OPERATOR=N is expected, each operator once, got {word}")
+        wanted[name] = _count(count)
+    return wanted
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal() or not int(word):
+        raise click.UsageError(f"a parallelism is a number of at least 1, got {word or 'nothing'}")
+    return int(word)
+
+
 @click.command(short_help="End a job where it stands.")
 @id_argument
 @json_option

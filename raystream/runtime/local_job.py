@@ -21,13 +21,14 @@ from raystream.coordinator import events as job
 from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.states import Beginning
-from raystream.errors import RaystreamError, StorageError, SubtaskLost, job_failed
+from raystream.errors import RaystreamError, StorageError, SubtaskLost
 from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
-from raystream.runtime import shell
-from raystream.runtime.local_process import Errands, Happened, Link, Maker, Process
+from raystream.graph.rescaling import Replan
+from raystream.runtime import local_process, shell
+from raystream.runtime.local_process import Breather, Errands, Happened, Link, Maker, Process
 from raystream.runtime.vault import Errand, Vault
 from raystream.subtask import events as sub
 
@@ -49,6 +50,7 @@ class LocalJob:
         *,
         vault: Vault | None = None,
         beginning: Beginning | None = None,
+        replan: Replan | None = None,
         slow_words: bool = False,
     ) -> None:
         self._plan = plan
@@ -57,13 +59,14 @@ class LocalJob:
         self._happened = happened or (lambda *_: None)
         self._vault = vault or Vault(plan, None)
         self._maker = Maker(plan, clock, self._vault, self._deliver_rows)
-        self._coordinator = CoordinatorMachine(plan, clock, beginning)
+        self._coordinator = CoordinatorMachine(plan, clock, beginning, replan)
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._processes: dict[SubtaskId, Process] = {}
         # Each message with the attempt that it belongs to; nothing comes through what is jammed.
         self.links: dict[Link, list[tuple[int, sub.Event | job.Event]]] = {}
         self.jammed: set[Link] = set()
         self._slow_words = slow_words
+        self._breather = Breather(clock, paced=rng is None)
         self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
         self._restarting = shell.Restarting(plan.job)
@@ -82,7 +85,7 @@ class LocalJob:
         """Where the job stands in its life."""
         return self._coordinator.state
 
-    def ask(self, event: job.StopAsked | job.SavepointAsked) -> None:
+    def ask(self, event: job.StopAsked | job.SavepointAsked | job.RescaleAsked) -> None:
         """Ask the coordinator for something."""
         self._job(event)
 
@@ -101,7 +104,7 @@ class LocalJob:
         return self._least([process.machine.errand_us for process in self._processes.values()])
 
     def _least(self, dues: list[int | None]) -> int | None:
-        dues = [*dues, self._coordinator.wake_us]
+        dues = [*dues, self._breather.wake_us(self._coordinator)]
         known = [due for due in dues if due is not None] + [due for due, _ in self._errands.later]
         return min(known, default=None)
 
@@ -119,20 +122,21 @@ class LocalJob:
         """The subtasks that run."""
         return list(self._processes)
 
-    def crash(self, subtask: SubtaskId) -> None:
-        """Let a subtask's process die where it stands; the coordinator hears of it in its turn."""
-        process = self._processes.pop(subtask)
-        self._fails(process, SubtaskLost(f"{subtask} died: its worker process is gone"))
-        self._says(process, messages.Closed())
+    def crash(self, *subtasks: SubtaskId) -> None:
+        """Let processes die where they stand; the coordinator hears of it in its turn."""
+        for process in [self._processes[subtask] for subtask in subtasks]:
+            if self._processes.get(process.subtask) is process:  # else it ended as one before died
+                del self._processes[process.subtask]
+                self._fails(process, SubtaskLost(f"{process.subtask} died: its process is gone"))
+                self._says(process, messages.Closed())
 
     def lose(self, subtask: SubtaskId, attempt: int, *, closing: bool) -> None:
         """Let the coordinator take a subtask for dead, and live on; or end it."""
         if closing:
             self._processes.pop(subtask, None)
-        gone = SubtaskLost(f"{subtask} does not answer")
+        lost = job.Failed(subtask, SubtaskLost(f"{subtask} does not answer"), attempt)
         closed = job.Said(subtask, attempt, messages.Closed())
-        word = closed if closing else job.Failed(subtask, gone, attempt)
-        self._pass(subtask, None, attempt, word)
+        self._pass(subtask, None, attempt, closed if closing else lost)
 
     # What happens next -----------------------------------------------------------------------
 
@@ -142,7 +146,7 @@ class LocalJob:
         due = self._errands.due()
         for what in due:
             what()
-        wake_us = self._coordinator.wake_us
+        wake_us = self._breather.wake_us(self._coordinator)
         if wake_us is not None and wake_us <= now_us:
             self._job(job.Ticked())
         links = [link for link, some in self.links.items() if some and link not in self.jammed]
@@ -173,8 +177,7 @@ class LocalJob:
             self._job(job.StopAsked(finished=True))
 
     def _deliver(self, link: Link) -> None:
-        attempt, event = self.links[link].pop(0)
-        self._arrive(link[1], attempt, event)
+        self._arrive(link[1], *self.links[link].pop(0))
 
     def _arrive(self, to: SubtaskId | None, attempt: int, event: Any) -> None:
         if to is None:
@@ -226,12 +229,12 @@ class LocalJob:
             self.links.setdefault((sender, to), []).append((attempt, event))
 
     def _says(self, process: Process, report: messages.Report) -> None:
-        said = job.Said(process.subtask, process.attempt, report)
-        self._pass(process.subtask, None, process.attempt, said)
+        subtask, attempt = process.subtask, process.attempt
+        self._pass(subtask, None, attempt, job.Said(subtask, attempt, report))
 
     def _fails(self, process: Process, error: BaseException) -> None:
-        failed = job.Failed(process.subtask, error, process.attempt)
-        self._pass(process.subtask, None, process.attempt, failed)
+        subtask, attempt = process.subtask, process.attempt
+        self._pass(subtask, None, attempt, job.Failed(subtask, error, attempt))
 
     # Storage ---------------------------------------------------------------------------------
 
@@ -283,6 +286,8 @@ class LocalJob:
 
     def _read(self, process: Process, effect: sub.Poll | sub.Acknowledge) -> None:
         assert process.readers is not None, "only a source reads"
+        if self._processes.get(process.subtask) is not process:
+            return  # what was done before this has ended it, and another is in its place
         try:
             if isinstance(effect, sub.Acknowledge):
                 process.readers.acknowledge(effect)
@@ -291,8 +296,7 @@ class LocalJob:
         except RaystreamError as error:
             self._fails(process, error)
             return
-        # What it said just before may have ended its attempt: another has its name by now, or none.
-        if self._processes.get(process.subtask) is process:
+        if self._processes.get(process.subtask) is process:  # else what it said before has ended it
             self._step(process.subtask, polled)
 
     # Effects of the coordinator --------------------------------------------------------------
@@ -311,8 +315,10 @@ class LocalJob:
             match effect:
                 case job.Deploy():
                     self._deploy(effect)
+                case job.Grow(request):
+                    self._pass(None, None, 0, job.Grown(request))
                 case job.ListSplits(chain, after_us):
-                    self._list_later(chain, after_us)
+                    self._list(chain, after_us)
                 case job.Tell(subtask, order):
                     self._pass(None, subtask, self._coordinator.attempt, order)
                 case job.CloseSubtask(subtask):
@@ -327,6 +333,10 @@ class LocalJob:
                     self._store(effect)
 
     def _deploy(self, deploy: job.Deploy) -> None:
+        if deploy.plan is not self._plan:
+            self._plan = deploy.plan
+            self._maker = dataclasses.replace(self._maker, plan=deploy.plan)
+            self._figures.follow(deploy.plan)
         for subtask in self._plan.subtasks:
             self._make(subtask, deploy)
 
@@ -346,8 +356,8 @@ class LocalJob:
             self._says(process, messages.Ready(process.machine.splits))
 
         def failed(error: Exception) -> None:
-            event = job.Failed(subtask, error, deploy.attempt)
-            self._pass(subtask, None, deploy.attempt, event)
+            attempt = deploy.attempt
+            self._pass(subtask, None, attempt, job.Failed(subtask, error, attempt))
 
         self._errands.retried(make, failed)
 
@@ -358,21 +368,17 @@ class LocalJob:
         else:
             self._pass(subtask, None, attempt, job.Said(subtask, attempt, messages.Closed()))
 
-    def _list_later(self, chain: str, after_us: int) -> None:
+    def _list(self, chain: str, after_us: int) -> None:
         if after_us:
-            self._errands.after(after_us, lambda: self._list(chain, again=True))
-        else:
-            self._list(chain, again=False)
+            attempt = self._coordinator.attempt
 
-    def _list(self, chain: str, *, again: bool) -> None:
-        spec = shell.source_spec(self._plan.chain(chain))
-        assert spec is not None, "only a source has splits"
-        try:
-            splits = shell.list_splits(spec, again=again)
-        except RaystreamError as error:
-            self._job(job.Failed(None, error))
-            return
-        self._job(job.SplitsListed(chain, splits))
+            def later() -> None:
+                if self._coordinator.attempt == attempt:  # else the next one asks by itself
+                    self._job(local_process.listed(self._plan, chain, again=True))
+
+            self._errands.after(after_us, later)
+        else:
+            self._job(local_process.listed(self._plan, chain, again=False))
 
     def _deliver_rows(self, node: ChainNode, batch: Batch) -> None:
         if shell.sink_specs(self._plan)[node.name].sink.receive(batch):
@@ -389,12 +395,5 @@ class LocalJob:
 
         Raises: JobFailed.
         """
-        coordinator = self._coordinator
-        if coordinator.error is not None:
-            raise job_failed(self._plan.job, coordinator.error)
-        result = self._figures.result(coordinator.state, self._clock.monotonic_us())
-        return dataclasses.replace(
-            result,
-            checkpoints=tuple(coordinator.checkpoints),
-            restarts=coordinator.restarts.count,
-        )
+        now_us = self._clock.monotonic_us()
+        return local_process.outcome(self._plan.job, self._coordinator, self._figures, now_us)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from raystream.clock import Clock
+from raystream.clock import Clock, SystemClock
 from raystream.contracts.batch import Batch
 from raystream.coordinator import events as job
-from raystream.errors import RaystreamError, StorageError
+from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.figures import JobFigures
+from raystream.coordinator.machine import CoordinatorMachine
+from raystream.errors import RaystreamError, StorageError, job_failed
+from raystream.flow.control import JobResult
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
-from raystream.runtime.shell import Readers, contexts, source_spec
+from raystream.runtime.shell import Readers, contexts, list_splits, source_spec
 from raystream.runtime.vault import Keeper, Vault
 from raystream.subtask import events as sub
 from raystream.subtask.machine import SubtaskMachine
@@ -64,6 +69,57 @@ class Maker:
         if spec is not None:
             readers = Readers(spec)
         return Process(subtask, attempt, machine, readers, keeper)
+
+
+def listed(plan: PhysicalPlan, chain: str, *, again: bool) -> job.SplitsListed | job.Failed:
+    """List the splits of the source at the head of a chain."""
+    spec = source_spec(plan.chain(chain))
+    assert spec is not None, "only a source has splits"
+    try:
+        return job.SplitsListed(chain, list_splits(spec, again=again))
+    except RaystreamError as error:
+        return job.Failed(None, error)
+
+
+def outcome(
+    job_name: str, coordinator: CoordinatorMachine, figures: JobFigures, now_us: int
+) -> JobResult:
+    """Give how a job ended that is over.
+
+    Raises: JobFailed.
+    """
+    if coordinator.error is not None:
+        raise job_failed(job_name, coordinator.error)
+    result = figures.result(coordinator.state, now_us)
+    return dataclasses.replace(
+        result,
+        checkpoints=tuple(coordinator.checkpoints),
+        restarts=coordinator.restarts.count,
+    )
+
+
+class Breather:
+    """Leaves rows as much time as checkpoints take: here one thread is at both.
+
+    Elsewhere snapshots are stored beside the work; where a seed decides the order, it decides.
+    """
+
+    def __init__(self, clock: Clock, *, paced: bool) -> None:
+        self._clock = clock
+        # A clock that a test drives says itself how much time there is.
+        self._paced = paced and isinstance(clock, SystemClock)
+        self._newest: CheckpointFigures | None = None
+        self._until_us = 0
+
+    def wake_us(self, coordinator: CoordinatorMachine) -> int | None:
+        """Tell the monotonic time at which the coordinator is to be woken."""
+        shown, wake_us = coordinator.checkpoints, coordinator.wake_us
+        if not self._paced or not shown or wake_us is None:
+            return wake_us
+        if shown[-1] is not self._newest:
+            self._newest = shown[-1]
+            self._until_us = self._clock.monotonic_us() + self._newest.duration_us
+        return max(wake_us, self._until_us)
 
 
 class Errands:

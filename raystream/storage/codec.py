@@ -47,6 +47,7 @@ def encode_entry(entry: Entry) -> bytes:
                 "born_us": entry.born_us,
                 "source": entry.source,
                 "splits": _texts(entry.splits),
+                **({"scale": dict(entry.scale)} if entry.scale else {}),
             }
         case CheckpointEntry() | SavepointEntry():
             fields = {
@@ -74,7 +75,10 @@ def decode_entry(data: bytes, url: str) -> Entry:
         case "attempt":
             splits = fields.mapping("splits", Fields.binary)
             by, born_us = fields.text("by"), fields.number("born_us")
-            return AttemptEntry(attempt, by, born_us, fields.text("source"), splits, at_us, written)
+            # Logs of jobs that nobody has rescaled do not speak of it.
+            scale = fields.mapping("scale", Fields.count) if fields.has("scale") else {}
+            source = fields.text("source")
+            return AttemptEntry(attempt, by, born_us, source, splits, at_us, written, scale)
         case "checkpoint":
             checkpoint_id, manifest = fields.count("checkpoint_id"), fields.text("manifest")
             return CheckpointEntry(checkpoint_id, attempt, manifest, at_us, written)

@@ -29,6 +29,10 @@ class Fields:
         """Say that a field is not what it should be; the caller raises it."""
         return self._error(self._at(name), expected)
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is such a field."""
+        return name in self._values
+
     def text(self, name: str) -> str:
         """Give a text."""
         return self._a_text(name, self._value(name))

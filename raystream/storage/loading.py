@@ -11,7 +11,7 @@ import pyarrow as pa
 from raystream.flow.ids import SubtaskId
 from raystream.flow.keygroup import key_group_range
 from raystream.flow.snapshots import Kept, Manifest, Part
-from raystream.keyed.snapshot import Section, Share, Snapshot, merged, share
+from raystream.keyed.snapshot import Section, Share, Snapshot, merged, of_groups, share
 from raystream.storage.cache import Cache
 from raystream.storage.chunks import corrupt, decoded, verifies
 from raystream.storage.store import Missing, Store, joined
@@ -119,13 +119,17 @@ def _restored(
     parallelism: int,
     max_parallelism: int,
 ) -> Section:
+    mine = key_group_range(index, parallelism, max_parallelism)
+
+    def table(kept: Kept) -> pa.Table:
+        parts = [tables[part] for part in kept.parts]
+        if kept.key and kept.share == Share.KEYED.value:
+            # Rows with keys of their own take the place of others of their group alone.
+            parts = [of_groups(part, mine) for part in parts]
+        return merged(parts, kept.key)
+
     sections = [
-        Section(
-            one.kept.name,
-            merged([tables[part] for part in one.kept.parts], one.kept.key),
-            Share(one.kept.share),
-        )
-        for one in needed.holders
+        Section(one.kept.name, table(one.kept), Share(one.kept.share)) for one in needed.holders
     ]
     if needed.all_of:
         return sections[0]

@@ -92,7 +92,7 @@ class Keeping:
         It overtakes nothing: the barriers must have arrived, the rows before them are kept.
         """
         pending, due_us = self._alignment.pending, self._unaligned_us
-        if pending is None or due_us is None or now_us < due_us or pending.target:
+        if pending is None or due_us is None or now_us < due_us or pending.for_others:
             return []
         frames = self._inbox.before(pending.checkpoint_id, self._alignment.missing)
         return [] if frames is None else self.take(pending, outputs, tuple(frames))
@@ -110,7 +110,7 @@ class Keeping:
     def _unaligned_us(self) -> int | None:
         after_us = None if self._settings is None else self._settings.unaligned_after_us
         pending = self._alignment.pending
-        if after_us is None or pending is None or pending.target:
+        if after_us is None or pending is None or pending.for_others:
             return None
         return self._alignment.since_us + after_us
 

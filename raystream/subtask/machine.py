@@ -304,7 +304,7 @@ class SubtaskMachine:
         if trigger.stop:
             self._splits.stopped = True
             self._polled.clear()
-        barrier = Barrier(trigger.checkpoint_id, trigger.target)
+        barrier = Barrier(trigger.checkpoint_id, trigger.target, trigger.stop)
         self._effects += self._keeping.take(barrier, self._outputs)
 
     def _read(self, polled: Polled) -> Iterator[None]:

@@ -70,8 +70,7 @@ class Fate:
             local.ask(job.SavepointAsked(self._new.pop(0), ""))
         if self._crash_due:
             self._crash_due = False
-            for subtask in local.alive:
-                local.crash(subtask)
+            local.crash(*local.alive)
             self._asked.clear()
         elif self._crashes and self._crashes[0] <= step and local.alive:
             self._crashes.pop(0)

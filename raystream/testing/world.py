@@ -8,17 +8,18 @@ or after, or in the middle. Whoever runs it compares what came out with an undis
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from raystream.clock import ManualClock
 from raystream.coordinator import events as job
 from raystream.coordinator.states import Beginning
-from raystream.errors import JobFailed, StorageError
+from raystream.errors import JobFailed
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Acked, Closed, Finish
 from raystream.flow.snapshots import CheckpointEntry
+from raystream.graph.logical import EVERY
 from raystream.graph.physical import PhysicalPlan
+from raystream.graph.rescaling import Replan
 from raystream.runtime.local_job import LocalJob
 from raystream.runtime.local_process import Link
 from raystream.runtime.vault import Home, Vault
@@ -27,8 +28,9 @@ from raystream.storage.jobs import read_manifest
 from raystream.storage.layout import LOG
 from raystream.storage.loading import load
 from raystream.storage.log import read_log
-from raystream.storage.store import Created, Creation, Exists, Missing, Store
+from raystream.storage.store import Store
 from raystream.subtask import events as sub
+from raystream.testing.failing_disk import Disk
 from raystream.testing.trace import line, words
 
 _STEP_US_MAX = 40
@@ -37,6 +39,8 @@ _STEP_US_MAX = 40
 
 _ORDERS_SHARE = 0.5
 """So many jams hold up what the coordinator says, not rows: of those there are few links."""
+
+_PARALLELISM_MAX = 4
 
 _REPEATED_SHARE = 0.5
 """So many mistaken words come twice, the others never."""
@@ -59,80 +63,6 @@ class WorldClock(ManualClock):
 _LOOK_US_MAX = 8
 
 
-class Disk:
-    """Objects in memory, and how badly they are kept for now."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.failing = 0.0
-        self.moment = 0
-        self._rng = rng
-
-    def open(self, url: str) -> Store:
-        """Give a folder of it."""
-        return _Folder(self, url.rstrip("/"))
-
-    def trip(self, *, before: bool) -> None:
-        """Fail, now and then: before something is done, or, as the reply is lost, after it."""
-        if self._rng.random() < self.failing / 2:
-            done = "has not been" if before else "may have been"
-            raise StorageError(f"the disk is failing: what was asked for {done} done")
-
-    def trip_reading(self, name: str) -> None:
-        """Fail to read, now and then; several threads may ask, in whatever order."""
-        if self.failing:
-            # The seed alone decides: what is drawn hangs on what is read, and when.
-            drawn = random.Random(f"{name} {self.moment}").random()  # noqa: S311
-            if drawn < self.failing / 2:
-                raise StorageError("the disk is failing: it does not answer")
-
-    def tears(self) -> bool:
-        """Tell whether a write stops in the middle."""
-        return self._rng.random() < self.failing / 3
-
-
-class _Folder:
-    """A folder of a disk, as the engine sees it."""
-
-    def __init__(self, disk: Disk, url: str) -> None:
-        self._disk = disk
-        self.url = url
-
-    def create(self, path: str, data: bytes) -> Creation:
-        self._disk.trip(before=True)
-        name = f"{self.url}/{path}"
-        there = self._disk.objects.get(name)
-        if there is None:
-            self._disk.objects[name] = data
-        self._disk.trip(before=False)
-        return Created() if there is None else Exists(there)
-
-    def put(self, path: str, data: bytes) -> None:
-        self._disk.trip(before=True)
-        if f"{self.url}/{path}" not in self._disk.objects and self._disk.tears():
-            self._disk.objects[f"{self.url}/{path}"] = data[: len(data) // 2]
-            raise StorageError("the disk is failing: a write was torn")
-        self._disk.objects[f"{self.url}/{path}"] = data
-        self._disk.trip(before=False)
-
-    def get(self, path: str, start: int = 0, length: int | None = None) -> bytes | Missing:
-        self._disk.trip_reading(f"{self.url}/{path}")
-        data = self._disk.objects.get(f"{self.url}/{path}")
-        end = None if length is None else start + length
-        return Missing(f"{self.url}/{path}") if data is None else data[start:end]
-
-    def list(self, folder: str = "") -> list[str]:
-        self._disk.trip_reading(f"{self.url}/{folder}")
-        root = f"{self.url}/{folder}/" if folder else f"{self.url}/"
-        names = (name.removeprefix(root) for name in self._disk.objects if name.startswith(root))
-        return sorted({name.split("/")[0] for name in names})
-
-    def delete(self, paths: Iterable[str]) -> None:
-        self._disk.trip(before=True)
-        for path in paths:
-            self._disk.objects.pop(f"{self.url}/{path}", None)
-
-
 @dataclass(frozen=True, slots=True)
 class Faults:
     """How often what breaks, in one run; the seed says when."""
@@ -145,6 +75,8 @@ class Faults:
     """Times when nothing comes through from one process to another."""
     words: int = 0
     """Words between the coordinator and a subtask that come twice, or never."""
+    resizes: int = 0
+    """Times when somebody asks for another parallelism while the job runs."""
 
 
 @dataclass(slots=True)
@@ -158,7 +90,10 @@ class Incarnation:
 
 @dataclass(eq=False)
 class World:
-    """One job's life, from its first attempt to its end."""
+    """One job's life, from its first attempt to its end.
+
+    Somebody resumes it with each of the plans in turn; ``replan`` is for who rescales it meanwhile.
+    """
 
     plans: list[PhysicalPlan]
     seed: int
@@ -166,6 +101,7 @@ class World:
     steps_max: int = 60_000
     horizon: int = 1_500
     """Faults come within so many steps."""
+    replan: Replan | None = None
 
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)  # noqa: S311  chance of a test, not a secret
@@ -230,11 +166,13 @@ class World:
         now_us = self.clock.monotonic_us()
         self.clock.advance(max(0, min(known, default=now_us + 1_000) - now_us))
 
-    def _bear(self, plan: PhysicalPlan, *, resumed: bool) -> Incarnation:
+    def _bear(
+        self, plan: PhysicalPlan, *, resumed: bool = True, came_back: bool = False
+    ) -> Incarnation:
         self._born += 1
         name = f"c{self._born}"
         born_us = self.clock.now_us()
-        beginning = Beginning(by=name, born_us=born_us, resumed=resumed)
+        beginning = Beginning(name, born_us, resumed=resumed, came_back=came_back)
         home = Home(self._root, "job", beginning)
         vault = Vault(plan, home, opened=self.disk.open)
 
@@ -243,7 +181,14 @@ class World:
             self.trace.append(line(self.clock.now_us(), where, words(subtask, event)))
 
         local = LocalJob(
-            plan, self.clock, self._rng, happened, vault=vault, beginning=beginning, slow_words=True
+            plan,
+            self.clock,
+            self._rng,
+            happened,
+            vault=vault,
+            beginning=beginning,
+            replan=self.replan,
+            slow_words=True,
         )
         one = Incarnation(local, plan=plan)
         self._living.append(one)
@@ -260,6 +205,7 @@ class World:
             "storm": self.faults.storage,
             "jam": self.faults.jams,
             "word": self.faults.words,
+            "resize": self.faults.resizes,
             "rescale": len(self.plans) - 1,
         }
         kinds = [kind for kind, count in counts.items() for _ in range(count)]
@@ -281,12 +227,12 @@ class World:
                 assert plan is not None, "an incarnation has a plan"
                 if kind == "rescale":
                     plan = self.plans[(self.plans.index(plan) + 1) % len(self.plans)]
-                self._current = self._bear(plan, resumed=True)
+                self._current = self._bear(plan, came_back=kind == "coordinator")
             case "orphan":
                 self.deaths += 1
                 current.steps_left = self._rng.randrange(1, 400)
                 assert current.plan is not None, "an incarnation has a plan"
-                self._current = self._bear(current.plan, resumed=True)
+                self._current = self._bear(current.plan, came_back=True)
             case "storm" if self._born == 1 and current.local.state == "opening":
                 pass  # nobody begins a job on a disk that does not work
             case "storm":
@@ -301,10 +247,18 @@ class World:
                 if links:
                     self._jams.append((self._rng.choice(links), self._rng.randrange(20, 400)))
                     current.local.jammed = {link for link, _ in self._jams}
-            case "word":
-                self._mistake(current.local)
+            case "word" | "resize":
+                self._say(kind, current.local)
             case _:
                 raise AssertionError(kind)
+
+    def _say(self, kind: str, local: LocalJob) -> None:
+        if kind == "word":
+            self._mistake(local)
+            return
+        self._asks += 1
+        asked = {EVERY: self._rng.randint(1, _PARALLELISM_MAX)}
+        local.ask(job.RescaleAsked(f"resize {self._asks}", asked))
 
     def _mistake(self, local: LocalJob) -> None:
         """Let one word that is under way come twice, or never."""
@@ -336,6 +290,7 @@ class World:
                 )  # whoever waits learns that nobody answers
 
     _storm_left = 0
+    _asks = 0
 
     def _weather(self) -> None:
         if self._storm_left:
@@ -358,6 +313,12 @@ class World:
         """The last attempt."""
         entries = [one.entry for one in read_log(self.root).entries]
         return max(entry.attempt for entry in entries)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many subtasks run each operator."""
+        operators = self._current.local.status().operators
+        return {operator.name: operator.parallelism for operator in operators}
 
     def newest_durable(self) -> int:
         """Give the newest checkpoint that is in the log, however the disk feels."""

@@ -216,7 +216,6 @@ def test_batches_of_a_hundred_rows_change_nothing(busy, query):
         ("q7", "generator", 2),
         ("q11", "overlapping", 2),
         ("q12_event", "side_by_side", 2),
-        ("q13", "overlapping", 2),
         ("q14", "side_by_side", 2),
         ("q18", "overlapping", 2),
         ("q19", "generator", 2),

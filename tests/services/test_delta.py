@@ -103,7 +103,7 @@ def test_partitions_come_back_as_values(tmp_path):
     assert one == {"k": "a b/ä%="}
 
 
-def test_duckdb_reads_bounds_that_hold(tmp_path):
+def test_the_log_has_bounds_that_hold(tmp_path):
     write(tmp_path / "t", [FULL, dict.fromkeys(FULL)], KINDS)
     (entry,) = [
         json.loads(line)["add"]
@@ -131,6 +131,30 @@ def test_rows_are_there_once_wherever_the_sink_fails(tmp_path, phase, skip, para
     T.run(job, seed=skip)
     assert faulty.left == [0], "it has not failed"
     assert once(read(tmp_path / "t")) == 60
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_are_there_once_whenever_the_job_crashes(tmp_path, seed):
+    sink = DeltaSink(tmp_path / "t")
+    T.run(lake_jobs.crashing_job(sink, seed, parallelism=1 + seed % 2), seed=seed)
+    assert once(read(tmp_path / "t")) == 60
+
+
+def test_a_table_that_grows_is_copied_once_though_the_job_fails(tmp_path):
+    for start in (0, 5, 10):
+        write(tmp_path / "t", rows_of(5, start))
+    source = DeltaSource(tmp_path / "t", mode="continuous", version=1, poll="1ms")
+    job, failures = lake_jobs.following_job(source, DeltaSink(tmp_path / "copy", schema=ROW))
+    more = [15]
+
+    def copied():
+        count = once(read(tmp_path / "copy")) if (tmp_path / "copy/_delta_log").exists() else 0
+        if count == 15 and more:
+            write(tmp_path / "t", rows_of(5, more.pop()))
+        return count == 20
+
+    lake_jobs.lives_until(job, copied)
+    assert not failures, "it has not failed"
 
 
 def test_a_commit_that_is_repeated_changes_nothing(tmp_path):

@@ -1,7 +1,5 @@
 """An index follows a stream: what is there is the table, whatever fails in between."""
 
-# ruff: noqa: F811  fixtures are named where they are used
-
 from __future__ import annotations
 
 import secrets

@@ -1,7 +1,5 @@
 """Keys in Redis follow a stream: what is there is the table, whatever fails in between."""
 
-# ruff: noqa: F811  fixtures are named where they are used
-
 from __future__ import annotations
 
 import pyarrow as pa

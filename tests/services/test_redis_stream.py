@@ -1,7 +1,5 @@
 """Streams of Redis that are read: from where a checkpoint says, with neighbours of what is bad."""
 
-# ruff: noqa: F811  fixtures are named where they are used
-
 from __future__ import annotations
 
 import pyarrow as pa

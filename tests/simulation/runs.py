@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ledger import Ledger
-from topologies import TOPOLOGIES, plan_of
+from topologies import TOPOLOGIES, plan_of, replan_of
 
 from raystream.contracts.checkpointing import Checkpointing
-from raystream.flow.snapshots import CheckpointEntry
+from raystream.flow.snapshots import AttemptEntry, CheckpointEntry
 from raystream.storage.jobs import read_manifest
 from raystream.storage.layout import CHUNKS, chunk_attempt, is_manifest
 from raystream.storage.log import read_log
@@ -22,7 +22,7 @@ from raystream.testing.world import Faults, World, without_faults
 
 State = dict[tuple[str, str], list[str]]
 
-_NUMBERS_ARRIVAL = ("__slot",)
+_NUMBERS_ARRIVAL = ("__slot", "__row", "__arrival")
 """Columns that say what came first, which is for the seed to choose."""
 
 
@@ -89,7 +89,9 @@ def story(name: str, seed: int, sharp: Sharp | None = None) -> tuple[World, Ledg
     ledger.rng = rng
     ledger.failing = rng.choice([0.0, 0.0, 0.3])
     unaligned = rng.random() < 0.3
-    hurried = rng.random() < 0.15
+    # Whoever is in a hurry counts on few subtasks, and gives up for good on more.
+    resized = sharp.faults is not None and sharp.faults.resizes > 0
+    hurried = rng.random() < 0.15 and not resized
     settings: dict[str, Any] = {
         "every": rng.choice(["1ms", "2ms", "5ms"]),
         "timeout": f"{25 * calm.steps}us" if hurried else rng.choice(["60ms", "1s"]),
@@ -103,10 +105,18 @@ def story(name: str, seed: int, sharp: Sharp | None = None) -> tuple[World, Ledg
     least, most = sharp.parallelism
     most = min(most, 2) if hurried else most
     counts = [rng.randint(least, most) for _ in range(sharp.lives or lives)]
-    plans = [plan_of(name, ledger, count, checkpoint) for count in counts]
+    replans = [replan_of(name, ledger, count, checkpoint) for count in counts]
+    plans = [replan.plan({}) for replan in replans]
     faults = Faults(*(rng.randint(0, count) for count in (3, 2, 2, 2, 2)))
     horizon = int(calm.steps * rng.choice([0.5, 1, 2.5]))
-    world = World(plans, seed, sharp.faults or faults, horizon=horizon, steps_max=sharp.steps_max)
+    world = World(
+        plans,
+        seed,
+        sharp.faults or faults,
+        horizon=horizon,
+        steps_max=sharp.steps_max,
+        replan=replans[0],
+    )
     ledger.failing = ledger.failing if sharp.failing is None else sharp.failing
     ledger.durable = world.newest_durable
     return world, ledger
@@ -127,9 +137,20 @@ def live(name: str, seed: int, sharp: Sharp | None = None) -> World:
     assert not extra, f"{told} too many {list(extra.items())[:5]}"
     for place, rows in states(name, world).items():
         assert rows == kept[place], f"{told} state {place} is {rows}, undisturbed {kept[place]}"
+    if len(world.plans) == 1:
+        assert world.sizes == logged_sizes(world), f"{told} the log says another size"
     left = left_behind(world, ledger)
     assert not left, f"{told} left behind: {left[:5]}"
     return world
+
+
+def logged_sizes(world: World) -> dict[str, int]:
+    """Give how many subtasks the log says of each operator: what was asked for last, and done."""
+    log = [one.entry for one in read_log(world.root).entries]
+    scales = [one.scale for one in log if isinstance(one, AttemptEntry) and one.scale]
+    assert world.replan is not None, "the job may be asked for another size"
+    plan = world.replan.plan(scales[-1] if scales else {})
+    return {node.name: chain.parallelism for chain in plan.chains for node in chain.nodes}
 
 
 def left_behind(world: World, ledger: Ledger) -> list[str]:

@@ -11,6 +11,7 @@ from raystream.coordinator.assignment import Assignment
 from raystream.coordinator.checkpoints import Checkpoints
 from raystream.coordinator.course import Course
 from raystream.coordinator.events import Append, Tell
+from raystream.coordinator.moves import Moves
 from raystream.coordinator.opening import Opening
 from raystream.flow.messages import Commit, Settled
 from raystream.keyed.snapshot import Share
@@ -46,6 +47,7 @@ CALM = Faults(subtasks=0, coordinators=0, orphans=0, storage=0, jams=0)
 OFTEN = {"every": "500us", "timeout": "1s", "min_pause": "0s", "unaligned_after": None}
 HASTY = OFTEN | {"timeout": "3ms", "tolerate_failures": 50}
 DYING = Sharp(OFTEN, DEATHS)
+RESIZED = Sharp(OFTEN, replace(CALM, coordinators=2, resizes=4), lives=1)
 
 
 @planted("union", DYING)
@@ -179,6 +181,16 @@ def a_checkpoint_that_is_asked_for_twice_is_taken_twice(patch):
         return take(self, *arguments)
 
     patch.setattr(Keeping, "take", forgetful)
+
+
+@planted("union", RESIZED)
+def who_comes_back_forgets_the_size_that_was_asked_for(patch):
+    patch.setattr(Moves, "recover", lambda self, plan, scale: plan)
+
+
+@planted("union", RESIZED)
+def the_log_does_not_say_which_size_an_attempt_has(patch):
+    patch.setattr(Moves, "next_plan", lambda self, plan: self._taken.plan if self._taken else plan)
 
 
 def first_found(topology, sharp):

@@ -51,6 +51,14 @@ def test_words_that_come_twice_or_never_change_nothing(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_job_that_is_rescaled_while_it_runs_gives_the_same_rows(name):
+    for seed in range(max(3, SEEDS // 20)):
+        live(name, seed, Sharp(faults=Faults(1, 1, 0, 0, 1, resizes=4), lives=1))
+        live(name, seed, Sharp(faults=Faults(2, 1, 1, 1, 1, resizes=4)))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "seed"), [(words[0], int(words[1])) for words in REGRESSIONS])
 def test_what_once_failed_does_not_fail_again(name, seed):
     live(name.replace("_", " "), seed)

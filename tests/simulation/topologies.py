@@ -14,7 +14,7 @@ import raystream as rs
 from raystream.contracts.checkpointing import Checkpointing, Exponential
 from raystream.contracts.source import END, Reader, Source, Split
 from raystream.graph.physical import PhysicalPlan
-from raystream.graph.planner import physical_plan
+from raystream.graph.rescaling import Replan
 
 KEYS = 5
 ROWS = 60
@@ -41,12 +41,12 @@ class Rows(Source):
             time_us = i * 2_000 + rng.randrange(-2_000, 2_000)
             value = self._first + number * self._rows + i
             rows.append({"k": rng.randrange(KEYS), "v": value, "t": 1_000_000_000_000 + time_us})
-        return _RowsReader(rows, position or 0)
+        return _RowsReader(rows, position or 0, SCHEMA)
 
 
 class _RowsReader(Reader):
-    def __init__(self, rows: list[dict[str, Any]], position: int) -> None:
-        self._rows, self._position = rows, position
+    def __init__(self, rows: list[dict[str, Any]], position: int, schema: pa.Schema) -> None:
+        self._rows, self._position, self._schema = rows, position, schema
         self._polls = 0
 
     def poll(self, max_rows: int) -> Any:
@@ -58,7 +58,7 @@ class _RowsReader(Reader):
         count = 1 + (self._position * 7 + self._polls) % 6
         rows = self._rows[self._position : self._position + count]
         self._position += len(rows)
-        return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+        return pa.RecordBatch.from_pylist(rows, schema=self._schema)
 
     def position(self) -> int:
         return self._position
@@ -203,8 +203,9 @@ def best(job: rs.Job, ledger: Ledger) -> None:
 
 
 def joins(job: rs.Job, ledger: Ledger) -> None:
-    left = job.source(Rows(2), name="left", watermark=TIMES)
-    right = job.source(Rows(1, first=10_000), name="right", watermark=TIMES)
+    # As many subtasks as have splits: what waits for all of them would take long otherwise.
+    left = job.source(Rows(2), name="left", watermark=TIMES).with_parallelism(2)
+    right = job.source(Rows(1, first=10_000), name="right", watermark=TIMES).with_parallelism(1)
     for how in ("inner", "full"):
         windowed = left.join(right, on="k", how=how, window=rs.Tumbling("8ms"))
         within = left.join(right, on="k", how=how, within=("-3ms", "1ms"))
@@ -217,6 +218,50 @@ def joins(job: rs.Job, ledger: Ledger) -> None:
     left.as_of_join(right, on="k", tolerance="9ms").map(
         lambda row: ("as of", row["v"], row["v_right"])
     ).sink(LedgerSink(ledger))
+
+
+CHANGES = pa.schema({"id": pa.int64(), "k": pa.int64(), "v": pa.int64(), "op": pa.string()})
+
+
+class Changes(Source):
+    """Splits that tell of rows of a table of their own: new ones, updates, tombstones."""
+
+    schema = CHANGES
+
+    def splits(self) -> list[Split]:
+        return [Split(f"s{i}") for i in range(2)]
+
+    def open(self, split: Split, position: Any) -> Reader:
+        number = int(split.id[1:])
+        rng = random.Random(number)
+        told, there = [], set()
+        for at in range(ROWS // 2):
+            id = 10 * number + rng.randrange(6)
+            row = {"id": id, "k": None, "v": None, "op": "-D"}
+            if id not in there or rng.random() < 0.75:
+                row |= {"k": rng.randrange(KEYS), "v": at, "op": "+U"}
+            (there.discard if row["op"] == "-D" else there.add)(id)
+            told.append(row)
+        return _RowsReader(told, position or 0, CHANGES)
+
+
+def changes(job: rs.Job, ledger: Ledger) -> None:
+    # Of all that comes and goes only the end is seen: between, it hangs on what comes first.
+    told = job.source(Changes(), name="told").with_parallelism(2)
+    table = told.to_changelog(key="id").uid("table")
+    rows = job.source(Rows(1, rows=ROWS // 3, first=10_000), name="rows").with_parallelism(1)
+    both = table.join(rows, on="k", how="full", ttl="forever").uid("both")
+    kept = both.filter(rs.col("v") % 3 != 0).key_by("k")
+    counts = kept.aggregate(n=rs.count(), most=rs.max("v"), emit="changes").uid("counts")
+    numbers = counts.key_by("n").aggregate(
+        keys=rs.count(), sum=rs.sum("k"), most=rs.max("most"), emit="final"
+    )
+    best = table.key_by("k").top_k(2, ["v", "id"], rank="rank", emit="changes").uid("best")
+    ranked = best.key_by("k").top_k(9, "v", emit="final")
+    for name, stream in (("numbers", numbers), ("ranked", ranked)):
+        stream.with_parallelism(1).map(
+            lambda row, name=name: (name, *row.values())
+        ).with_parallelism(1).sink(LedgerSink(ledger)).with_parallelism(1)
 
 
 @dataclass(frozen=True)
@@ -256,6 +301,10 @@ TOPOLOGIES = {
         best, (("reduce#2", "states"), ("reduce#1", "timers"), ("top_k#1", "windows"))
     ),
     "joins": Topology(joins),
+    "changes": Topology(
+        changes,
+        (("table", "keys"), ("both", "left"), ("both", "right"), ("best", "rows")),
+    ),
     "process": Topology(
         process,
         (
@@ -272,6 +321,13 @@ def plan_of(
     name: str, ledger: Ledger, parallelism: int, settings: Checkpointing | None = None
 ) -> PhysicalPlan:
     """Give the plan of a topology, kept safe so often that many checkpoints meet many faults."""
+    return replan_of(name, ledger, parallelism, settings).plan({})
+
+
+def replan_of(
+    name: str, ledger: Ledger, parallelism: int, settings: Checkpointing | None = None
+) -> Replan:
+    """Give what makes the plan of a topology at any parallelism."""
     checkpoint = settings or Checkpointing(
         "sim://", every="15ms", timeout="80ms", keep=2, tolerate_failures=1
     )
@@ -283,4 +339,4 @@ def plan_of(
         config={"batch_rows_max": 16, "row_batch_rows_max": 8},
     )
     TOPOLOGIES[name].build(job, ledger)
-    return physical_plan(job._draft.plan())
+    return Replan(job._draft.plan())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections import Counter
 
+import lives
 import pyarrow as pa
 
 import raystream as rs
@@ -101,6 +104,56 @@ def failing_job(sink, phase, *, skip=1, parallelism=1, count=60):
     )
     job.source(T.Source(items, schema=ROW)).rebalance().sink(faulty)
     return job, faulty
+
+
+def crashing_job(sink, seed, *, parallelism=1, count=60):
+    """Make a job that crashes three times, at moments that the seed chooses."""
+    rng = random.Random(seed)
+    items = []
+    for row in rows_of(count):
+        items.append(row)
+        if rng.random() < 0.2:
+            items.append(T.Checkpoint())
+    for _ in range(3):
+        items.insert(rng.randrange(1, len(items)), T.Crash())
+    job = rs.Job("lake", runtime="local", checkpoint="memory://lake", parallelism=parallelism)
+    job.source(T.Source(items, schema=ROW)).rebalance().sink(sink)
+    return job
+
+
+def following_job(source, sink):
+    """Make a job that copies what comes to a table, and fails once in the middle."""
+    failures = [8]
+
+    def fail_once(row):
+        if failures and row["n"] >= failures[0]:
+            failures.clear()
+            raise OSError("power cut")
+        return row
+
+    job = rs.Job(
+        "follow",
+        runtime="local",
+        checkpoint=rs.Checkpointing("memory://follow", every="20ms"),
+        restart=rs.Restart.fixed(3, "1ms"),
+        config={"batch_rows_max": 2},
+    )
+    job.source(source).map(fail_once, schema=ROW).sink(sink)
+    return job, failures
+
+
+def lives_until(job, until):
+    """Run a job without end until something is so."""
+    made = lives.local(job)
+    deadline = time.monotonic() + 100
+    try:
+        while not until():
+            assert not made.over, made.result()
+            assert time.monotonic() < deadline, "it never is"
+            for _ in range(100):
+                made.advance()
+    finally:
+        made.close()
 
 
 def once(rows):

@@ -37,12 +37,12 @@ class TableParts(rs.Source):
 
     def open(self, split: rs.Split, position: int | None) -> _PartReader:
         rng = random.Random(self._seed + split.payload)
-        return _PartReader(self._parts[split.payload], rng)
+        return _PartReader(self._parts[split.payload], rng, position or 0)
 
 
 class _PartReader(rs.Reader):
-    def __init__(self, part: pa.RecordBatch, rng: random.Random) -> None:
-        self._part, self._rng, self._next = part, rng, 0
+    def __init__(self, part: pa.RecordBatch, rng: random.Random, position: int) -> None:
+        self._part, self._rng, self._next = part, rng, position
 
     def poll(self, max_rows: int) -> Any:
         if self._next == self._part.num_rows:

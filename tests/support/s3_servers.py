@@ -77,7 +77,11 @@ def _seaweedfs(folder: Path) -> Iterator[str]:
     off = ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     command = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([*command, *off, *options], stdout=log, stderr=log)
+        # Without an identity of its own it takes any, but not from clients that sign each part.
+        keys = {"AWS_ACCESS_KEY_ID": _KEY, "AWS_SECRET_ACCESS_KEY": _KEY}
+        server = subprocess.Popen(
+            [*command, *off, *options], stdout=log, stderr=log, env={**os.environ, **keys}
+        )
         try:
             yield f"http://127.0.0.1:{ports['s3.port']}"
         finally:

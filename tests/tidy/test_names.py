@@ -17,7 +17,9 @@ BANNED_NAMES = {"util", "common", "base", "manager", "helper", "handler", "info"
 # A test that sleeps is slow or flaky; these say why they must.
 MAY_SLEEP: dict[str, str] = {
     "tests/bench/recovery.py": "a benchmark of time itself",
+    "tests/bench/rescale.py": "a benchmark of time itself",
     "tests/cluster/test_kills_on_ray.py": "kills come at moments of chance",
+    "tests/cluster/test_rescale_on_ray.py": "looks for what other processes do",
     "tests/cluster/test_lost_nodes_on_ray.py": "looks for a file that another process writes",
 }
 

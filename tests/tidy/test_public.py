@@ -138,6 +138,7 @@ NOT_STARRED = [
 # Slow to load, or not installed with the package.
 NOT_LOADED = (
     *("ray", "kafka", "confluent_kafka", "psycopg", "duckdb", "polars", "pandas", "rich", "click"),
+    *("deltalake", "pyiceberg"),
 )
 
 

@@ -11,6 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
+OF_OTHERS = {"kubernetes"}
+"""Pages of commands for what is not here; the files that they name are tested."""
+
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
@@ -38,8 +41,9 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_shows_what_it_says(page):
     found = [block for _, block in blocks(page)]
-    assert len(found) >= 4
-    assert sum(len(re.findall(r"^ *assert ", block, re.MULTILINE)) for block in found) >= 6
+    if page.stem not in OF_OTHERS:
+        assert len(found) >= 4
+        assert sum(len(re.findall(r"^ *assert ", block, re.MULTILINE)) for block in found) >= 6
     # A block in another language, or in none, is a picture: nothing that looks like code hides.
     text = page.read_text(encoding="utf-8")
     fences = [line for line in text.split("\n") if line.startswith("```")]

@@ -24,24 +24,24 @@ from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.states import Beginning
-from raystream.errors import SubtaskLost
 from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
 from raystream.flow.ids import SubtaskId
-from raystream.flow.messages import Closed, Finish
+from raystream.flow.messages import Closed
 from raystream.graph.physical import PhysicalPlan
+from raystream.graph.rescaling import Replan
+from raystream.operators.source import SourceSpec
+from raystream.runtime.ray.crew import Crew, Died, Given
 from raystream.runtime.ray.errands import Errands
-from raystream.runtime.ray.placement import Room, actor_options
+from raystream.runtime.ray.hiring import Recruits
 from raystream.runtime.ray.report import pack_report, unpack_report
-from raystream.runtime.ray.spare import Spare
-from raystream.runtime.ray.subtask_actor import Deployment
 from raystream.runtime.shell import Restarting, abort_sinks, list_splits, source_spec, travelling
 from raystream.runtime.vault import Home
-from raystream.subtask import events as sub
 
-_CLOSE_S = 10.0
-_CLOSE_FAILED_S = 3.0
 _LINGER_S = 300.0
 _TICK_S = 0.2
+
+RESCALING = "rescaling"
+"""What a job is at, whatever its state, while it changes its size."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +66,14 @@ class CoordinatorCalls:
     """One job."""
 
     def __init__(
-        self, plan: bytes, job_id: str, home: Home | None, *, attached: bool, patience_s: float
+        self,
+        plan: bytes,
+        logical: bytes | None,
+        job_id: str,
+        home: Home | None,
+        *,
+        attached: bool,
+        patience_s: float,
     ) -> None:
         self._mailbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # one entry an event
         self._changed = threading.Condition()
@@ -74,11 +81,12 @@ class CoordinatorCalls:
         # The root of a job lies in a folder of its name, and that in the directory.
         rooted = home is not None and bool(home.url)
         self._directory = home.url.rsplit("/", 2)[0] if home is not None and rooted else None
-        given = _Given(loaded, plan, job_id, home, attached)
+        replan = None if logical is None else Replan(cloudpickle.loads(logical))
+        given = Given(loaded, plan, replan, job_id, home, attached)
         self._shell = _Shell(given, self._mailbox, self._publish)
         self._published = self._shell.published()
         me = ray.get_runtime_context().current_actor
-        self._shell.room.patience_s = patience_s
+        self._shell.crew.room.patience_s = patience_s
         thread = threading.Thread(target=self._run, args=(me, attached), daemon=True)
         thread.start()
 
@@ -108,8 +116,8 @@ class CoordinatorCalls:
         """Fail the job: the driver's part of it broke."""
         self._mailbox.put(unpack_report(packed))
 
-    def ask(self, asked: job.SavepointAsked) -> None:
-        """Ask for a savepoint; the answer is published."""
+    def ask(self, asked: job.SavepointAsked | job.RescaleAsked) -> None:
+        """Ask for a savepoint, or another size; the answer is published."""
         self._mailbox.put(asked)
 
     def directory(self) -> str | None:
@@ -118,7 +126,7 @@ class CoordinatorCalls:
 
     def subtasks(self) -> tuple[int, dict[SubtaskId, Any]]:
         """Give the attempt and its actors, once they are made."""
-        return self._shell.deployed
+        return self._shell.crew.deployed
 
     def _publish(self, published: Published) -> None:
         with self._changed:
@@ -133,31 +141,12 @@ class CoordinatorCalls:
             ray.kill(me)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Died:
-    """An actor is no more."""
-
-    subtask: SubtaskId
-    attempt: int
-
-
 CoordinatorActor: Any = ray.remote(
     max_concurrency=1,
     num_cpus=0,
     enable_task_events=False,
     concurrency_groups={"driver": 4, "report": 1},
 )(CoordinatorCalls)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Given:
-    """What a coordinator is told of its job, each time that its process starts."""
-
-    plan: PhysicalPlan
-    packed: bytes
-    job_id: str
-    home: Home | None
-    attached: bool
 
 
 def _came_back() -> bool:
@@ -170,41 +159,37 @@ def _came_back() -> bool:
 class _Shell:
     """The mailbox thread: owns the machine, executes its effects."""
 
-    def __init__(self, given: _Given, mailbox: queue.SimpleQueue[Any], publish: Any) -> None:
+    def __init__(self, given: Given, mailbox: queue.SimpleQueue[Any], publish: Any) -> None:
         self._given = given
-        self._plan = given.plan
         self._mailbox = mailbox
         self._publish = publish
         self._clock = SystemClock()
         beginning = given.home.beginning if given.home is not None else Beginning()
         # Two processes may one after the other be this actor, and for a moment at the same time.
         self._by = uuid.uuid4().hex
+        came_back = _came_back()
         beginning = dataclasses.replace(
             beginning,
             by=self._by,
             born_us=self._clock.now_us(),
-            resumed=beginning.resumed or _came_back(),
+            resumed=beginning.resumed or came_back,
+            came_back=came_back,
         )
-        self._machine = CoordinatorMachine(given.plan, self._clock, beginning)
+        self._machine = CoordinatorMachine(given.plan, self._clock, beginning, given.replan)
         self._figures = JobFigures(given.plan, self._clock.monotonic_us())
         self._errands = Errands(given.plan, given.home, mailbox.put)
-        self._deadlines: dict[SubtaskId, float] = {}
-        self._closed: set[SubtaskId] = set()  # of this attempt
-        self._dead: set[SubtaskId] = set()  # whose actors are no more
         self._answers: dict[str, job.Answer] = {}
-        self._spare = Spare(given.packed, kept=given.home is not None)
         self._restarting = Restarting(given.plan.job)
-        self.room = Room(given.plan.job)
-        self.actors: dict[SubtaskId, Any] = {}
-        self.deployed: tuple[int, dict[SubtaskId, Any]] = (0, {})
+        self.crew = Crew(given, mailbox.put)
 
     def published(self) -> Published:
         """Give the status as of now."""
         now_us = self._clock.monotonic_us()
         machine = self._machine
+        moves = machine.moves.under_way and not machine.over
         return Published(
             self._given.job_id,
-            self._figures.status(machine.state, now_us),
+            self._figures.status(RESCALING if moves else machine.state, now_us),
             machine.over,
             self._result() if machine.over else None,
             None if machine.error is None else pack_report(job.Failed(None, machine.error)),
@@ -228,17 +213,15 @@ class _Shell:
             self._do(self._machine.begin())
             while not self._machine.over:
                 self._take()
-                self._enforce_deadlines()
+                self.crew.enforce_deadlines()
                 if self._machine.state == "starting":
-                    self.room.check()
+                    self.crew.room.check()
         except BaseException as error:  # noqa: BLE001  the edge of the shell: an error is an event
             # What it wants done about it is of no use any more: all subtasks are killed below.
-            self._machine.abandon(travelling(self._plan.job, error))
+            self._machine.abandon(travelling(self._given.plan.job, error))
         finally:
             self._errands.close()
-            self._spare.close()
-            for actor in self.actors.values():
-                ray.kill(actor)
+            self.crew.end()
             self._publish(self.published())
 
     def _take(self) -> None:
@@ -253,13 +236,16 @@ class _Shell:
         if isinstance(message, SubtaskFigures):
             self._figures.take(message)
             return
-        if isinstance(message, _Died):
+        if isinstance(message, Died):
             if message.attempt == self._machine.attempt:
-                self._dead.add(message.subtask)
+                self.crew.died(message.subtask)
+            return
+        if isinstance(message, Recruits):
+            self._step(job.Grown(message.request, message.error))
+            self.crew.take(message, wanted=self._machine.moves.wants(message.request))
             return
         if isinstance(message, job.Said) and isinstance(message.report, Closed):
-            self._deadlines.pop(message.subtask, None)
-            self._closed.add(message.subtask)
+            self.crew.closed(message.subtask)
         state = self._machine.state
         self._step(message)
         if self._machine.state != state:
@@ -271,22 +257,29 @@ class _Shell:
         self._restarting.look(self._machine)
         if before == "starting" and self._machine.state == "running":
             self._figures.running(self._clock.monotonic_us())
-            self._spare.prepare()
+            self.crew.running()
         self._do(effects)
 
     def _do(self, effects: list[job.Effect]) -> None:
         for effect in effects:
             match effect:
-                case job.Deploy():
-                    self._deploy(effect)
-                case job.ListSplits(chain, after_us):
-                    threading.Thread(target=self._list, args=(chain, after_us), daemon=True).start()
+                case job.Deploy(_, plan):
+                    if plan is not self.crew.plan:
+                        self._figures.follow(plan)
+                    self.crew.deploy(effect, self._me)
+                case job.Grow():
+                    self.crew.grow(effect)
+                    self._publish(self.published())
+                case job.ListSplits():
+                    spec = source_spec(self.crew.plan.chain(effect.chain))
+                    arguments = (effect, spec, self._machine.attempt)
+                    threading.Thread(target=self._list, args=arguments, daemon=True).start()
                 case job.Tell(subtask, order):
-                    self._tell(subtask, order)
+                    self.crew.tell(subtask, order)
                 case job.CloseSubtask(subtask):
-                    self._close(subtask)
+                    self.crew.close(subtask, failed=self._machine.error is not None)
                 case job.AbortSinks(prepared):
-                    abort_sinks(self._plan, prepared)
+                    abort_sinks(self._given.plan, prepared)
                 case job.Answer(request):
                     self._answers[request] = effect
                     self._publish(self.published())
@@ -295,104 +288,14 @@ class _Shell:
                 case _:
                     self._errands.put(effect)
 
-    def _deploy(self, deploy: job.Deploy) -> None:
-        options = actor_options(self._plan, ray.cluster_resources())
-        self.room.ask(options)
-        alive = {s: actor for s, actor in self.actors.items() if s not in self._dead}
-        # Whoever asks for the actors gets all of them or none.
-        self.actors = {
-            subtask: alive.get(subtask) or self._spare.take(options[subtask.chain])
-            for subtask in self._plan.subtasks
-        }
-        self._closed, self._dead, self._deadlines = set(), set(), {}
-        watched: dict[Any, SubtaskId] = {}
-        for subtask, actor in self.actors.items():
-            given = self._given
-            deployment = Deployment(
-                given.packed,
-                subtask,
-                deploy.attempt,
-                {peer: self.actors[peer] for peer in self._peers(subtask)},
-                self._me,
-                given.attached,
-                given.home,
-                deploy.manifest,
-                deploy.path,
-            )
-            watched[actor.deploy.remote(deployment)] = subtask
-        self.deployed = (deploy.attempt, self.actors)
-        watch = threading.Thread(target=self._watch, args=(deploy.attempt, watched), daemon=True)
-        watch.start()
-
-    def _peers(self, subtask: SubtaskId) -> list[SubtaskId]:
-        edges = [*self._plan.inputs(subtask.chain), *self._plan.outputs(subtask.chain)]
-        names = {edge.upstream for edge in edges} | {edge.downstream for edge in edges}
-        return [s for s in self._plan.subtasks if s.chain in names and s != subtask]
-
-    def _watch(self, attempt: int, deployments: dict[Any, SubtaskId]) -> None:
-        actors, exits = self.actors, dict[Any, SubtaskId]()
-        waiting = list(deployments)
-        while waiting:
-            done, waiting = ray.wait(waiting, num_returns=1, timeout=None)
-            for ref in done:
-                if ref in exits:
-                    self._watched(attempt, exits[ref], ref, exited=True)
-                    continue
-                subtask = deployments[ref]
-                self._watched(attempt, subtask, ref, exited=False)
-                # Only now does it know of this attempt, whose end is waited for.
-                wait_exit = actors[subtask].wait_exit.options(concurrency_group="exit")
-                exit_ref = wait_exit.remote(attempt)
-                exits[exit_ref] = subtask
-                waiting.append(exit_ref)
-
-    def _watched(self, attempt: int, subtask: SubtaskId, ref: Any, *, exited: bool) -> None:
-        try:
-            ray.get(ref)
-        except ray.exceptions.RayActorError as error:
-            lost = SubtaskLost(
-                f"{subtask} died: its worker process is gone",
-                hint=str(error).strip().splitlines()[-1] if str(error) else None,
-            )
-            self._mailbox.put(_Died(subtask, attempt))
-            if subtask not in self._closed:  # else it was killed because it did not let go
-                self._mailbox.put(job.Failed(subtask, lost, attempt))
-        except ray.exceptions.RayError as error:
-            cannot = SubtaskLost(f"{subtask} cannot be made: {str(error).strip()}")
-            self._mailbox.put(job.Failed(subtask, cannot, attempt))
-        if exited:
-            self._mailbox.put(job.Said(subtask, attempt, Closed()))
-
-    def _list(self, chain: str, after_us: int) -> None:
-        if after_us:
-            time.sleep(after_us / 1e6)
-        spec = source_spec(self._plan.chain(chain))
+    def _list(self, asked: job.ListSplits, spec: SourceSpec | None, attempt: int) -> None:
+        if asked.after_us:
+            time.sleep(asked.after_us / 1e6)
+            if self._machine.attempt != attempt:
+                return  # the next attempt asks by itself
         assert spec is not None, "only a source has splits"
         try:
-            self._mailbox.put(job.SplitsListed(chain, list_splits(spec, again=bool(after_us))))
+            splits = list_splits(spec, again=bool(asked.after_us))
+            self._mailbox.put(job.SplitsListed(asked.chain, splits))
         except BaseException as error:  # noqa: BLE001  a user's source may call sys.exit
-            self._mailbox.put(job.Failed(None, travelling(self._plan.job, error)))
-
-    def _tell(self, subtask: SubtaskId, event: sub.Event) -> None:
-        control = self.actors[subtask].control.options(concurrency_group="ctl", num_returns=0)
-        control.remote(event, self._machine.attempt)
-
-    def _close(self, subtask: SubtaskId) -> None:
-        if subtask not in self.actors or subtask in self._closed or subtask in self._dead:
-            self._let_go(subtask)
-            return
-        allowed_s = _CLOSE_S if self._machine.error is None else _CLOSE_FAILED_S
-        self._deadlines[subtask] = time.monotonic() + allowed_s
-        self._tell(subtask, Finish())
-
-    def _enforce_deadlines(self) -> None:
-        for subtask, deadline in list(self._deadlines.items()):
-            if time.monotonic() > deadline:
-                del self._deadlines[subtask]
-                self._dead.add(subtask)
-                self._let_go(subtask)
-                ray.kill(self.actors[subtask])
-
-    def _let_go(self, subtask: SubtaskId) -> None:
-        self._closed.add(subtask)
-        self._mailbox.put(job.Said(subtask, self._machine.attempt, Closed()))
+            self._mailbox.put(job.Failed(None, travelling(self._given.plan.job, error)))

@@ -16,6 +16,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.sink import Sink, Writer
 from raystream.flow.batch import Columns
 from raystream.flow.changes import OP_FIELD, OPS, op_names
+from raystream.graph.logical import LogicalPlan
 from raystream.graph.physical import Chain, ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 
@@ -102,16 +103,32 @@ def keep_driver_sinks(plan: PhysicalPlan) -> tuple[PhysicalPlan, dict[str, Sink]
 
     def node_without(node: ChainNode) -> ChainNode:
         spec: Any = node.spec
-        if not isinstance(spec, SinkSpec) or not spec.sink.to_driver:
+        if not _is_drivers(spec):
             return node
         kept[node.name] = spec.sink
-        stand_in = DriverSink(spec.sink.describe())
-        return dataclasses.replace(node, spec=dataclasses.replace(spec, sink=stand_in))
+        return dataclasses.replace(node, spec=_stand_in(spec))
 
     def chain_without(chain: Chain) -> Chain:
         return dataclasses.replace(chain, nodes=tuple(map(node_without, chain.nodes)))
 
     return dataclasses.replace(plan, chains=tuple(map(chain_without, plan.chains))), kept
+
+
+def keep_logical_sinks(plan: LogicalPlan) -> LogicalPlan:
+    """Take them out of the plan that others are made from while the job runs."""
+    nodes = [
+        dataclasses.replace(node, spec=_stand_in(node.spec)) if _is_drivers(node.spec) else node
+        for node in plan.nodes
+    ]
+    return dataclasses.replace(plan, nodes=tuple(nodes))
+
+
+def _is_drivers(spec: object) -> bool:
+    return isinstance(spec, SinkSpec) and spec.sink.to_driver
+
+
+def _stand_in(spec: Any) -> Any:
+    return dataclasses.replace(spec, sink=DriverSink(spec.sink.describe()))
 
 
 def pack(batch: Batch) -> bytes:

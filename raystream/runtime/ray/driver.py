@@ -24,10 +24,11 @@ from raystream.errors import (
     job_failed,
 )
 from raystream.flow.control import JobResult
+from raystream.graph.logical import LogicalPlan
 from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.ray.coordinator_actor import CoordinatorActor
 from raystream.runtime.ray.deliveries import Deliveries
-from raystream.runtime.ray.delivery import keep_driver_sinks
+from raystream.runtime.ray.delivery import keep_driver_sinks, keep_logical_sinks
 from raystream.runtime.ray.handle import Progress, RayJobHandle
 from raystream.runtime.ray.packing import pack_plan
 from raystream.runtime.shell import sink_specs
@@ -91,16 +92,18 @@ def run(
     progress: Progress | None = None,
     runtime_env: dict[str, Any] | None = None,
     home: Home | None = None,
+    logical: LogicalPlan | None = None,
 ) -> JobResult:
     """Run a job on Ray and wait for its end; it dies with this process.
 
-    ``home`` is where it keeps what it remembers, if it does.
+    ``home`` is where it keeps what it remembers, if it does; ``logical`` what its plan was made
+    from, and others are, if it may be rescaled.
 
     Raises: JobFailed; JobTimeout after ``timeout_s`` seconds; ConfigError if the name is taken.
     """
     connect(runtime_env)
     remote_plan, sinks = keep_driver_sinks(plan)
-    handle = _start(remote_plan, home, attached=True)
+    handle = _start(remote_plan, logical, home, attached=True)
     deliveries = Deliveries(handle, sinks)
     try:
         deliveries.start()
@@ -121,6 +124,7 @@ def submit(
     *,
     runtime_env: dict[str, Any] | None = None,
     home: Home | None = None,
+    logical: LogicalPlan | None = None,
 ) -> RayJobHandle:
     """Start a job that outlives this process.
 
@@ -138,7 +142,7 @@ def submit(
             hint="start one with `ray start --head`, set RAY_ADDRESS=auto, or use run()",
         )
     connect(runtime_env)
-    return _start(plan, home, attached=False)
+    return _start(plan, logical, home, attached=False)
 
 
 def attach(name: str) -> RayJobHandle:
@@ -165,7 +169,9 @@ def list_jobs() -> list[RayJobHandle]:
     return [RayJobHandle(name, actor) for name, actor in _coordinators().items()]
 
 
-def _start(plan: PhysicalPlan, home: Home | None, *, attached: bool) -> RayJobHandle:
+def _start(
+    plan: PhysicalPlan, logical: LogicalPlan | None, home: Home | None, *, attached: bool
+) -> RayJobHandle:
     job_id = f"{plan.job}-{uuid.uuid4().hex[:8]}" if home is None else home.job_id
     lifetime = {} if attached else {"lifetime": "detached"}
     actor = CoordinatorActor.options(
@@ -176,11 +182,14 @@ def _start(plan: PhysicalPlan, home: Home | None, *, attached: bool) -> RayJobHa
         **lifetime,
     )
     packed = pack_plan(plan)
+    replan = None if logical is None else pack_plan(keep_logical_sinks(logical))
     standing = os.environ.get("RAY_ADDRESS") not in (None, "", "local")
     patience_s = _NODES_COME_S if standing else _NO_NODES_COME_S
     _make_way(plan.job)
     try:
-        coordinator = actor.remote(packed, job_id, home, attached=attached, patience_s=patience_s)
+        coordinator = actor.remote(
+            packed, replan, job_id, home, attached=attached, patience_s=patience_s
+        )
         return RayJobHandle(plan.job, coordinator)
     except ValueError as error:  # what Ray raises for a name that was taken just now
         raise _taken(plan.job, "just started") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,10 +14,11 @@ import ray
 from raystream.clock import SystemClock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
-from raystream.errors import ClusterError, ConfigError, JobFailed, job_failed
+from raystream.errors import ClusterError, ConfigError, JobFailed, PlanError, job_failed
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
 from raystream.flow.time import Duration, positive
+from raystream.graph.logical import EVERY
 from raystream.runtime.ray.coordinator_actor import Published
 from raystream.runtime.ray.report import pack_report, unpack_report
 from raystream.storage.jobs import new_job_id, savepoint_root
@@ -115,7 +116,7 @@ class RayJobHandle:
 
         Raises: JobFailed if there is none, and why.
         """
-        return self._asks(self._place(path), stop=False, drain=False) or ""
+        return self._saved(job.SavepointAsked(uuid.uuid4().hex, self._place(path))) or ""
 
     def stop(
         self, savepoint: bool | str = True, drain: bool = False, timeout: Duration = "10m"
@@ -126,7 +127,7 @@ class RayJobHandle:
         Raises: JobFailed if it cannot be stopped so; TimeoutError.
         """
         place = self._place(savepoint if isinstance(savepoint, str) else None) if savepoint else ""
-        url = self._asks(place, stop=True, drain=drain)
+        url = self._saved(job.SavepointAsked(uuid.uuid4().hex, place, stop=True, drain=drain))
         self.follow(positive(timeout, "timeout") / 1e6)
         return url
 
@@ -142,8 +143,31 @@ class RayJobHandle:
         token = uuid.uuid4().hex[:8]
         return savepoint_root(directory, self.name, new_job_id(SystemClock(), token))
 
-    def _asks(self, target: str, *, stop: bool, drain: bool) -> str | None:
-        asked = job.SavepointAsked(uuid.uuid4().hex, target, stop, drain)
+    def rescale(self, to: int | Mapping[str, int]) -> None:
+        """Change how many subtasks run the job, or some of its operators, while it runs.
+
+        ``to`` is a parallelism, or parallelisms by an operator's name or uid; the operators that
+        run in the same subtasks go with it. It comes back when rows flow at the new size; a change
+        that cannot be made leaves the job as it is.
+
+        Raises: PlanError for what the job cannot have; ClusterError where the cluster has no room;
+        JobFailed where the job has failed meanwhile, or ends.
+        """
+        asked = job.RescaleAsked(uuid.uuid4().hex, asked_scale(to))
+        answer = self._asks(asked, "was rescaled")
+        if answer.error:
+            kinds = {"plan": PlanError, "cluster": ClusterError}
+            kind = kinds.get(answer.blame, JobFailed)
+            raise kind(f'job "{self.name}" cannot be rescaled: {answer.error}')
+
+    def _saved(self, asked: job.SavepointAsked) -> str | None:
+        answer = self._asks(asked, "had made a savepoint")
+        if answer.error:
+            raise JobFailed(f'job "{self.name}" has made no savepoint: {answer.error}')
+        return answer.url
+
+    def _asks(self, asked: job.SavepointAsked | job.RescaleAsked, what: str) -> job.Answer:
+        """Ask for something until there is an answer, whatever becomes of the coordinator."""
         request, told = asked.request, ""
         while True:
             published = self._published(POLL_S if told else 0.0)
@@ -152,12 +176,10 @@ class RayJobHandle:
                 told = published.by
                 self._call(self._coordinator.ask, asked)
             answer = published.answers.get(request)
-            if answer is not None and answer.error:
-                raise JobFailed(f'job "{self.name}" has made no savepoint: {answer.error}')
             if answer is not None:
-                return answer.url
+                return answer
             if published.over:
-                raise JobFailed(f'job "{self.name}" ended before it had made a savepoint')
+                raise JobFailed(f'job "{self.name}" ended before it {what}')
 
     def finish(self) -> None:
         """Stop the job because enough was seen: it counts as finished."""
@@ -206,6 +228,21 @@ class RayJobHandle:
             except ray.exceptions.RayError as error:
                 raise JobFailed(f'the coordinator of job "{self.name}" died: {error}') from error
             time.sleep(_COMES_BACK_S)
+
+
+def asked_scale(to: object) -> dict[str, int]:
+    """Read what ``rescale()`` is given: a number is that of the whole job.
+
+    Raises: PlanError.
+    """
+    if type(to) is int:
+        return {EVERY: to}
+    if isinstance(to, Mapping) and to and all(isinstance(name, str) and name for name in to):
+        return dict(to)
+    raise PlanError(
+        f"rescale() takes a parallelism, or parallelisms by operator, got {to!r:.60}",
+        hint='rescale(4), rescale({"window#1": 4})',
+    )
 
 
 def _outcome(name: str, published: Published) -> JobResult:

@@ -18,11 +18,14 @@ _CHECK_EVERY_S = 1.0
 _WARN_AFTER_S = 10.0
 
 
-def actor_options(plan: PhysicalPlan, cluster: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+def actor_options(
+    plan: PhysicalPlan, cluster: Mapping[str, float], *, beside: bool = False
+) -> dict[str, dict[str, Any]]:
     """Give Ray's options for the actors of each chain.
 
     A job of k chains asks 1/k CPU a subtask unless told otherwise; if all of that is more than the
-    cluster has, the shares shrink to fit, with a warning.
+    cluster has, the shares shrink to fit, with a warning. Those of actors that are there already
+    cannot: ``beside`` them new ones get none, unless they were told.
     """
     share = 1.0 / len(plan.chains)
     asked = {
@@ -31,7 +34,10 @@ def actor_options(plan: PhysicalPlan, cluster: Mapping[str, float]) -> dict[str,
     }
     total = sum(asked[chain.name] * chain.parallelism for chain in plan.chains)
     cpus = cluster.get("CPU", 0.0)
-    if total > cpus > 0:
+    if total > cpus > 0 and beside:
+        told = {chain.name for chain in plan.chains if chain.resources.num_cpus is not None}
+        asked = {name: cpu if name in told else 0.0 for name, cpu in asked.items()}
+    elif total > cpus > 0:
         shrink = cpus * _LEAVE_FREE / total
         _LOG.warning(
             "job %s asks for %.1f CPUs, the cluster has %.1f: subtasks share what there is",
@@ -43,7 +49,8 @@ def actor_options(plan: PhysicalPlan, cluster: Mapping[str, float]) -> dict[str,
     options: dict[str, dict[str, Any]] = {}
     for chain in plan.chains:
         resources = chain.resources
-        options[chain.name] = {"num_cpus": max(0.001, round(asked[chain.name], 3))}
+        cpu = asked[chain.name]
+        options[chain.name] = {"num_cpus": max(0.001, round(cpu, 3)) if cpu else 0}
         if resources.num_gpus:
             options[chain.name]["num_gpus"] = resources.num_gpus
         if resources.custom:
@@ -59,15 +66,35 @@ def no_place(
     """Name a chain whose subtasks no node can hold, and what they ask; None if all have a place."""
     nodes = list(nodes)
     for chain, options in asked.items():
-        wants = {"CPU": options["num_cpus"], **options.get("resources", {})}
-        if "num_gpus" in options:
-            wants["GPU"] = options["num_gpus"]
-        if "accelerator_type" in options:
-            wants[f"accelerator_type:{options['accelerator_type']}"] = 0.001
+        wants = _wants(options)
         if not any(all(node.get(w, 0.0) >= n for w, n in wants.items()) for node in nodes):
             asks = ", ".join(f"{name}: {amount:g}" for name, amount in wants.items())
             return f"{chain} asks for {asks} a subtask"
     return None
+
+
+def shortage(asked: Iterable[Mapping[str, Any]], free: Mapping[str, float]) -> str | None:
+    """Say what a cluster has too little of for all of some actors; None if it has enough."""
+    wanted: dict[str, float] = {}
+    for options in asked:
+        for name, amount in _wants(options).items():
+            wanted[name] = wanted.get(name, 0.0) + amount
+    lacking = [
+        f"{name}: {amount:g} asked, {free.get(name, 0.0):g} free"
+        for name, amount in wanted.items()
+        if amount > free.get(name, 0.0)
+    ]
+    return ", ".join(lacking) or None
+
+
+def _wants(options: Mapping[str, Any]) -> dict[str, float]:
+    """Give the amounts that Ray's options of an actor ask for, by resource."""
+    wants = {"CPU": options["num_cpus"], **options.get("resources", {})}
+    if "num_gpus" in options:
+        wants["GPU"] = options["num_gpus"]
+    if "accelerator_type" in options:
+        wants[f"accelerator_type:{options['accelerator_type']}"] = 0.001
+    return wants
 
 
 class Room:

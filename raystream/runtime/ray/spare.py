@@ -17,7 +17,7 @@ class Spare:
     """The spare of one job; only one that goes on after a failure keeps it."""
 
     def __init__(self, plan: bytes, *, kept: bool) -> None:
-        self._plan = plan
+        self.plan = plan  # packed: what a spare is warmed with
         self._kept = kept
         self._actor: Any = None
 
@@ -25,7 +25,7 @@ class Spare:
         """Start one, if there is none; it asks for no share of a CPU until it has work."""
         if self._kept and self._actor is None:
             self._actor = SubtaskActor.options(num_cpus=0).remote()
-            self._actor.warm.options(num_returns=0).remote(self._plan)
+            self._actor.warm.options(num_returns=0).remote(self.plan)
 
     def take(self, options: Mapping[str, Any]) -> Any:
         """Give an actor with Ray's options for it: the spare, where they ask for CPUs alone."""

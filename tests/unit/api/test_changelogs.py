@@ -283,3 +283,62 @@ def test_a_key_that_was_forgotten_has_one_row_still():
     kept = counts("aa").deduplicate(ttl="1us", emit="changes")
     assert kept.collect() in ([{"k": "a", "v": 0}], [{"k": "a", "v": 1}])
     assert [op for *_, op in told(kept)][:1] == ["+U"]
+
+
+def endless_counts():
+    numbers = rs.DataGenSource(pa.schema({"a": pa.int64()}))
+    items = rs.Job("endless").source(numbers).with_columns(k=rs.lit(1))
+    return items.key_by("k").aggregate(n=rs.count(), emit="changes")
+
+
+def test_a_limit_counts_the_rows_of_a_table_that_ends_and_the_changes_of_others(capsys):
+    n = counts("abaabc").aggregate(n=rs.count(), emit="changes")
+    whole = [{"k": "a", "n": 3}, {"k": "b", "n": 2}, {"k": "c", "n": 1}]
+    assert n.collect(limit=9) == whole
+    assert n.collect(limit=2) == whole[:2]
+    assert n.to_arrow(limit=1).to_pylist() == whole[:1]
+    n.show(1)
+    assert capsys.readouterr().out.split() == ["k", "n", "─", "─", "a", "3"]
+    assert endless_counts().collect(limit=7) == [{"k": 1, "n": 7}]
+
+
+TIME = rs.event_time()
+COL_TIME = TIME.dt.truncate("1d")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s: s.with_columns(t=TIME),
+        lambda s: s.select("k", TIME.alias("t")),
+        lambda s: s.filter(TIME > COL_TIME),
+        lambda s: s.key_by(t=TIME),
+        lambda s: s.key_by("k").top_k(1, TIME),
+        lambda s: s.key_by("k").aggregate(t=rs.max(TIME)),
+        lambda s: s.key_by("k").aggregate(n=rs.count().where(TIME > COL_TIME)),
+    ],
+)
+def test_the_time_of_a_change_is_no_column_of_its_row(call):
+    # What takes a row back comes later than the row: as a column, no two would be equal.
+    s = table(("a", 1, "+I"), timestamps=[1])
+    with pytest.raises(rs.PlanError, match=r"event_time\(\) in .* is the time of each change"):
+        call(s)
+    rows = s.to_rows().with_columns(t=TIME.dt.timestamp("us")).collect()
+    assert rows == [{"k": "a", "v": 1, "op": "+I", "t": 1}]
+
+
+@pytest.mark.parametrize(
+    ("call", "verb"),
+    [
+        (lambda s, rows: s.join(rows, on="k", within=("-1s", "1s")), "join(within=)"),
+        (lambda s, rows: rows.join(s, on="k", within=("-1s", "1s")), "join(within=)"),
+        (lambda s, rows: rows.join(s, on="k", window=rs.Tumbling("1s")), "join(window=)"),
+        (lambda s, rows: rows.as_of_join(s, on="k"), "as_of_join()"),
+    ],
+)
+def test_joins_by_event_time_name_the_join_that_takes_changes(call, verb):
+    s = table(("a", 1, "+I"), timestamps=[1])
+    with pytest.raises(rs.PlanError) as error:
+        call(s, s.to_rows())
+    assert str(error.value).startswith(f'{verb} cannot take "source#1" after "to_changelog#1"')
+    assert 'join(ttl="forever")' in str(error.value.hint)

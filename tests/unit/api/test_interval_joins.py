@@ -128,7 +128,7 @@ def test_changelogs_are_refused(side):
     pair = list(streams())
     key = ("id", "ad")[side]
     pair[side] = pair[side].key_by(key).aggregate(n=rs.count(), emit="changes")
-    with pytest.raises(rs.PlanError, match=r"join\(\) cannot take .* a changelog"):
+    with pytest.raises(rs.PlanError, match=r"join\(within=\) cannot take .* a changelog"):
         pair[0].join(pair[1], left_on="id", right_on="ad", within=(0, 1))
 
 

@@ -204,7 +204,7 @@ def test_objects_arrays_and_lines_are_rows(hook):
 
 
 @pytest.mark.parametrize(
-    "body", ["", "{", '{"n": "x"}', '[{"n": 1}, {"n": "x"}]', "[1]", "\xff", '{"n": 1}\n{'.encode()]
+    "body", ["", "{", '{"n": "x"}', '[{"n": 1}, {"n": "x"}]', "[1]", "\xff", b'{"n": 1}\n{']
 )
 def test_what_is_no_row_is_told_to_who_sent_it(hook, body):
     taking = hook(schema=SCHEMA, acknowledge="receipt")
@@ -250,3 +250,39 @@ def test_who_brings_no_token_is_not_let_in(hook, monkeypatch):
     assert taking.post("[1]", Authorization=f"Bearer {TOKEN}")[0] == 200
     assert taking.post("[1]", path="/out", Authorization=f"Bearer {TOKEN}")[0] == 404
     assert TOKEN not in repr(vars(taking.source)) + taking.source.describe()
+
+
+@pytest.mark.slow
+def test_each_row_that_was_answered_counts_though_the_job_dies(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as probe:
+        port = probe.server_port
+    source = connector.WebhookSource(port, SCHEMA)
+    died, seen = [], set()
+
+    def dying(row):
+        if row["n"] == 7 and not died:
+            died.append(True)
+            raise RuntimeError("once")
+        seen.add(row["n"])
+        return row
+
+    def post(numbers):
+        """Send again until it is answered, as senders of webhooks do."""
+        endpoint = Endpoint.of(f"http://127.0.0.1:{port}/", None, SinkError)
+        client = HttpClient(endpoint, 200, lambda _: threading.Event().wait(0.02))
+        for n in numbers:
+            try:
+                client.send("POST", "/", json.dumps({"n": n}).encode())
+            except SinkError:
+                assert n == 19, "the job ends when it has the last, answered or not"
+            client.close()
+
+    job = rs.Job("hooked", runtime="local", checkpoint=rs.Checkpointing(tmp_path, every="20ms"))
+    rows = job.source(source).map(dying, schema=SCHEMA)
+    rows.filter(rs.col("n") == 19).sink(rs.MemorySink(limit=1))
+    sender = threading.Thread(target=post, args=(range(20),))
+    sender.start()
+    result = job.run(timeout="60s")
+    sender.join(1)
+    assert result.restarts >= 1
+    assert seen == set(range(20))

@@ -65,7 +65,8 @@ def opening(source: NumberSource | None = None) -> CoordinatorMachine:
 
 def running(source: NumberSource | None = None) -> CoordinatorMachine:
     machine = opening(source)
-    assert machine.step(SplitsListed("read", SPLITS)) == [Deploy(1)]
+    (deploy,) = machine.step(SplitsListed("read", SPLITS))
+    assert (type(deploy), deploy.attempt) == (Deploy, 1)
     for subtask in ALL:
         say(machine, subtask, Ready())
     assert machine.state == "running"

@@ -48,6 +48,9 @@ class Handle:
     def cancel(self):
         self.asked.append(("cancel",))
 
+    def rescale(self, to):
+        self.asked.append(("rescale", to))
+
 
 class Cluster:
     """A driver that knows one job."""
@@ -103,6 +106,8 @@ def test_checkpoints_are_shown(cluster):
         (["stop", "hot", "--savepoint", "s3://x"], ("stop", "s3://x", False), "s3://kept/2\n"),
         (["stop", "hot", "--no-savepoint"], ("stop", False, False), "\n"),
         (["cancel", "hot"], ("cancel",), "hot\n"),
+        (["rescale", "hot", "4"], ("rescale", 4), "hot\n"),
+        (["rescale", "hot", "a=b=4", "c#1=2"], ("rescale", {"a=b": 4, "c#1": 2}), "hot\n"),
     ],
     ids=lambda value: " ".join(map(str, value)).strip(),
 )
@@ -115,6 +120,12 @@ def test_a_job_is_asked_what_the_command_says(cluster, words, asked, said):
 
 def test_a_savepoint_and_none_exclude_each_other(cluster):
     assert invoke("stop", "hot", "--no-savepoint", "--savepoint", "s3://x").exit_code == 2
+
+
+@pytest.mark.parametrize("sizes", [[], ["0"], ["many"], ["a=0"], ["=2"], ["2", "a=2"], ["a=1"] * 2])
+def test_a_size_that_is_none_is_wrong_use(cluster, sizes):
+    assert invoke("rescale", "hot", *sizes).exit_code == 2
+    assert cluster.job.asked == []
 
 
 def test_a_job_that_is_not_there_has_an_exit_code_of_its_own(cluster):

@@ -51,6 +51,16 @@ def test_time_that_was_told_before_a_checkpoint_is_not_told_again():
     assert run.events == [T.At(1, "a"), T.Watermark(1), T.At(2, "b")]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_crash_ends_chains_once_that_have_no_source(seed):
+    job = rs.Job("chains", runtime="local", parallelism=2, checkpoint="memory://chains")
+    items = [1, 2, 3, T.Checkpoint(), 4, T.Crash(), 5, T.Crash(), 6]
+    job.source(T.Source(items)).rebalance().sink(rs.MemorySink())
+    run = T.run(job, seed=seed)
+    assert set(run.rows) == {1, 2, 3, 4, 5, 6}
+    assert losses(run) > 0
+
+
 def sums(parallelism: int) -> rs.Stream:
     rows = [[{"k": k, "n": n} for n in range(20)] for k in "abc"]
     stream = rs.Job("sums", parallelism=parallelism).source(T.Source(splits=rows, schema=SCHEMA))

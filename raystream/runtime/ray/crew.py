@@ -1,0 +1,248 @@
+"""The actors of one job: hired, given a subtask in attempt after attempt, watched, let go.
+
+Whoever is alive stays from one attempt to the next, whatever its subtask is then. The calls here
+are those of the coordinator's mailbox thread; what takes time is done in threads of its own, which
+tell how it went.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from raystream.coordinator import events as job
+from raystream.errors import SubtaskLost
+from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import Closed, Finish
+from raystream.graph.physical import PhysicalPlan
+from raystream.graph.rescaling import Replan
+from raystream.runtime.ray.hiring import Hired, Hiring, Recruits
+from raystream.runtime.ray.packing import pack_plan
+from raystream.runtime.ray.placement import Room, actor_options
+from raystream.runtime.ray.spare import Spare
+from raystream.runtime.ray.subtask_actor import Deployment
+from raystream.runtime.vault import Home
+from raystream.subtask import events as sub
+
+_CLOSE_S = 10.0
+_CLOSE_FAILED_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a coordinator is told of its job, each time that its process starts."""
+
+    plan: PhysicalPlan
+    packed: bytes
+    replan: Replan | None
+    job_id: str
+    home: Home | None
+    attached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """An actor is no more."""
+
+    subtask: SubtaskId
+    attempt: int
+
+
+class Crew:
+    """The actors of one job; ``tell`` hears what becomes of them."""
+
+    def __init__(self, given: Given, tell: Callable[[Any], None]) -> None:
+        self._given = given
+        self._tell_us = tell
+        self.plan = given.plan
+        self._packed = given.packed
+        self._next: tuple[PhysicalPlan, bytes] | None = None
+        self._hired: dict[SubtaskId, Hired] = {}
+        self._idle: list[Hired] = []  # to be let go once an attempt runs without them
+        self._deadlines: dict[SubtaskId, float] = {}
+        self._closed: set[SubtaskId] = set()  # of this attempt
+        self._dead: set[SubtaskId] = set()  # whose actors are no more
+        self._spare = Spare(given.packed, kept=given.home is not None)
+        self._hiring = Hiring(tell)
+        self.room = Room(given.plan.job)
+        self.deployed: tuple[int, dict[SubtaskId, Any]] = (0, {})
+
+    # Attempts --------------------------------------------------------------------------------
+
+    def deploy(self, deploy: job.Deploy, me: Any) -> None:
+        """Give every subtask of an attempt to an actor; ``me`` hears how it goes."""
+        self._hiring.call_off()  # else it is over by now, and its recruits are here
+        self._follow(deploy.plan)
+        self._assign()
+        self._closed, self._dead, self._deadlines = set(), set(), {}
+        actors = {subtask: one.actor for subtask, one in self._hired.items()}
+        given, watched = self._given, dict[Any, SubtaskId]()
+        for subtask, actor in actors.items():
+            deployment = Deployment(
+                self._packed,
+                subtask,
+                deploy.attempt,
+                {peer: actors[peer] for peer in self._peers(subtask)},
+                me,
+                given.attached,
+                given.home,
+                deploy.manifest,
+                deploy.path,
+            )
+            watched[actor.deploy.remote(deployment)] = subtask
+        self.deployed = (deploy.attempt, actors)
+        arguments = (deploy.attempt, actors, watched)
+        threading.Thread(target=self._watch, args=arguments, daemon=True).start()
+
+    def running(self) -> None:
+        """Note that an attempt runs: whoever has no part in it may go."""
+        for one in self._idle:
+            ray.kill(one.actor)
+        self._idle = []
+        self._spare.prepare()
+
+    def _follow(self, plan: PhysicalPlan) -> None:
+        if plan is self.plan:
+            return
+        known = self._next
+        self._packed = known[1] if known is not None and known[0] is plan else pack_plan(plan)
+        self.plan, self._next, self._spare.plan = plan, None, self._packed
+
+    def _assign(self) -> None:
+        """Keep actors where they are, then wherever they fit; what is missing is new."""
+        subtasks = {s: self.plan.chain(s.chain).resources for s in self.plan.subtasks}
+        alive = {(s.chain, s.index): o for s, o in self._hired.items() if s not in self._dead}
+        options = actor_options(self.plan, ray.cluster_resources(), beside=bool(alive))
+        self.room.ask(options)
+        hired: dict[SubtaskId, Hired] = {}
+        for subtask, resources in subtasks.items():
+            place = (subtask.chain, subtask.index)
+            if place in alive and alive[place].resources == resources:
+                hired[subtask] = alive.pop(place)
+        idle = [*alive.values(), *self._idle]
+        # Whoever asks for the actors gets all of them or none.
+        for subtask, resources in subtasks.items():
+            if subtask not in hired:
+                fit = next((one for one in idle if one.resources == resources), None)
+                if fit is None:
+                    fit = Hired(self._spare.take(options[subtask.chain]), resources)
+                else:
+                    idle.remove(fit)
+                hired[subtask] = fit
+        self._hired, self._idle = hired, idle
+
+    def _peers(self, subtask: SubtaskId) -> list[SubtaskId]:
+        edges = [*self.plan.inputs(subtask.chain), *self.plan.outputs(subtask.chain)]
+        names = {edge.upstream for edge in edges} | {edge.downstream for edge in edges}
+        return [s for s in self.plan.subtasks if s.chain in names and s != subtask]
+
+    # Growth ----------------------------------------------------------------------------------
+
+    def grow(self, grow: job.Grow) -> None:
+        """Hire whom a plan needs beside those that there are; ``Recruits`` are told."""
+        alive = [one.resources for s, one in self._hired.items() if s not in self._dead]
+        missing = []
+        for chain in grow.plan.chains:
+            for _ in chain.subtasks:
+                if chain.resources in alive:
+                    alive.remove(chain.resources)
+                else:
+                    missing.append(chain)
+        self._hiring.begin(grow, missing, self.room.patience_s)
+
+    def take(self, recruits: Recruits, *, wanted: bool) -> None:
+        """Keep recruits for the attempt that they were hired for, or let them go."""
+        if not wanted:
+            recruits.dismiss()
+            return
+        self._idle += recruits.hired
+        self._next = (recruits.plan, recruits.packed)
+
+    # Watching --------------------------------------------------------------------------------
+
+    def _watch(
+        self, attempt: int, actors: dict[SubtaskId, Any], deployments: dict[Any, SubtaskId]
+    ) -> None:
+        exits = dict[Any, SubtaskId]()
+        waiting = list(deployments)
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1, timeout=None)
+            for ref in done:
+                if ref in exits:
+                    self._watched(attempt, exits[ref], ref, exited=True)
+                    continue
+                subtask = deployments[ref]
+                self._watched(attempt, subtask, ref, exited=False)
+                # Only now does it know of this attempt, whose end is waited for.
+                wait_exit = actors[subtask].wait_exit.options(concurrency_group="exit")
+                exit_ref = wait_exit.remote(attempt)
+                exits[exit_ref] = subtask
+                waiting.append(exit_ref)
+
+    def _watched(self, attempt: int, subtask: SubtaskId, ref: Any, *, exited: bool) -> None:
+        try:
+            ray.get(ref)
+        except ray.exceptions.RayActorError as error:
+            lost = SubtaskLost(
+                f"{subtask} died: its worker process is gone",
+                hint=str(error).strip().splitlines()[-1] if str(error) else None,
+            )
+            self._tell_us(Died(subtask, attempt))
+            if subtask not in self._closed:  # else it was killed because it did not let go
+                self._tell_us(job.Failed(subtask, lost, attempt))
+        except ray.exceptions.RayError as error:
+            cannot = SubtaskLost(f"{subtask} cannot be made: {str(error).strip()}")
+            self._tell_us(job.Failed(subtask, cannot, attempt))
+        if exited:
+            self._tell_us(job.Said(subtask, attempt, Closed()))
+
+    def died(self, subtask: SubtaskId) -> None:
+        """Note that an actor is no more."""
+        self._dead.add(subtask)
+
+    # Orders ----------------------------------------------------------------------------------
+
+    def tell(self, subtask: SubtaskId, event: sub.Event) -> None:
+        """Give an order to a subtask of this attempt."""
+        actor = self._hired[subtask].actor
+        control = actor.control.options(concurrency_group="ctl", num_returns=0)
+        control.remote(event, self.deployed[0])
+
+    def close(self, subtask: SubtaskId, *, failed: bool) -> None:
+        """Let a subtask go; one that does not within its time is killed."""
+        if subtask not in self._hired or subtask in self._closed or subtask in self._dead:
+            self._let_go(subtask)
+            return
+        allowed_s = _CLOSE_FAILED_S if failed else _CLOSE_S
+        self._deadlines[subtask] = time.monotonic() + allowed_s
+        self.tell(subtask, Finish())
+
+    def closed(self, subtask: SubtaskId) -> None:
+        """Note that a subtask has let go."""
+        self._deadlines.pop(subtask, None)
+        self._closed.add(subtask)
+
+    def enforce_deadlines(self) -> None:
+        """Kill whoever has not let go in time."""
+        for subtask, deadline in list(self._deadlines.items()):
+            if time.monotonic() > deadline:
+                del self._deadlines[subtask]
+                self._dead.add(subtask)
+                self._let_go(subtask)
+                ray.kill(self._hired[subtask].actor)
+
+    def _let_go(self, subtask: SubtaskId) -> None:
+        self._closed.add(subtask)
+        self._tell_us(job.Said(subtask, self.deployed[0], Closed()))
+
+    def end(self) -> None:
+        """Let everybody go at once."""
+        self._hiring.call_off()
+        self._spare.close()
+        for one in (*self._hired.values(), *self._idle):
+            ray.kill(one.actor)

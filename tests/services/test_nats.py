@@ -1,0 +1,199 @@
+"""Streams of JetStream: read from where a checkpoint says, written once."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+from nats_server import PASSWORD, nats_server, running_nats  # noqa: F401  fixtures
+
+import raystream as rs
+from raystream.connectors import nats
+from raystream.contracts.source import END, Later
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+URL = rs.secret("NATS_URL")
+SCHEMA = pa.schema({"n": pa.int64()})
+
+
+def lines(numbers):
+    return [json.dumps({"n": n}).encode() for n in numbers]
+
+
+def read(stream, **settings):
+    source = nats.NatsSource(URL, stream, SCHEMA, bounded=True, **settings)
+    return [row["n"] for row in rs.Job("read", runtime="local").source(source).collect()]
+
+
+def until(reader, count):
+    """Poll until so many rows are there."""
+    found = []
+    for _ in range(1_000):
+        polled = reader.poll(3)
+        if polled is not None and not isinstance(polled, Later):
+            found += polled.column("n").to_pylist()
+        if len(found) >= count:
+            return found
+    raise AssertionError(f"only {found} came")
+
+
+def test_where_reading_begins_and_ends(nats_server):
+    stream = nats_server.stream("a", "b")
+    assert read(stream) == []
+    nats_server.publish(f"{stream}.a", lines(range(3)))
+    nats_server.publish(f"{stream}.b", lines(range(10, 13)))
+    assert read(stream) == [0, 1, 2, 10, 11, 12]
+    assert read(stream, subjects=f"{stream}.b") == [10, 11, 12]
+    assert sorted(read(stream, subjects=[f"{stream}.a", f"{stream}.b"])) == [0, 1, 2, 10, 11, 12]
+    assert read(stream, start=3) == [2, 10, 11, 12]
+    assert read(stream, start="latest") == []
+    assert read(stream, subjects=f"{stream}.none") == []
+
+
+def test_what_else_is_known_of_a_message_becomes_columns(nats_server):
+    stream = nats_server.stream()
+    nats_server.publish(f"{stream}.x", lines([5]))
+    source = nats.NatsSource(
+        URL, stream, SCHEMA, bounded=True, subject="s", sequence="seq", timestamp="at"
+    )
+    (row,) = rs.Job("read", runtime="local").source(source).collect()
+    assert row.pop("at").year > 2000
+    assert row == {"n": 5, "s": f"{stream}.x", "seq": 1}
+
+
+def test_a_reader_goes_on_where_it_stood(nats_server):
+    stream = nats_server.stream()
+    nats_server.publish(f"{stream}.x", lines(range(10)))
+    source = nats.NatsSource(URL, stream, SCHEMA, bounded=True)
+    (split,) = source.splits()
+    reader = source.open(split, None)
+    assert until(reader, 4)[:4] == [0, 1, 2, 3]
+    again = source.open(split, reader.position())
+    first = reader.position() - 1
+    assert until(again, 10 - first) == list(range(first, 10))
+    assert again.poll(5) is END
+    again.close()
+    reader.close()
+
+
+def test_messages_that_were_removed_unread_are_told_of(nats_server):
+    stream = nats_server.stream(max_msgs=4)
+    nats_server.publish(f"{stream}.x", lines(range(10)))
+    source = nats.NatsSource(URL, stream, SCHEMA)
+    (split,) = source.splits()
+    with pytest.raises(rs.SourceError, match="messages 3 to 6 of stream"):
+        source.open(split, 3)
+    source.open(split, 7).close()
+    passing = nats.NatsSource(URL, stream, SCHEMA, lost="skip").open(split, 3)
+    assert until(passing, 4) == [6, 7, 8, 9]
+    passing.close()
+
+
+def test_a_server_that_is_away_is_asked_again(nats_server):
+    if nats_server.child is None:
+        pytest.skip("a server that is not ours is not killed")
+    stream = nats_server.stream()
+    nats_server.publish(f"{stream}.x", lines(range(5)))
+    source = nats.NatsSource(URL, stream, SCHEMA)
+    reader = source.open(source.splits()[0], None)
+    assert len(until(reader, 3)) == 3
+    nats_server.child.kill()
+    assert isinstance(reader.poll(3), Later)
+    nats_server.child.start()
+    assert until(reader, 2) == [3, 4]
+    reader.close()
+
+
+def test_messages_that_cannot_be_read_follow_the_policy(nats_server):
+    stream = nats_server.stream()
+    nats_server.publish(f"{stream}.x", [*lines([1]), b"", b"\xff{", b'{"n": "x"}', *lines([2])])
+    source = nats.NatsSource(URL, stream, SCHEMA, bounded=True)
+    job = rs.Job("read", runtime="local")
+    rows, letters = rs.MemorySink(), rs.MemorySink()
+    given = job.source(source).on_error("dead_letter")
+    given.sink(rows)
+    given.dead_letters.sink(letters)
+    job.run()
+    assert [row["n"] for row in rows.rows] == [1, 2]
+    assert [letter["row"] for letter in letters.rows] == [b"", b"\xff{", b'{"n": "x"}']
+    with pytest.raises(rs.JobFailed, match=f"stream {stream}, message 2"):
+        rs.Job("read", runtime="local").source(source).collect()
+
+
+def test_rows_are_written_once_though_job_and_server_die(nats_server, tmp_path):
+    stream, out = nats_server.stream(), nats_server.stream()
+    nats_server.publish(f"{stream}.x", lines(range(1_500)))
+    died = []
+
+    def count(state, row):
+        if row["n"] == 900 and not died:
+            died.append(True)
+            if nats_server.child is not None:
+                nats_server.child.kill()
+                nats_server.child.start()
+            raise RuntimeError("once")
+        seen = (state or 0) + 1
+        return seen, {"k": row["n"] % 50, "count": seen}
+
+    job = rs.Job(
+        "counts",
+        runtime="local",
+        checkpoint=rs.Checkpointing(tmp_path, every="200ms"),
+        config={"batch_rows_max": 50},
+    )
+    source = nats.NatsSource(URL, stream, SCHEMA, bounded=True)
+    counts = job.source(source).key_by(lambda row: row["n"] % 50)
+    schema = pa.schema({"k": pa.int64(), "count": pa.int64()})
+    sink = nats.NatsSink(URL, f"{out}.k{{k}}")
+    counts.map_with_state(count, schema=schema).sink(sink)
+    assert "exactly once" in job.explain()
+    assert job.run().restarts >= 1
+    written = nats_server.read(out)
+    assert sorted(
+        (row["k"], row["count"]) for _, data in written for row in [json.loads(data)]
+    ) == [(k, n + 1) for k in range(50) for n in range(30)]
+    assert {subject for subject, _ in written} == {f"{out}.k{k}" for k in range(50)}
+
+
+def test_a_commit_that_is_repeated_changes_nothing(nats_server):
+    out = nats_server.stream()
+    sink = nats.NatsSink(URL, f"{out}.x")
+    writer = sink.open(rs.OpenContext())
+    writer.write(rs.Batch(pa.RecordBatch.from_pylist([{"n": n} for n in range(5)], SCHEMA)))
+    prepared = writer.prepare_commit(3)
+    for _ in range(3):
+        sink.commit(3, prepared)
+    assert [data for _, data in nats_server.read(out)] == [b'{"n":%d}' % n for n in range(5)]
+
+
+def test_rows_without_a_subject_follow_the_policy(nats_server):
+    out = nats_server.stream()
+    schema = pa.schema({"s": pa.string()})
+    rows = [{"s": "a"}, {"s": None}, {"s": "b*"}, {"s": ""}, {"s": "x" * 2_000_000}, {"s": "c.d"}]
+    job = rs.Job("bad", runtime="local")
+    sink = nats.NatsSink(URL, f"{out}.{{s}}")
+    job.from_items(rows, schema=schema).sink(sink).on_error("skip")
+    job.run()
+    assert [subject for subject, _ in nats_server.read(out)] == [f"{out}.a", f"{out}.c.d"]
+
+
+def test_a_password_is_never_shown(nats_server, monkeypatch, tmp_path):
+    if nats_server.child is None:
+        pytest.skip("the password of a server that is not ours is not known")
+    stream = nats_server.stream()
+    source = nats.NatsSource(URL, stream, SCHEMA, bounded=True)
+    shown = [source.describe(), repr(vars(source))]
+    for url in (
+        nats_server.url.replace("u:", "u:x"),
+        f"nats://u:{PASSWORD}@127.0.0.1:1",
+        f"nats://u:{PASSWORD}@h:port",
+    ):
+        monkeypatch.setenv("NATS_URL", url)
+        with pytest.raises(rs.JobFailed) as failed:
+            rs.Job("read", runtime="local").source(source).collect()
+        shown += [str(failed.value), repr(failed.value.__cause__)]
+    assert PASSWORD not in "\n".join(shown)
+    with pytest.raises(rs.PlanError, match="password in it"):
+        nats.NatsSource(nats_server.url, "s")

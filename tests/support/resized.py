@@ -1,0 +1,104 @@
+"""A job that counts many keys while it changes its size, and what must be in its files then.
+
+Its rows end when somebody drains it: they are numbered, split by split, so that one that is lost
+or comes twice is known by its number, and a count that is wrong by its key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+import raystream as rs
+
+SPLITS = 4
+ROWS = pa.schema([("k", pa.int64()), ("s", pa.int64()), ("i", pa.int64())])
+COUNTED = pa.schema([*ROWS, pa.field("n", pa.int64())])
+_STRIDE = 7919
+
+
+class Paced(rs.Source):
+    """So many rows a second over so many keys, for as long as anybody reads."""
+
+    schema = ROWS
+    bounded = False
+
+    def __init__(self, keys: int, rate: int) -> None:
+        self._keys, self._rate = keys, rate
+
+    def splits(self) -> list[rs.Split]:
+        return [rs.Split(str(number)) for number in range(SPLITS)]
+
+    def open(self, split: rs.Split, position: Any) -> rs.Reader:
+        return _PacedReader(self._keys, self._rate / SPLITS, int(split.id), position or 0)
+
+
+class _PacedReader(rs.Reader):
+    def __init__(self, keys: int, rate: float, split: int, position: int) -> None:
+        self._keys, self._rate, self._split = keys, rate, split
+        self._next = self._first = position
+        self._began_s = time.monotonic()
+
+    def poll(self, max_rows: int) -> Any:
+        due = self._first + int((time.monotonic() - self._began_s) * self._rate)
+        if due <= self._next:
+            return None
+        numbers = np.arange(self._next, min(due, self._next + max_rows))
+        self._next = int(numbers[-1]) + 1
+        keys = (numbers * SPLITS + self._split) * _STRIDE % self._keys
+        splits = np.full(len(numbers), self._split)
+        return pa.RecordBatch.from_arrays([keys, splits, numbers], schema=ROWS)
+
+    def position(self) -> int:
+        return self._next
+
+
+def numbered(state: Any, row: Any) -> tuple[int, dict[str, Any]]:
+    seen = (state or 0) + 1
+    return seen, {**row, "n": seen}
+
+
+def growing(
+    folder: Path, name: str, *, keys: int, rate: int, cpus: float | None = None, **settings: Any
+) -> rs.Job:
+    """Two chains: a source, and a count by key with a file sink that is exactly once."""
+    checkpoint = rs.Checkpointing(folder / "checkpoints", every="500ms")
+    job = rs.Job(name, checkpoint=checkpoint, **settings)
+    read = job.source(Paced(keys, rate), name="read")
+    counted = read.key_by("k").map_with_state(numbered, schema=COUNTED).named("count").uid("by-key")
+    if cpus is not None:
+        counted.with_resources(num_cpus=cpus)
+    counted.sink(rs.FileSink(folder / "out", "parquet"))
+    return job
+
+
+def wrongs(folder: Path) -> list[str]:
+    """Tell what is wrong with the rows that are visible, whatever their number."""
+    table = ds.dataset(folder / "out", format="parquet").to_table()
+    found = []
+    for split in range(SPLITS):
+        numbers = np.sort(table.filter(pc.field("s") == split)["i"].to_numpy())
+        if not np.array_equal(numbers, np.arange(len(numbers))):
+            twice = [i for i, n in Counter(numbers.tolist()).items() if n > 1]
+            found.append(f"split {split}: {len(numbers)} rows, twice {twice[:5]}")
+    order = np.lexsort((table["n"].to_numpy(), table["k"].to_numpy()))
+    keys, counts = table["k"].to_numpy()[order], table["n"].to_numpy()[order]
+    firsts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    wanted = np.arange(len(keys)) - np.repeat(firsts, np.diff(np.r_[firsts, len(keys)])) + 1
+    if not np.array_equal(counts, wanted):
+        place = int(np.flatnonzero(counts != wanted)[0])
+        found.append(f"key {keys[place]}: {counts[place]} where {wanted[place]} is due")
+    return found
+
+
+def visible(folder: Path) -> tuple[int, int]:
+    """Give how many rows are visible, and of how many keys."""
+    table = ds.dataset(folder / "out", format="parquet").to_table(columns=["k"])
+    return len(table), len(table["k"].unique())
