@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from raystream.contracts.context import OpenContext
@@ -74,7 +73,7 @@ class UpsertsSpec:
 class Upserts(Operator):
     """The operator of one subtask: a slot a key, and the rows that are there in order of arrival.
 
-    Each key that a batch touches is told once behind it, also where nothing seems to have changed:
+    Each key that a batch touches is told behind it, also where nothing seems to have changed:
     before a failure the batch may have been cut elsewhere, and a sink have seen what was between.
     """
 
@@ -140,20 +139,27 @@ class Upserts(Operator):
     def _told(self, batch: Columns, groups: Groups, before: Int64s, after: Int64s) -> Columns:
         """Say of each key what its row is now, at the time of the last change of it.
 
-        Shapes: groups of n rows and m keys, before and after int64 [m] -> [m].
+        What is taken back is the row that was told before. A key that had none, and has none, is
+        told as one that comes and goes: so it is gone, whatever a sink had seen of it.
+        Shapes: groups of n rows and m keys, before and after int64 [m] -> [m + keys without rows].
         """
         last = groups.order[groups.ends]
         order = np.argsort(last)
         last, before, after = last[order], before[order], after[order]
-        held = np.flatnonzero(after >= 0)
-        # Of a key without rows the last that was taken back says which it is.
+        none = (before < 0) & (after < 0)
+        kinds = np.where(after < 0, DELETE, np.where(before < 0, INSERT, UPDATE_AFTER))
+        shown = np.where(after < 0, before, after)
+        held = np.flatnonzero(~none)
         places = last.copy()
         places[held] = batch.num_rows + np.arange(len(held))
-        pool = pa.Table.from_batches([batch.visible, self._held.take(after[held])])
-        record = pool.combine_chunks().to_batches()[0].take(pa.array(places))
+        many = 1 + none
+        kinds = np.repeat(kinds, many).astype(np.int8)
+        kinds[(np.cumsum(many) - many)[none]] = UPDATE_AFTER
+        pool = pa.Table.from_batches([batch.visible, self._held.take(shown[held])])
+        record = pool.combine_chunks().to_batches()[0].take(pa.array(np.repeat(places, many)))
         times = batch.timestamps
-        rows = with_times(record, None if times is None else times[last])
-        return with_ops(rows, _kinds(before, after))
+        rows = with_times(record, None if times is None else np.repeat(times[last], many))
+        return with_ops(rows, kinds)
 
     def _compact(self) -> None:
         """Forget what is dead, once that is the larger part: rows, and keys without rows."""
@@ -166,8 +172,3 @@ class Upserts(Operator):
             rows = self._held.take(numbers)
             slots, _ = self._index.lookup([rows.column(key) for key in self._spec.keys])
         self._held.rebuild(numbers, slots, self._index.count)
-
-
-def _kinds(before: Int64s, after: Int64s) -> npt.NDArray[np.int8]:
-    brought = np.where(before < 0, INSERT, UPDATE_AFTER)
-    return np.where(after < 0, DELETE, brought).astype(np.int8)
