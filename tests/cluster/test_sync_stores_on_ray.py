@@ -21,6 +21,10 @@ pytestmark = [
     pytest.mark.services,
     pytest.mark.slow,
     pytest.mark.usefixtures("ray_cluster"),
+    pytest.mark.skipif(
+        "RAYSTREAM_CHAOS_S" not in os.environ,
+        reason="minutes of kills: RAYSTREAM_CHAOS_S says how many seconds",
+    ),
 ]
 
 
