@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from committed_changes import Ledger
 from goldens import assert_same_rows, load
-from ledger import Ledger
 
 import raystream as rs
 from raystream.testing.simulated_clock import SimulatedClock
