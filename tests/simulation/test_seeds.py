@@ -62,7 +62,7 @@ RESIZED = {
 @pytest.mark.parametrize("sharp", RESIZED.values(), ids=RESIZED)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_job_that_is_rescaled_while_it_runs_gives_the_same_rows(name, sharp):
-    for seed in range(max(3, SEEDS // 20)):
+    for seed in range(max(3, SEEDS // 40)):
         live(name, seed, sharp)
 
 
