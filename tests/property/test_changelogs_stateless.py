@@ -107,6 +107,12 @@ class Balance(rs.ProcessFunction):
         yield (1 if ctx.op in ("+I", "+U") else -1), row
 
 
+class KeyedBalance(rs.KeyedProcessFunction):
+    """The same behind key_by."""
+
+    process = Balance.process
+
+
 @settings(deadline=None)
 @given(
     CHANGES,
@@ -126,7 +132,8 @@ def test_at_every_prefix_the_changes_give_the_table_of_the_rows(changes, way, st
     for one in steps:
         s, rows = step(s, rows, *one)
     assert counted(s.collect()) == counted(rows)
+    counts = KeyedBalance() if steps and steps[-1][0] == "key_by" else Balance()
     balance = Counter()
-    for sign, row in s.process(Balance()).collect():
+    for sign, row in s.process(counts).collect():
         balance[tuple(row.items())] += sign
     assert {row: count for row, count in balance.items() if count} == counted(rows)

@@ -85,23 +85,20 @@ def test_plans_hold_names_of_secrets_alone(monkeypatch, number):
 
 
 @pytest.mark.parametrize(
-    ("sink", "key", "scattered", "waits"),
+    ("sink", "key", "waits"),
     [
-        (redis.RedisSink(URL, "k:{id}"), None, False, False),
-        (redis.RedisSink(URL, "k:{id}"), ("id",), False, False),
-        (redis.RedisSink(URL, "k:{id}"), ("id",), True, True),
-        (redis.RedisSink(URL, "k:{v}"), ("id",), False, True),
-        (redis.RedisSink(URL, "k:{id}:{v}"), ("id", "v"), False, True),
-        (redis.RedisSink(URL, "log", "stream"), None, False, True),
-        (elasticsearch.ElasticsearchSink(URL, "i"), None, False, False),
-        (elasticsearch.ElasticsearchSink(URL, "i"), ("id",), False, False),
-        (elasticsearch.ElasticsearchSink(URL, "i"), ("id",), True, True),
-        (elasticsearch.ElasticsearchSink(URL, "i", "{v}"), ("id",), False, True),
-        (elasticsearch.ElasticsearchSink(URL, "i-{v}"), ("id",), False, True),
+        (redis.RedisSink(URL, "k:{id}"), None, False),
+        (redis.RedisSink(URL, "k:{id}"), ("id",), False),
+        (redis.RedisSink(URL, "k:{v}"), ("id",), True),
+        (redis.RedisSink(URL, "k:{id}:{v}"), ("id", "v"), True),
+        (redis.RedisSink(URL, "log", "stream"), None, True),
+        (elasticsearch.ElasticsearchSink(URL, "i"), None, False),
+        (elasticsearch.ElasticsearchSink(URL, "i"), ("id",), False),
+        (elasticsearch.ElasticsearchSink(URL, "i", "{v}"), ("id",), True),
+        (elasticsearch.ElasticsearchSink(URL, "i-{v}"), ("id",), True),
     ],
 )
-def test_rows_wait_for_checkpoints_where_their_order_is_not_known(sink, key, scattered, waits):
-    sink.scattered = scattered
+def test_rows_wait_for_checkpoints_where_their_order_is_not_known(sink, key, waits):
     bound = sink.bound(SCHEMA, key)
     assert commits(bound) == waits
     assert commits(bound.bound(SCHEMA, key)) == waits
