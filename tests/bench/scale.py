@@ -2,9 +2,9 @@
 
 ``python tests/bench/scale.py`` prints three tables. *Coordinator*: time of its machine for each
 kind of word, in jobs of 200 to 4,000 subtasks, and the size of a manifest. *Exchange*: what it
-costs to divide a batch among more and more receivers, to write the envelopes and to read them again.
-*Calls*: what one envelope costs as a call of a Ray actor, at both ends, and what a coordinator pays
-for each subtask that it deploys and watches; this one starts Ray.
+costs to divide a batch among more and more receivers, to write the envelopes and to read them
+again. *Calls*: what one envelope costs as a call of a Ray actor, at both ends, and what a
+coordinator pays for each subtask that it deploys and watches; this one starts Ray.
 """
 
 from __future__ import annotations
