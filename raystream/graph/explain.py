@@ -11,8 +11,9 @@ from raystream.config import MIB, Limits
 from raystream.contracts.rejects import FAIL
 from raystream.errors import PlanError
 from raystream.flow.batch import visible_names, visible_schema
+from raystream.flow.exchange import Forward, Rebalance
 from raystream.graph.logical import LogicalNode, LogicalPlan, origins
-from raystream.graph.physical import Chain, ChainNode, PhysicalPlan, Resources
+from raystream.graph.physical import Chain, ChainNode, Edge, PhysicalPlan, Resources
 from raystream.operators.source import SourceSpec
 
 FORMATS = ("text", "mermaid", "json")
@@ -93,14 +94,13 @@ def _physical_text(plan: PhysicalPlan) -> list[str]:
         lines.append(f"  chain {chain.name}  p={chain.parallelism}{_resources(chain.resources)}")
         lines += [f"  {line}" for line in _table([_node_line(node) for node in chain.nodes])]
         for edge in plan.inputs(chain.name):
-            channels = plan.chain(edge.upstream).parallelism * chain.parallelism
             lines.append(
                 f"    input {edge.port}: {edge.exchange} from {edge.upstream}, "
-                f"{_count(channels, 'channel')}"
+                f"{_count(_senders(plan, edge) * chain.parallelism, 'channel')}"
             )
         if plan.inputs(chain.name):
             lines.append(
-                f"    holds at most {_mib(plan.limits.input_bytes_max)} of input a subtask, "
+                f"    holds at most {_mib(_subtask_bytes(plan, chain))} of input a subtask, "
                 f"batches of {plan.limits.batch_rows_max:,} rows"
             )
     return lines
@@ -122,10 +122,24 @@ def _visible(schema: pa.Schema) -> list[str]:
     return visible_names(schema)
 
 
+def _senders(plan: PhysicalPlan, edge: Edge) -> int:
+    """Count the subtasks that send to each one on an edge, or at least nearly so."""
+    up, down = plan.chain(edge.upstream).parallelism, plan.chain(edge.downstream).parallelism
+    if isinstance(edge.exchange, Forward):
+        return 1
+    local = isinstance(edge.exchange, Rebalance) and edge.exchange.local
+    return -(-up // down) if local else up
+
+
+def _subtask_bytes(plan: PhysicalPlan, chain: Chain) -> int:
+    """Give what the input channels of one subtask may hold: each has a window of some size."""
+    senders = sum(_senders(plan, edge) for edge in plan.inputs(chain.name))
+    least = senders * plan.limits.channel_bytes_min
+    return max(plan.limits.input_bytes_max, least) if senders else 0
+
+
 def _input_bytes(plan: PhysicalPlan) -> int:
-    reading = {edge.downstream for edge in plan.edges}
-    count = sum(chain.parallelism for chain in plan.chains if chain.name in reading)
-    return count * plan.limits.input_bytes_max
+    return sum(chain.parallelism * _subtask_bytes(plan, chain) for chain in plan.chains)
 
 
 def _resources(resources: Resources) -> str:

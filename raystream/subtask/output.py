@@ -45,17 +45,18 @@ class Outgoing:
         self._sequence = 0
         self.sent_bytes = 0
         self.consumed_bytes = 0
-        self.window_bytes = limits.channel_bytes_min
+        self._open(limits.channel_bytes_min)
         self.watermark_us = MIN_TIME
         self._ended = False
         self._asked_bytes = 0
         self._missed = False
         self.stalled_us: int | None = None
 
-    @property
-    def _envelope_limit(self) -> int:
-        half = max(self.window_bytes // 2, self._limits.envelope_bytes_inline)
-        return min(half, self._limits.envelope_bytes_max)
+    def _open(self, window_bytes: int) -> None:
+        half = max(window_bytes // 2, self._limits.envelope_bytes_inline)
+        self.window_bytes = window_bytes
+        self._envelope_limit = min(half, self._limits.envelope_bytes_max)
+        self._full_bytes = min(self._envelope_limit, self._limits.envelope_bytes_large)
 
     @property
     def sendable(self) -> bool:
@@ -65,7 +66,7 @@ class Outgoing:
     @property
     def full(self) -> bool:
         """Whether more rows must wait: an envelope's worth is pending already."""
-        return self.pending_bytes >= min(self._envelope_limit, self._limits.envelope_bytes_large)
+        return self.pending_bytes >= self._full_bytes
 
     @property
     def in_flight_bytes(self) -> int:
@@ -173,7 +174,7 @@ class Outgoing:
         if consumed_bytes >= self.consumed_bytes:
             assert consumed_bytes <= self.sent_bytes, "nothing is consumed before it is sent"
             self.consumed_bytes = consumed_bytes
-            self.window_bytes = window_bytes
+            self._open(window_bytes)
 
     def _add(self, element: Element, size_bytes: int) -> None:
         self._pending.append((element, size_bytes))
@@ -270,10 +271,6 @@ class OutputEdge:
         self._partitioner = partitioner
         self.channels = channels
         self._by_index = {c.link.channel.downstream: c for c in channels}
-
-    @property
-    def full(self) -> bool:
-        return any(channel.full for channel in self.channels)
 
     def put(self, element: Batch | Watermark | Status) -> list[Send]:
         """Divide rows among the channels; the rest is for all of them. A status leaves at once."""

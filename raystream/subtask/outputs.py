@@ -29,20 +29,25 @@ class Outputs:
         }
         self._flushed_us = clock.monotonic_us()
         self._flush_cost_us = 0
+        self._full: bool | None = False  # None: something has changed since somebody asked
 
     @property
     def full(self) -> bool:
         """Whether an output is full: nothing is pulled until credit comes."""
-        return any(edge.full for edge in self._edges.values())
+        if self._full is None:
+            self._full = any(channel.full for channel in self._channels.values())
+        return self._full
 
     def put(self, edges: tuple[int, ...], element: Batch | Watermark | Status) -> Iterator[Send]:
         """Let an element leave on some edges; full envelopes go at once."""
+        self._full = None
         for edge in edges:
             yield from self._edges[edge].put(element)
         yield from self._sends(flush=False)
 
     def urgent(self, element: Barrier | EndOfInput) -> Iterator[Send]:
         """Let a control element leave on every channel at once, with all that waits before it."""
+        self._full = None
         for channel in self._channels.values():
             yield from channel.urgent(element)
 
@@ -90,5 +95,6 @@ class Outputs:
         return self._flushed_us + self._limits.flush_cost_share * self._flush_cost_us
 
     def _sends(self, *, flush: bool) -> Iterator[Send]:
+        self._full = None
         for channel in self._channels.values():
             yield from channel.sends(flush=flush)
