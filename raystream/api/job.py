@@ -36,6 +36,7 @@ from raystream.flow.control import JobResult
 from raystream.flow.time import Duration, Instant, micros
 from raystream.graph.explain import explain
 from raystream.graph.logical import LogicalNode, LogicalPlan, StreamType, is_bounded
+from raystream.graph.picture import picture
 from raystream.graph.planner import physical_plan
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
@@ -125,6 +126,9 @@ class Job:
 
     def __repr__(self) -> str:
         return f'<Job "{self.name}": {len(self._draft.graph.nodes)} operators>'
+
+    def _repr_html_(self) -> str:
+        return picture(self._draft.plan())
 
     def source(
         self,
