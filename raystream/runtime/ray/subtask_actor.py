@@ -43,6 +43,7 @@ from raystream.operators.sink import SinkSpec
 from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.report import pack_report
+from raystream.runtime.ray.watch import Watch
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
 from raystream.runtime.vault import Home, Keeper, Upload, Vault
 from raystream.subtask import events as sub
@@ -197,6 +198,7 @@ class _Shell:
         self._reads: queue.SimpleQueue[sub.Poll | sub.Acknowledge | None] = queue.SimpleQueue()
         self._uploads: queue.SimpleQueue[tuple[sub.Keep, Upload] | None] = queue.SimpleQueue()
         self._reported_us = 0
+        self._over = threading.Event()
         self._node_id = ray.get_runtime_context().get_node_id()
         self._node_ip = ray.util.get_node_ip_address()
         # Bound once: looking a method up costs as much as calling it.
@@ -222,6 +224,14 @@ class _Shell:
         for thread in threads:
             thread.start()
         self._say(Ready(machine.splits))
+        watch = Watch(
+            threading.get_ident(),
+            lambda: self._reported_us,
+            lambda at: self._tell(machine, at),
+            self._over,
+        )
+        every_s = self._plan.limits.heartbeat_us / 1e6
+        threading.Thread(target=watch.run, args=(every_s,), daemon=True).start()
         try:
             self._live(machine)
         except Stopped:
@@ -229,6 +239,7 @@ class _Shell:
         except BaseException as error:  # noqa: BLE001  a user's function may call sys.exit
             self._failed(error)
             self._closing.wait()
+        self._over.set()
         self._reads.put(None)
         self._uploads.put(None)
         self._let_go(machine)
@@ -369,9 +380,9 @@ class _Shell:
             self._reported_us = now_us
             self._tell(machine)
 
-    def _tell(self, machine: SubtaskMachine) -> None:
+    def _tell(self, machine: SubtaskMachine, at: str = "") -> None:
         process = process_figures(self._node_id, self._node_ip)
-        self._report(dataclasses.replace(machine.figures(), process=process))
+        self._report(dataclasses.replace(machine.figures(), process=process, at=at))
 
     def drain(self) -> None:
         """Return when all reports are taken: whoever hears of the exit has heard them before."""
