@@ -242,8 +242,8 @@ class _Shell:
         finally:
             self._errands.close()
             self.crew.end()
-            self._export.give(self.report())
             self._publish(self.published())
+            self._export.give(self.report())
 
     def _tell_ray(self) -> None:
         now_us = self._clock.monotonic_us()
