@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 import raystream as rs
+from raystream.coordinator.diagnosis import diagnose
+from raystream.coordinator.metrics import by_operator
 from raystream.ops.printing import json_option, print_json, print_table
 
 _ADDRESS = "RAY_ADDRESS"
@@ -24,6 +26,23 @@ def _attached(job_id: str) -> rs.JobHandle:
 def _look_for_a_cluster() -> None:
     """Let Ray find the cluster of this machine where no address is set, and not start one."""
     os.environ.setdefault(_ADDRESS, "auto")
+
+
+_SHOWN = {
+    "rows_in": "rows_in",
+    "rows_out": "rows_out",
+    "late_rows": "late_rows",
+    "failed_rows": "failed_rows",
+    "num_records_in_per_second": "in/s",
+    "num_records_out_per_second": "out/s",
+    "busy_time_ms_per_second": "busy ms/s",
+    "back_pressured_time_ms_per_second": "held ms/s",
+}
+"""Of all metrics what fits on a screen, and what it is called there."""
+
+
+def _plain(value: Any) -> Any:
+    return round(value) if isinstance(value, float) else value
 
 
 @click.command("list", short_help="List the jobs of the cluster.")
@@ -42,17 +61,24 @@ def list_jobs(*, as_json: bool) -> None:
 @id_argument
 @json_option
 def status(*, job_id: str, as_json: bool) -> None:
-    """Show the state of the job ID (a name or an id), and the figures of its operators."""
+    """Show the state of the job ID (a name or an id), its operators, and what holds it up."""
     job = _attached(job_id)
-    figures = job.metrics()
+    report = job.report()
+    figures, said = by_operator(report), diagnose(report)
     if as_json:
         found = {"id": job.id, "name": job.name, "status": job.status(), "operators": figures}
-        print_json(found)
+        print_json({**found, "diagnosis": str(said).split("\n")})
         return
     click.echo(f"{job.name} ({job.id}): {job.status()}")
-    columns = list(dict.fromkeys(name for one in figures.values() for name in one))
-    rows = [(name, *(one.get(column, "") for column in columns)) for name, one in figures.items()]
-    print_table(("operator", *columns), rows)
+    known = {name for one in figures.values() for name in one}
+    columns = [name for name in _SHOWN if name in known]
+    rows = [
+        (name, *(_plain(one.get(column, "")) for column in columns))
+        for name, one in figures.items()
+    ]
+    print_table(("operator", *(_SHOWN[column] for column in columns)), rows)
+    if report.status.state == "running":
+        click.echo(f"\n{said}")
 
 
 @click.command(short_help="Show a job's newest checkpoints.")

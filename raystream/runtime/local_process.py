@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from raystream.clock import Clock, SystemClock
 from raystream.contracts.batch import Batch
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
-from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
-from raystream.errors import RaystreamError, StorageError, job_failed
-from raystream.flow.control import JobResult
+from raystream.errors import RaystreamError, StorageError
+from raystream.flow.control import SubtaskFigures
 from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import Acked
 from raystream.graph.physical import ChainNode, PhysicalPlan
-from raystream.runtime.shell import Readers, contexts, list_splits, source_spec
-from raystream.runtime.vault import Keeper, Vault
+from raystream.runtime.process_figures import process_figures
+from raystream.runtime.shell import Readers, contexts, list_splits, source_spec, uploaded
+from raystream.runtime.user_line import user_line
+from raystream.runtime.vault import Keeper, Upload, Vault
 from raystream.subtask import events as sub
 from raystream.subtask.machine import SubtaskMachine
 
@@ -44,6 +46,13 @@ class Process:
     machine: SubtaskMachine
     readers: Readers | None
     keeper: Keeper
+    thread: int = field(default_factory=threading.get_ident)
+
+    def figures(self) -> SubtaskFigures:
+        """Tell what the subtask has done; may be asked while a function of it does not return."""
+        figures = self.machine.figures()
+        at = user_line(self.thread) if figures.working_us else ""
+        return replace(figures, at=at, process=process_figures())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,21 +90,11 @@ def listed(plan: PhysicalPlan, chain: str, *, again: bool) -> job.SplitsListed |
         return job.Failed(None, error)
 
 
-def outcome(
-    job_name: str, coordinator: CoordinatorMachine, figures: JobFigures, now_us: int
-) -> JobResult:
-    """Give how a job ended that is over.
-
-    Raises: JobFailed.
-    """
-    if coordinator.error is not None:
-        raise job_failed(job_name, coordinator.error)
-    result = figures.result(coordinator.state, now_us)
-    return dataclasses.replace(
-        result,
-        checkpoints=tuple(coordinator.checkpoints),
-        restarts=coordinator.restarts.count,
-    )
+def acked(keep: sub.Keep, upload: Upload, clock: Clock) -> Acked:
+    """Store a snapshot, and say so."""
+    began_us = clock.monotonic_us()
+    snapshot = upload()
+    return Acked(keep.checkpoint_id, snapshot, uploaded(keep, clock.monotonic_us() - began_us))
 
 
 class Breather:

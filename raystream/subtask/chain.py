@@ -13,7 +13,8 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.rejects import DEAD_LETTERS
 from raystream.errors import ProtocolError, UserError
 from raystream.flow.batch import Batch, Objects
-from raystream.flow.element import MAX_TIME, MIN_TIME, Side, Status, Watermark
+from raystream.flow.element import MAX_TIME, MIN_TIME, Marker, Side, Status, Watermark
+from raystream.flow.figures import LATENCY
 from raystream.graph.physical import Chain, ChainNode
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.operator import Operator, Output
@@ -25,7 +26,9 @@ from raystream.subtask import kept_frames, kept_splits
 _NOT_THEIRS = (kept_splits.NAME, kept_frames.NAME)
 """Sections that stand beside those of an operator, and are taken up by the machine."""
 
-Emitted = tuple[tuple[int, ...], Batch | Watermark | Status]
+_OURS = -1
+
+Emitted = tuple[tuple[int, ...], Batch | Watermark | Status | Marker]
 """Edges on which an element leaves; none is a place to pause."""
 
 
@@ -41,6 +44,9 @@ class RunningChain:
         self._watermarks = [MIN_TIME] * len(chain.nodes)
         self._children = [_main_children(chain, node) for node in chain.nodes]
         self._sides = [_side_children(chain, node) for node in chain.nodes]
+        self._clock = self.contexts[0].clock
+        self._inside, self._since_us = _OURS, self._clock.monotonic_us()
+        self._spent_us = [0] * (len(chain.nodes) + 1)  # the last one is what is spent between them
         self._timed: list[int] = []
         self._opened = len(chain.nodes)
         self._closed = False
@@ -93,6 +99,17 @@ class RunningChain:
         head: Any = self.operators[0]
         return head if isinstance(head, SourceOperator) else None
 
+    @property
+    def inside(self) -> str:
+        """The operator that is at work just now, by name."""
+        return "" if self._inside == _OURS else self.nodes[self._inside].name
+
+    def busy_us(self) -> list[int]:
+        """Tell what time each operator has taken itself, without those behind it."""
+        spent = list(self._spent_us)
+        spent[self._inside] += self._clock.monotonic_us() - self._since_us
+        return spent[:-1]
+
     def sinks(self) -> Iterator[tuple[ChainNode, SinkOperator]]:
         """Give the operators that write."""
         for node, operator in zip(self.nodes, self.operators, strict=True):
@@ -115,6 +132,19 @@ class RunningChain:
             return self._out(0, Watermark(time_us))
         return self._watermark(0, time_us)
 
+    def marked(self, at_us: int | None) -> Iterator[Emitted]:
+        """Let a marker go on behind rows of the source that were read at a time; None: not now."""
+        if at_us is not None:
+            yield from self.marker(Marker(self.nodes[0].name, at_us))
+
+    def marker(self, marker: Marker) -> Iterator[Emitted]:
+        """Note at each sink how old a marker is, and let it go on; it waits for no operator."""
+        age_us = max(0, self._clock.now_us() - marker.at_us)
+        for node, _ in self.sinks():
+            metrics = self.contexts[self.nodes.index(node)].metrics
+            metrics.histogram(f"{LATENCY}:{marker.source}").observe(age_us / 1_000)
+        yield from ((node.outputs, marker) for node in self.nodes if node.outputs)
+
     def status(self, status: Status) -> Iterator[Emitted]:
         """Tell the head that the input is idle, or active again; it leaves behind the rows."""
         return self._out(0, status) if self.source is not None else self._status(0, status)
@@ -129,6 +159,7 @@ class RunningChain:
         for index in self._timed:
             due_us = self.operators[index].timer_due_us()
             if due_us is not None and due_us <= now_us:
+                self._enter(index)
                 yield from self._pull(index, self.operators[index].on_timer(now_us))
 
     def end(self) -> Iterator[Emitted]:
@@ -139,10 +170,12 @@ class RunningChain:
         if not batch.num_rows:
             return
         self.rows_in[index] += batch.num_rows
+        self._enter(index)  # before it is called: a sink writes at once
         yield from self._pull(index, self.operators[index].on_batch(port, batch))
 
     def _watermark(self, index: int, time_us: int) -> Iterator[Emitted]:
         operator = self.operators[index]
+        self._enter(index)
         yield from self._pull(index, operator.on_watermark(time_us))
         forwarded = operator.output_watermark(time_us)
         if forwarded is not None:
@@ -170,9 +203,17 @@ class RunningChain:
             yield from self._dead(index)
 
     def _told(self, index: int, outs: Iterator[Output]) -> Iterator[Output]:
-        """Let an error that was raised too deep to know name the operator and its line."""
+        """Let an error that was raised too deep to know name the operator and its line.
+
+        What passes between two batches that it gives is not its own time.
+        """
         try:
-            yield from outs
+            self._enter(index)
+            for out in outs:
+                self._enter(_OURS)
+                yield out
+                self._enter(index)
+            self._enter(_OURS)
         except UserError as error:
             node = self.nodes[index]
             if not error.where:
@@ -180,6 +221,12 @@ class RunningChain:
                 if node.name not in error.message:
                     error.message = f"{node.name}: {error.message}"
             raise
+
+    def _enter(self, index: int) -> None:
+        """Book the time until now, and go on inside an operator, or between them."""
+        now_us = self._clock.monotonic_us()
+        self._spent_us[self._inside] += now_us - self._since_us
+        self._inside, self._since_us = index, now_us
 
     def _dead(self, index: int) -> Iterator[Emitted]:
         letters = self.contexts[index].errors.take()

@@ -40,12 +40,15 @@ from raystream.flow.messages import (
 from raystream.flow.snapshots import Manifest, SubtaskSnapshot
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
+from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.report import pack_report
-from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling
-from raystream.runtime.vault import Home, Keeper, Upload, Vault
+from raystream.runtime.ray.watch import Watch
+from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
+from raystream.runtime.vault import Home, Keeper, Upload, Vault, frozen
 from raystream.subtask import events as sub
-from raystream.subtask.machine import State, SubtaskMachine
+from raystream.subtask.machine import SubtaskMachine
+from raystream.subtask.states import State
 
 _IDLE_S = 0.25
 _CLOSE_S = 10.0
@@ -194,8 +197,11 @@ class _Shell:
         self._control: dict[SubtaskId, Any] = {}
         self._sinks: dict[str, SinkSpec] = sink_specs(plan)
         self._reads: queue.SimpleQueue[sub.Poll | sub.Acknowledge | None] = queue.SimpleQueue()
-        self._uploads: queue.SimpleQueue[tuple[int, Upload] | None] = queue.SimpleQueue()
+        self._uploads: queue.SimpleQueue[tuple[sub.Keep, Upload] | None] = queue.SimpleQueue()
         self._reported_us = 0
+        self._over = threading.Event()
+        self._node_id = ray.get_runtime_context().get_node_id()
+        self._node_ip = ray.util.get_node_ip_address()
         # Bound once: looking a method up costs as much as calling it.
         for peer, actor in deployment.peers.items():
             self._push[peer] = actor.push.options(num_returns=0)
@@ -219,6 +225,14 @@ class _Shell:
         for thread in threads:
             thread.start()
         self._say(Ready(machine.splits))
+        watch = Watch(
+            threading.get_ident(),
+            lambda: self._reported_us,
+            lambda at: self._tell(machine, at),
+            self._over,
+        )
+        every_s = self._plan.limits.heartbeat_us / 1e6
+        threading.Thread(target=watch.run, args=(every_s,), daemon=True).start()
         try:
             self._live(machine)
         except Stopped:
@@ -226,6 +240,7 @@ class _Shell:
         except BaseException as error:  # noqa: BLE001  a user's function may call sys.exit
             self._failed(error)
             self._closing.wait()
+        self._over.set()
         self._reads.put(None)
         self._uploads.put(None)
         self._let_go(machine)
@@ -289,12 +304,12 @@ class _Shell:
                 case sub.Poll() | sub.Acknowledge():
                     self._reads.put(effect)
                 case sub.Keep():
-                    self._uploads.put((effect.checkpoint_id, self._keeper.freeze(effect)))
+                    self._uploads.put(frozen(effect, self._keeper, self._clock))
                 case sub.Tell(report):
                     if isinstance(report, Ended):
                         self._outbox.wait_empty()
                     if isinstance(report, Ended | Closed):
-                        self._report(machine.figures())
+                        self._tell(machine)
                     self._say(report)
                 case _:
                     assert_never(effect)
@@ -314,11 +329,14 @@ class _Shell:
 
     def _upload(self) -> None:
         while (asked := self._uploads.get()) is not None:
-            checkpoint_id, upload = asked
+            keep, upload = asked
+            began_us = self._clock.monotonic_us()
             try:
-                self._say(Acked(checkpoint_id, self._retried(upload)))
+                snapshot = self._retried(upload)
+                figures = uploaded(keep, self._clock.monotonic_us() - began_us)
+                self._say(Acked(keep.checkpoint_id, snapshot, figures))
             except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
-                self._say(Declined(checkpoint_id, str(error)))
+                self._say(Declined(keep.checkpoint_id, str(error)))
 
     def _retried(self, upload: Upload) -> SubtaskSnapshot:
         settings = self._plan.checkpoint
@@ -350,7 +368,11 @@ class _Shell:
         now_us = self._clock.monotonic_us()
         if now_us - self._reported_us >= self._plan.limits.heartbeat_us:
             self._reported_us = now_us
-            self._report(machine.figures())
+            self._tell(machine)
+
+    def _tell(self, machine: SubtaskMachine, at: str = "") -> None:
+        process = process_figures(self._node_id, self._node_ip)
+        self._report(dataclasses.replace(machine.figures(), process=process, at=at))
 
     def drain(self) -> None:
         """Return when all reports are taken: whoever hears of the exit has heard them before."""
