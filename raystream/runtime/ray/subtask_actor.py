@@ -40,11 +40,13 @@ from raystream.flow.messages import (
 from raystream.flow.snapshots import Manifest, SubtaskSnapshot
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
+from raystream.runtime import profiler, sampling
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.report import pack_report
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling
 from raystream.runtime.vault import Home, Keeper, Upload, Vault
 from raystream.subtask import events as sub
+from raystream.subtask.chain import RunningChain
 from raystream.subtask.machine import State, SubtaskMachine
 
 _IDLE_S = 0.25
@@ -142,6 +144,18 @@ class SubtaskCalls:
         if attempt == self._attempt:
             self._done.wait()
 
+    def sample(self, operator: str, rows: int, seconds: float) -> list[dict[str, Any]]:
+        """Give rows that leave an operator now, as JSON has them: a few, for people."""
+        shell = self._shell
+        chain = None if shell is None else shell.chain
+        if chain is None:
+            return []
+        return sampling.sample(chain, operator, rows, seconds, over=self._done.is_set)
+
+    def profile(self, what: str, seconds: float) -> profiler.Profile:
+        """Tell where this process spends its time."""
+        return profiler.profile(what, seconds, stop=self._done)
+
     def _run(self, shell: _Shell, outbox: Outbox, done: threading.Event) -> None:
         try:
             shell.run()
@@ -156,7 +170,7 @@ SubtaskActor: Any = ray.remote(
     max_task_retries=0,
     max_concurrency=1,
     enable_task_events=False,
-    concurrency_groups={"ctl": 1, "results": 1, "exit": 1},
+    concurrency_groups={"ctl": 1, "results": 1, "exit": 1, "look": 2},
 )(SubtaskCalls)
 
 
@@ -196,6 +210,7 @@ class _Shell:
         self._reads: queue.SimpleQueue[sub.Poll | sub.Acknowledge | None] = queue.SimpleQueue()
         self._uploads: queue.SimpleQueue[tuple[int, Upload] | None] = queue.SimpleQueue()
         self._reported_us = 0
+        self.chain: RunningChain | None = None
         # Bound once: looking a method up costs as much as calling it.
         for peer, actor in deployment.peers.items():
             self._push[peer] = actor.push.options(num_returns=0)
@@ -211,6 +226,7 @@ class _Shell:
             self._closing.wait()
             self._say(Closed())
             return
+        self.chain = machine.chain
         spec = source_spec(self._plan.chain(self._subtask.chain))
         threads = [threading.Thread(target=self._upload, daemon=True)]
         if spec is not None:
