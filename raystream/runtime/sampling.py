@@ -73,16 +73,22 @@ def _columns(batch: Batch) -> tuple[list[Any], list[Any], list[Any]]:
     if not isinstance(batch, Columns):
         return batch.values, stamps, nothing
     visible, ops = batch.visible, batch.ops
-    columns = [_values(column) for column in visible.columns]
-    names = visible.schema.names
-    values = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return values or [{}] * batch.num_rows, stamps, nothing if ops is None else op_names(ops)
+    return records(visible), stamps, nothing if ops is None else op_names(ops)
 
 
-def _values(column: pa.Array) -> list[Any]:
+def records(rows: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
+    """Give rows as dicts; times that Python's calendar does not have as text."""
+    names = rows.schema.names
+    columns = [_values(column) for column in rows.columns]
+    if not columns:
+        return [{} for _ in range(rows.num_rows)]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
-    except (OverflowError, ValueError):  # a time that Python's calendar does not have
+    except (OverflowError, ValueError):
         values = column.cast(pa.string()).to_pylist()
     return values
 

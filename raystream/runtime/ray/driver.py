@@ -26,7 +26,7 @@ from raystream.errors import (
 from raystream.flow.control import JobResult
 from raystream.graph.logical import LogicalPlan
 from raystream.graph.physical import PhysicalPlan
-from raystream.runtime.ray.coordinator_actor import CoordinatorActor
+from raystream.runtime.ray.coordinator_actor import CoordinatorActor, Published
 from raystream.runtime.ray.deliveries import Deliveries
 from raystream.runtime.ray.delivery import keep_driver_sinks, keep_logical_sinks
 from raystream.runtime.ray.handle import Progress, RayJobHandle
@@ -169,6 +169,36 @@ def list_jobs() -> list[RayJobHandle]:
     return [RayJobHandle(name, actor) for name, actor in _coordinators().items()]
 
 
+def named(name: str) -> RayJobHandle | None:
+    """Find a job by its name, without asking it anything."""
+    connect()
+    actor = _coordinators().get(name)
+    return None if actor is None else RayJobHandle(name, actor)
+
+
+def overview(timeout_s: float) -> list[tuple[str, RayJobHandle, Published | None]]:
+    """Ask all jobs of this cluster at once what they are at; None: it does not answer in time."""
+    connect()
+    known = _coordinators()
+    asked = {
+        name: actor.published.options(concurrency_group="driver").remote()
+        for name, actor in known.items()
+    }
+    if not asked:
+        return []
+    refs = list(asked.values())
+    done, _ = ray.wait(refs, num_returns=len(refs), timeout=timeout_s)
+    answered = set(done)
+    found = []
+    for name, actor in known.items():
+        published = None
+        if asked[name] in answered:
+            with contextlib.suppress(ray.exceptions.RayError):  # it died since it was listed
+                published = ray.get(asked[name])
+        found.append((name, RayJobHandle(name, actor), published))
+    return found
+
+
 def _start(
     plan: PhysicalPlan, logical: LogicalPlan | None, home: Home | None, *, attached: bool
 ) -> RayJobHandle:
@@ -214,7 +244,11 @@ def _taken(name: str, which: str) -> ConfigError:
 
 
 def _coordinators() -> dict[str, Any]:
-    named = ray.util.list_named_actors(all_namespaces=True)
+    try:
+        named = ray.util.list_named_actors(all_namespaces=True)
+    except Exception as error:
+        # Ray raises errors of its own, and of gRPC, where its head is gone.
+        raise _unreachable(os.environ.get("RAY_ADDRESS"), error) from error
     found = {}
     for entry in named:
         if entry["namespace"] == NAMESPACE and entry["name"].startswith(_PREFIX):

@@ -15,6 +15,7 @@ import ray
 from raystream.clock import SystemClock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.states import shown_state
 from raystream.errors import ClusterError, ConfigError, JobFailed, PlanError, job_failed
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
@@ -30,16 +31,6 @@ from raystream.storage.opening import open_store
 from raystream.storage.states import Held
 
 Progress: TypeAlias = Callable[[JobStatus], None]
-
-_SHOWN = {
-    "created": "starting",
-    "opening": "starting",
-    "finishing": "running",
-    "closing": "running",
-    "waiting": "restarting",
-    "ending": "running",
-}
-"""What a job's state is called to whoever asks."""
 
 POLL_S = 0.5
 _ANSWER_S = 30.0
@@ -62,10 +53,11 @@ class RayJobHandle:
     def status(self) -> str:
         """Tell the job's state."""
         published = self._published()
-        state = published.status.state
-        if published.attempt > 1 and state in ("opening", "starting", "closing", "waiting"):
-            return "restarting"
-        return _SHOWN.get(state, state)
+        return shown_state(published.status.state, published.attempt)
+
+    def look(self) -> Published:
+        """Give all that the job's coordinator says of it."""
+        return self._published()
 
     def figures(self) -> JobStatus:
         """Give the job's figures, by operator."""

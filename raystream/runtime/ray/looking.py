@@ -1,4 +1,4 @@
-"""Look into the subtasks of a job from outside: a few rows, a profile. The job goes on meanwhile."""
+"""Look into the subtasks of a job from outside: a few rows, a profile; the job goes on."""
 
 from __future__ import annotations
 
