@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import jsonschema
 import pytest
+from http_jobs import JOB, JOB_ID, TOKEN, Asker, FakeJobs, ran
 from hypothesis import given
 from hypothesis import strategies as st
-from http_jobs import JOB, JOB_ID, TOKEN, Asker, FakeJobs, ran
 
 from raystream.ops.http.openapi import description
 from raystream.ops.http.routes import PREFIX, ROUTES
@@ -24,7 +24,7 @@ TEXTS = st.one_of(
     st.text(string.printable, max_size=30),
     st.integers().map(str),
     st.floats().map(str),
-    st.sampled_from(["..", "../..", "%00", "\0", "\ud800", "NaN", "-1", "9" * 4_500, "\r\nX: y"]),
+    st.sampled_from(["..", "../..", "%00", "\0", "\ud800", "NaN", "-1", "9" * 900, "\r\nX: y"]),
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
