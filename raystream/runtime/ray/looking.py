@@ -34,6 +34,8 @@ def actors_of(
             f'the job has no operator "{operator}"', hint=f"its operators: {', '.join(chains)}"
         )
     found = {one: actor for one, actor in actors.items() if one.chain == chains[operator]}
+    if not found:
+        raise NotFound(f'"{operator}" has no subtask now', hint="the job starts, or has ended")
     if subtask is None:
         return dict(sorted(found.items())[:_SUBTASKS_MAX])
     chosen = {one: actor for one, actor in found.items() if one.index == subtask}
