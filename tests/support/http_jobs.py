@@ -13,9 +13,18 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import raystream as rs
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.report import Failure, JobReport, StateChange, SubtaskReport
 from raystream.errors import ConfigError, NotFound
-from raystream.flow.control import JobStatus, OperatorStatus
-from raystream.flow.element import MAX_TIME
+from raystream.flow.control import JobStatus, OperatorFigures, OperatorStatus, SubtaskFigures
+from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.figures import (
+    HistogramFigures,
+    InputFigures,
+    OutputFigures,
+    ProcessFigures,
+    SnapshotFigures,
+)
+from raystream.flow.ids import SubtaskId
 from raystream.graph.described import described
 from raystream.graph.planner import physical_plan
 from raystream.ops.http.security import Door, door
@@ -43,15 +52,78 @@ def job_of(folder: str) -> rs.Job:
     return job
 
 
-@dataclass
-class Seen:
-    """What a coordinator would publish."""
+def report_of(shown: dict) -> JobReport:
+    """Give a report with something of everything in it, about a plan."""
+    names = [(chain, one["name"]) for chain in shown["chains"] for one in chain["operators"]]
+    times = [None, 5 * SECOND_US, MAX_TIME]
+    histogram = {"ms": HistogramFigures((1, 2), 3.5)}
+    operators = tuple(
+        OperatorStatus(
+            name,
+            chain["parallelism"],
+            10 + i,
+            10,
+            times[i % 3],
+            *(0.2, 0.1, 0.7, 1, 0),
+            chain=chain["name"],
+            counters={"seen": 7},
+            gauges={"level": float("nan")},
+            histograms=histogram,
+        )
+        for i, (chain, name) in enumerate(names)
+    )
+    made = (
+        CheckpointFigures(
+            3,
+            1,
+            "completed",
+            10,
+            20,
+            1_000,
+            10,
+            parts={
+                "a[0/2]": SnapshotFigures(3, 1, 2, 3, 4),
+                "a[1/2]": SnapshotFigures(3, 1, 2, 3, 9),
+            },
+            state={"count": (3, 900)},
+        ),
+        CheckpointFigures(4, 1, "failed", 30, 20, reason="a subtask cannot store its part"),
+    )
+    return JobReport(
+        JOB_ID,
+        9 * SECOND_US,
+        JobStatus(JOB, "running", 12.5, operators),
+        1,
+        2,
+        tuple(subtask_of(chain, index) for chain in shown["chains"] for index in (0, 1)),
+        made,
+        (
+            Failure(1, 1, "a[0/2]", "ValueError", "first"),
+            Failure(2, 1, "a[1/2]", "KeyError", "then", "job.py:7", "count"),
+        ),
+        (StateChange(1, 1, "starting", "running"),),
+    )
 
-    job_id: str = JOB_ID
-    status: Any = None
-    over: bool = False
-    attempt: int = 1
-    checkpoints: tuple = ()
+
+def subtask_of(chain: dict, index: int) -> SubtaskReport:
+    """Give a subtask of a chain that something holds."""
+    counted = tuple(OperatorFigures(one["name"], 5, 4) for one in chain["operators"])
+    inputs = (
+        InputFigures("up[0/2]", "active", MIN_TIME, None, 3),
+        InputFigures("up[1/2]", "finished", MAX_TIME),
+    )
+    figures = SubtaskFigures(
+        SubtaskId(chain["name"], index, 2),
+        counted,
+        5 * SECOND_US,
+        *(10, 20, 30),
+        inputs=inputs,
+        inputs_active=1,
+        outputs=(OutputFigures(0, "down", 100, 7, 1),),
+        process=ProcessFigures(42, 1_000, "n", "10.0.0.1"),
+        snapshot=SnapshotFigures(3),
+    )
+    return SubtaskReport(figures, 5, SECOND_US, 0.2, 0.1, 1.0000001, 3.5, 2.5, 1.0, 0.0)
 
 
 @dataclass
@@ -65,22 +137,12 @@ class FakeJob:
     stuck: threading.Event | None = None
     fails: Exception | None = None
 
-    def look(self):
+    def report(self):
         if self.stuck is not None:
             self.stuck.wait(30)
         if self.fails is not None:
             raise self.fails
-        names = [one["name"] for chain in self.shown["chains"] for one in chain["operators"]]
-        times = [None, 5 * SECOND_US, MAX_TIME]
-        operators = tuple(
-            OperatorStatus(name, 2, 10 + i, 10, times[i % 3], 0.2, 0.1, 0.7, 1, 0)
-            for i, name in enumerate(names)
-        )
-        made = (
-            CheckpointFigures(3, 1, "completed", 10, 20, 1_000, 10),
-            CheckpointFigures(4, 1, "failed", 30, 20, reason="a subtask cannot store its part"),
-        )
-        return Seen(status=JobStatus(JOB, "running", 12.5, operators), checkpoints=made)
+        return report_of(self.shown)
 
     def plan(self):
         return self.shown
@@ -128,7 +190,7 @@ class FakeJobs:
         self.job = job
 
     def list(self):
-        return [(self.job.name, self.job.look()), ("silent", None)]
+        return [(self.job.name, self.job.report()), ("silent", None)]
 
     def attach(self, job):
         if job not in (self.job.name, JOB_ID):

@@ -42,7 +42,7 @@ def rescale(one: JobView, asked: Mapping[str, Any]) -> dict[str, Any]:
             hint='{"parallelism": 4}, or {"operators": {"window#1": 4}}',
         )
     wanted = by_name if count is None else count
-    one.look()  # a job that does not answer is told from a cluster that has no room
+    one.report()  # a job that does not answer is told from a cluster that has no room
     try:
         one.rescale(wanted)
     except ClusterError as error:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from raystream.api.running import driver
+from raystream.coordinator.report import JobReport
 from raystream.errors import NotFound
-from raystream.ops.http.view import JobView, Seen
+from raystream.ops.http.view import JobView
 
 _SOON_S = 3.0
 """A job that has not answered by then does not keep the list of all waiting."""
@@ -19,7 +20,7 @@ class ClusterJobs:
     def __init__(self, only: str | None = None) -> None:
         self._only = only
 
-    def list(self) -> Sequence[tuple[str, Seen | None]]:
+    def list(self) -> Sequence[tuple[str, JobReport | None]]:
         return [(name, seen) for name, _, seen in self._overview()]
 
     def attach(self, job: str) -> JobView:
@@ -35,6 +36,6 @@ class ClusterJobs:
         listed = ", ".join(name for name, _, _ in known) or "none"
         raise NotFound("no such job is known here", hint=f"known jobs: {listed}")
 
-    def _overview(self) -> Sequence[tuple[str, Any, Seen | None]]:
+    def _overview(self) -> Sequence[tuple[str, Any, JobReport | None]]:
         known = driver().overview(_SOON_S)
         return [one for one in known if self._only in (None, one[0])]

@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from raystream.coordinator.report import JobReport
 from raystream.errors import RaystreamError
 from raystream.ops.http.answers import Refused, json_text, problem
 from raystream.ops.http.reading import details
-from raystream.ops.http.view import Seen
 
 EVERY_S = 1.0
 LISTENERS_MAX = 32
 _BEHIND_MAX = 4
 """A listener that is further behind misses what it is too slow for: the newest counts."""
 
-Listed = Sequence[tuple[str, "Seen | None"]]
+Listed = Sequence[tuple[str, "JobReport | None"]]
 
 
 class Listener:
@@ -65,6 +65,7 @@ class Feed:
         self._listeners[listener] = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task.add_done_callback(self._over)
         return listener
 
     def leave(self, listener: Listener) -> None:
@@ -73,12 +74,15 @@ class Feed:
 
     async def close(self) -> None:
         """Tell everybody that it is over."""
-        for listener in self._listeners:
-            listener.put(None)
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+
+    def _over(self, _: asyncio.Task[None]) -> None:
+        """Let go of all who listen, also where a bug of ours has ended it."""
+        for listener in self._listeners:
+            listener.put(None)
 
     async def _run(self) -> None:
         while self._listeners:

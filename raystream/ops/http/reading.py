@@ -6,13 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from raystream.clock import SystemClock
 from raystream.coordinator.checkpoints import CheckpointFigures
-from raystream.coordinator.states import shown_state
+from raystream.coordinator.report import JobReport, SubtaskReport
+from raystream.coordinator.states import ENDED, shown_state
 from raystream.flow.control import OperatorStatus
-from raystream.flow.element import MAX_TIME
+from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.figures import InputFigures
 from raystream.ops.http.answers import Refused
-from raystream.ops.http.view import JobsView, JobView, Seen
+from raystream.ops.http.schemas import SCHEMAS
+from raystream.ops.http.view import JobsView, JobView
 
 _HELD_LOW, _HELD_HIGH = 0.1, 0.5
 """From these shares of time on an operator waits for others a little, or much."""
@@ -25,12 +27,12 @@ def jobs(known: JobsView, _: Mapping[str, Any]) -> dict[str, Any]:
 
 def job(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
     """Tell what a job is at."""
-    return details(one.name, one.look())
+    return details(one.name, one.report())
 
 
 def plan(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
     """Show what runs, with live figures."""
-    shown, figures = one.plan(), _by_name(one.look())
+    shown, figures = one.plan(), _by_name(one.report())
     chains = [
         {
             **chain,
@@ -49,50 +51,118 @@ def plan(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def subtasks(one: JobView, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the figures of an operator's subtasks."""
+    name, report = asked["operator"], one.report()
+    known = [each.name for each in report.status.operators]
+    if name not in known:
+        raise Refused(
+            404, "not_found", "the job has no such operator", hint=f"it has {', '.join(known)}"
+        )
+    return {"subtasks": [_subtask(each, name) for each in report.subtasks_of(name)]}
+
+
 def operators(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
     """Give the figures of its operators."""
-    return {"operators": [*_by_name(one.look()).values()]}
+    return {"operators": [*_by_name(one.report()).values()]}
 
 
 def watermarks(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell how far event time has come."""
-    now_us = SystemClock().now_us()
-    said = []
-    for figures in _by_name(one.look()).values():
-        time_us = figures["watermark_us"]
-        lag_us = None if time_us is None else now_us - time_us
-        shown = {name: figures[name] for name in ("name", "watermark_us", "ended")}
-        said.append({**shown, "lag_us": lag_us})
-    return {"operators": said}
+    """Tell how far event time has come, and which inputs hold it."""
+    report = one.report()
+    return {
+        "operators": [
+            {"name": each.name, **_time(each.watermark_us, report.at_us)}
+            for each in report.status.operators
+        ],
+        "subtasks": [
+            {
+                "subtask": str(each.figures.subtask),
+                **_time(each.figures.watermark_us, report.at_us),
+                "inputs": [_input(one) for one in each.figures.inputs],
+            }
+            for each in report.subtasks
+        ],
+    }
 
 
 def backpressure(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
     """Tell where time goes, and who waits for whom."""
-    said = []
-    for figures in _by_name(one.look()).values():
-        held = figures["backpressured"]
-        level = "high" if held >= _HELD_HIGH else "low" if held >= _HELD_LOW else "ok"
-        shares = {name: figures[name] for name in ("name", "busy", "idle", "backpressured")}
-        said.append({**shares, "level": level})
-    return {"operators": said}
+    report, shares = one.report(), ("busy", "idle", "backpressured")
+    return {
+        "operators": [
+            {
+                "name": each.name,
+                **{name: _share(getattr(each, name)) for name in shares},
+                "level": _level(each.backpressured),
+            }
+            for each in report.status.operators
+        ],
+        "subtasks": [
+            {
+                "subtask": str(each.figures.subtask),
+                **{name: _share(getattr(each, name)) for name in shares},
+                "level": _level(each.backpressured),
+                "outputs": [dataclasses.asdict(one) for one in each.figures.outputs],
+            }
+            for each in report.subtasks
+        ],
+    }
+
+
+def _level(held: float) -> str:
+    return "high" if held >= _HELD_HIGH else "low" if held >= _HELD_LOW else "ok"
 
 
 def checkpoints(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
     """List the newest checkpoints and savepoints, newest first."""
-    made = [_checkpoint(each) for each in reversed(one.look().checkpoints)]
+    made = [_checkpoint(each) for each in reversed(one.report().checkpoints)]
     return {"settings": one.plan()["checkpoint"], "checkpoints": made}
 
 
 def checkpoint(one: JobView, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell how one checkpoint went."""
-    known = one.look().checkpoints
+    """Tell how one checkpoint went, subtask by subtask."""
+    known = one.report().checkpoints
     for each in reversed(known):
         if each.checkpoint_id == asked["checkpoint"]:
-            return _checkpoint(each)
+            parts = sorted(each.parts.items(), key=lambda part: -part[1].acked_us)
+            return {
+                **_checkpoint(each),
+                "subtasks": [
+                    _only("Part", {"subtask": subtask, **dataclasses.asdict(part)})
+                    for subtask, part in parts
+                ],
+                "state": [
+                    {"uid": uid, "rows": rows, "bytes": size}
+                    for uid, (rows, size) in each.state.items()
+                ],
+            }
     ids = ", ".join(str(each.checkpoint_id) for each in known) or "none"
     raise Refused(
         404, "not_found", "no such checkpoint is remembered", hint=f"those that are: {ids}"
     )
+
+
+def exceptions(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
+    """List what broke, newest first."""
+    report = one.report()
+    failed = [_only("Failure", dataclasses.asdict(each)) for each in reversed(report.failures)]
+    return {"restarts": report.restarts, "exceptions": failed}
+
+
+def changes(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
+    """List when the job went from one state to another, newest first."""
+    report = one.report()
+    return {"changes": [_only("Change", dataclasses.asdict(c)) for c in reversed(report.changes)]}
+
+
+def rescales(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell the size of each operator, and whether that is changing now."""
+    status = one.report().status
+    return {
+        "under_way": status.state == "rescaling",
+        "sizes": {each.name: each.parallelism for each in status.operators},
+    }
 
 
 def config(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,46 +172,92 @@ def config(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
     return {name: shown[name] for name in names}
 
 
-def summary(name: str, seen: Seen | None) -> dict[str, Any]:
+def summary(name: str, report: JobReport | None) -> dict[str, Any]:
     """Tell of a job what stands in a list; ``None`` is one that does not answer."""
-    if seen is None:
-        nothing = dict.fromkeys(("uptime_s", "attempt", "over"))
+    if report is None:
+        nothing = dict.fromkeys(("uptime_s", "attempt", "restarts", "over"))
         return {"id": None, "name": name, "status": "unknown", **nothing}
     return {
-        "id": seen.job_id,
+        "id": report.job_id,
         "name": name,
-        "status": shown_state(seen.status.state, seen.attempt),
-        "uptime_s": seen.status.uptime_s,
-        "attempt": seen.attempt,
-        "over": seen.over,
+        "status": shown_state(report.status.state, report.attempt),
+        "uptime_s": report.status.uptime_s,
+        "attempt": report.attempt,
+        "restarts": report.restarts,
+        "over": report.status.state in ENDED,
     }
 
 
-def details(name: str, seen: Seen | None) -> dict[str, Any]:
+def details(name: str, report: JobReport | None) -> dict[str, Any]:
     """Tell of a job what stands on its page."""
-    newest = seen.checkpoints[-1] if seen is not None and seen.checkpoints else None
+    newest = report.checkpoints[-1] if report is not None and report.checkpoints else None
+    failed = report.failures[-1] if report is not None and report.failures else None
     return {
-        **summary(name, seen),
-        "operators": [] if seen is None else [*_by_name(seen).values()],
+        **summary(name, report),
+        "at_us": None if report is None else report.at_us,
+        "operators": [] if report is None else [*_by_name(report).values()],
         "newest_checkpoint": None if newest is None else _checkpoint(newest),
+        "newest_failure": None if failed is None else _only("Failure", dataclasses.asdict(failed)),
     }
 
 
-def _by_name(seen: Seen) -> dict[str, dict[str, Any]]:
-    return {one.name: _figures(one) for one in seen.status.operators}
+# Shapes -------------------------------------------------------------------------------------------
+
+
+def _by_name(report: JobReport) -> dict[str, dict[str, Any]]:
+    return {one.name: _figures(one) for one in report.status.operators}
 
 
 def _figures(one: OperatorStatus) -> dict[str, Any]:
-    figures = dataclasses.asdict(one)
-    ended = one.watermark_us == MAX_TIME
-    shares = {name: min(1.0, max(0.0, figures[name])) for name in ("busy", "idle", "backpressured")}
+    shares = {name: _share(getattr(one, name)) for name in ("busy", "idle", "backpressured")}
+    time_us = one.watermark_us
+    times = {"watermark_us": _known(time_us), "ended": time_us == MAX_TIME}
+    return _only("OperatorFigures", {**dataclasses.asdict(one), **shares, **times})
+
+
+def _subtask(one: SubtaskReport, operator: str) -> dict[str, Any]:
+    figures = one.figures
+    mine = [each for each in figures.operators if each.name == operator]
+    said = {
+        **dataclasses.asdict(figures),
+        **{name: value for name, value in dataclasses.asdict(one).items() if name != "figures"},
+        "subtask": str(figures.subtask),
+        "index": figures.subtask.index,
+        "watermark_us": _known(figures.watermark_us),
+        "ended": figures.watermark_us == MAX_TIME,
+        "inputs": [_input(each) for each in figures.inputs],
+        "operator": dataclasses.asdict(mine[0]) if mine else None,
+        **{name: _share(getattr(one, name)) for name in ("busy", "idle", "backpressured")},
+    }
+    return _only("SubtaskFigures", said)
+
+
+def _input(one: InputFigures) -> dict[str, Any]:
+    return _only("Input", {**dataclasses.asdict(one), "watermark_us": _known(one.watermark_us)})
+
+
+def _time(time_us: int | None, now_us: int) -> dict[str, Any]:
+    known_us = _known(time_us)
     return {
-        **figures,
-        **shares,
-        "ended": ended,
-        "watermark_us": None if ended else one.watermark_us,
+        "watermark_us": known_us,
+        "lag_us": None if known_us is None else now_us - known_us,
+        "ended": time_us == MAX_TIME,
     }
 
 
+def _known(time_us: int | None) -> int | None:
+    """Leave out the times that stand for none yet, and for the end."""
+    return None if time_us in (None, MIN_TIME, MAX_TIME) else time_us
+
+
+def _share(value: float) -> float:
+    return min(1.0, max(0.0, value))
+
+
 def _checkpoint(one: CheckpointFigures) -> dict[str, Any]:
-    return dataclasses.asdict(one)
+    return _only("Checkpoint", dataclasses.asdict(one))
+
+
+def _only(shape: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose the fields that the description tells of: figures that are new wait for theirs."""
+    return {name: fields[name] for name in SCHEMAS[shape]["properties"] if name in fields}

@@ -87,6 +87,12 @@ ROUTES: tuple[Route, ...] = (
         f"{_JOB}/operators", "Give the figures of its operators.", "Operators", reading.operators
     ),
     Route(
+        f"{_JOB}/operators/{{operator}}/subtasks",
+        "Give the figures of an operator's subtasks.",
+        "Subtasks",
+        reading.subtasks,
+    ),
+    Route(
         f"{_JOB}/watermarks", "Tell how far event time has come.", "Watermarks", reading.watermarks
     ),
     Route(
@@ -104,10 +110,13 @@ ROUTES: tuple[Route, ...] = (
     Route(
         f"{_JOB}/checkpoints/{{checkpoint}}",
         "Tell how one checkpoint went.",
-        "Checkpoint",
+        "CheckpointDetails",
         reading.checkpoint,
         places={"checkpoint": _count("its id", 0, 10**15)},
     ),
+    Route(f"{_JOB}/exceptions", "List what broke.", "Exceptions", reading.exceptions),
+    Route(f"{_JOB}/changes", "List when its state changed.", "Changes", reading.changes),
+    Route(f"{_JOB}/rescales", "Tell its sizes.", "Rescales", reading.rescales),
     Route(f"{_JOB}/config", "Show its settings.", "Config", reading.config),
     Route(f"{_JOB}/state", "List what the newest checkpoint holds.", "States", looking.states),
     Route(

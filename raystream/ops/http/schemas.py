@@ -51,19 +51,78 @@ def mapped(schema: Schema) -> Schema:
     return {"type": "object", "additionalProperties": schema}
 
 
-_FIGURES: dict[str, Schema] = {
-    "name": TEXT,
-    "parallelism": COUNT,
+_SHARES: dict[str, Schema] = {"busy": SHARE, "idle": SHARE, "backpressured": SHARE}
+
+_TIMES: dict[str, Schema] = {"watermark_us": maybe(INTEGER), "ended": YES}
+
+_COUNTED: dict[str, Schema] = {
     "rows_in": COUNT,
     "rows_out": COUNT,
-    "watermark_us": maybe(INTEGER),
-    "ended": YES,
-    "busy": SHARE,
-    "idle": SHARE,
-    "backpressured": SHARE,
     "late_rows": COUNT,
     "failed_rows": COUNT,
+    "counters": mapped(NUMBER),
+    "gauges": mapped(maybe(NUMBER)),
+    "histograms": mapped(record(counts=listed(COUNT), total=maybe(NUMBER))),
 }
+
+_BYTES: dict[str, Schema] = {"bytes_in": COUNT, "bytes_out": COUNT, "queued_bytes": COUNT}
+
+_FIGURES: dict[str, Schema] = {
+    "name": TEXT,
+    "uid": TEXT,
+    "kind": TEXT,
+    "chain": TEXT,
+    "inputs": listed(TEXT),
+    "parallelism": COUNT,
+    **_COUNTED,
+    **_BYTES,
+    **_TIMES,
+    **_SHARES,
+    "busy_spread": ref("Spread"),
+    "idle_spread": ref("Spread"),
+    "backpressured_spread": ref("Spread"),
+}
+
+_RATE: Schema = {"type": "number", "minimum": 0}
+
+_SUBTASK: dict[str, Schema] = {
+    "subtask": TEXT,
+    "index": COUNT,
+    **_TIMES,
+    **_SHARES,
+    "rows_in": COUNT,
+    "rows_out": COUNT,
+    **_BYTES,
+    "queue_bytes_max": COUNT,
+    "rows_in_per_s": _RATE,
+    "rows_out_per_s": _RATE,
+    "bytes_in_per_s": _RATE,
+    "bytes_out_per_s": _RATE,
+    "inputs": listed(ref("Input")),
+    "inputs_active": COUNT,
+    "inputs_idle": COUNT,
+    "inputs_finished": COUNT,
+    "outputs": listed(ref("Output")),
+    "working_us": COUNT,
+    "at": TEXT,
+    "age_us": INTEGER,
+    "span_us": COUNT,
+    "process": maybe(record(pid=COUNT, rss_bytes=COUNT, node_id=TEXT, node_ip=TEXT)),
+    "operator": maybe(record(name=TEXT, **_COUNTED)),
+}
+
+_PART: dict[str, Schema] = {
+    "alignment_us": COUNT,
+    "sync_us": COUNT,
+    "upload_us": COUNT,
+    "acked_us": COUNT,
+    "bytes": COUNT,
+    "rows": COUNT,
+}
+
+_HOW: dict[str, Schema] = {**_SHARES, "level": {"enum": ["ok", "low", "high"]}}
+
+_FAR: dict[str, Schema] = {**_TIMES, "lag_us": maybe(INTEGER)}
 
 _CHECKPOINT: dict[str, Schema] = {
     "checkpoint_id": COUNT,
@@ -83,6 +142,7 @@ _JOB: dict[str, Schema] = {
     "status": TEXT,
     "uptime_s": maybe(NUMBER),
     "attempt": maybe(COUNT),
+    "restarts": maybe(COUNT),
     "over": maybe(YES),
 }
 
@@ -110,7 +170,9 @@ SCHEMAS: dict[str, Schema] = {
     "JobDetails": record(
         **_JOB,
         operators=listed(ref("OperatorFigures")),
+        at_us=maybe(INTEGER),
         newest_checkpoint=maybe(ref("Checkpoint")),
+        newest_failure=maybe(ref("Failure")),
     ),
     "OperatorFigures": record(
         "An operator, all its subtasks together: rows since the job started, shares of the last "
@@ -136,29 +198,62 @@ SCHEMAS: dict[str, Schema] = {
         chains=listed(ref("Chain")),
         edges=listed(ref("Edge")),
     ),
+    "Spread": record(
+        "A share over the subtasks of an operator.", least=SHARE, mean=SHARE, most=SHARE
+    ),
+    "SubtaskFigures": record(
+        "One subtask: counts since it started, shares and rates over `span_us`; `operator` is what "
+        "passed the operator that was asked for, `at` the user's line that it is at for long.",
+        **_SUBTASK,
+    ),
+    "Subtasks": record(subtasks=listed(ref("SubtaskFigures"))),
+    "Input": record(
+        "A channel or a split, and how far it has brought event time.",
+        name=TEXT,
+        status=TEXT,
+        watermark_us=maybe(INTEGER),
+        silent_us=maybe(INTEGER),
+        still_us=INTEGER,
+    ),
+    "Output": record(
+        "An edge out of a subtask, how long it was out of credit, and who gave none for longest.",
+        edge=COUNT,
+        to=TEXT,
+        bytes=COUNT,
+        held_us=COUNT,
+        slowest=maybe(COUNT),
+    ),
     "Watermarks": record(
-        operators=listed(
-            record(
-                "How far event time has come; `lag_us` is how far that is behind the clock.",
-                name=TEXT,
-                watermark_us=maybe(INTEGER),
-                lag_us=maybe(INTEGER),
-                ended=YES,
-            )
-        )
+        "How far event time has come; `lag_us` is how far that is behind the clock.",
+        operators=listed(record(name=TEXT, **_FAR)),
+        subtasks=listed(record(subtask=TEXT, **_FAR, inputs=listed(ref("Input")))),
     ),
     "Backpressure": record(
-        operators=listed(
-            record(
-                "Where time goes; `level` is ok, low or high: how much it waits for others.",
-                name=TEXT,
-                busy=SHARE,
-                idle=SHARE,
-                backpressured=SHARE,
-                level={"enum": ["ok", "low", "high"]},
-            )
-        )
+        "Where time goes; `level` tells how much somebody waits for those behind it.",
+        operators=listed(record(name=TEXT, **_HOW)),
+        subtasks=listed(record(subtask=TEXT, **_HOW, outputs=listed(ref("Output")))),
     ),
+    "Part": record("Where a subtask's time went in a checkpoint.", subtask=TEXT, **_PART),
+    "CheckpointDetails": record(
+        "One checkpoint, with its slowest subtasks, and what each operator keeps.",
+        **_CHECKPOINT,
+        subtasks=listed(ref("Part")),
+        state=listed(record(uid=TEXT, rows=COUNT, bytes=COUNT)),
+    ),
+    "Failure": record(
+        "Something broke; `where` is the user's line, if it is known.",
+        at_us=INTEGER,
+        attempt=COUNT,
+        subtask=TEXT,
+        operator=TEXT,
+        kind=TEXT,
+        message=TEXT,
+        where=TEXT,
+    ),
+    "Exceptions": record(restarts=COUNT, exceptions=listed(ref("Failure"))),
+    "Change": record(at_us=INTEGER, attempt=COUNT, before=TEXT, after=TEXT),
+    "Changes": record(changes=listed(ref("Change"))),
+    "Rescales": record(under_way=YES, sizes=mapped(COUNT)),
     "Checkpoint": record("How one checkpoint or savepoint went.", **_CHECKPOINT),
     "Checkpoints": record(settings=maybe(mapped(ANYTHING)), checkpoints=listed(ref("Checkpoint"))),
     "Config": record(

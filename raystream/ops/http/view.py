@@ -7,39 +7,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from raystream.coordinator.checkpoints import CheckpointFigures
-from raystream.flow.control import JobStatus
+from raystream.coordinator.report import JobReport
 from raystream.runtime.profiler import Profile
 from raystream.storage.states import Held
-
-
-class Seen(Protocol):
-    """A job at one moment, as its coordinator publishes it."""
-
-    @property
-    def job_id(self) -> str:
-        """The id of this run of the job."""
-        ...
-
-    @property
-    def status(self) -> JobStatus:
-        """Its state, and the figures of its operators."""
-        ...
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended."""
-        ...
-
-    @property
-    def attempt(self) -> int:
-        """The newest attempt; 0 before the first."""
-        ...
-
-    @property
-    def checkpoints(self) -> Sequence[CheckpointFigures]:
-        """How the newest checkpoints went."""
-        ...
 
 
 class JobView(Protocol):
@@ -50,8 +20,8 @@ class JobView(Protocol):
         """Its name, which no other running job has."""
         ...
 
-    def look(self) -> Seen:
-        """Give all that is published of it."""
+    def report(self) -> JobReport:
+        """Give all that is known of it."""
         ...
 
     def plan(self) -> Mapping[str, Any]:
@@ -98,7 +68,7 @@ class JobView(Protocol):
 class JobsView(Protocol):
     """The jobs that a server tells of; it knows of no others."""
 
-    def list(self) -> Sequence[tuple[str, Seen | None]]:
+    def list(self) -> Sequence[tuple[str, JobReport | None]]:
         """Give each job's name and what it is at; None where it does not answer soon."""
         ...
 

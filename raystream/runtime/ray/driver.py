@@ -13,6 +13,7 @@ import ray
 
 from raystream.connectors.callback import CallbackSink
 from raystream.connectors.memory import MemorySink
+from raystream.coordinator.report import JobReport
 from raystream.coordinator.states import ENDED
 from raystream.errors import (
     ClusterError,
@@ -26,7 +27,7 @@ from raystream.errors import (
 from raystream.flow.control import JobResult
 from raystream.graph.logical import LogicalPlan
 from raystream.graph.physical import PhysicalPlan
-from raystream.runtime.ray.coordinator_actor import CoordinatorActor, Published
+from raystream.runtime.ray.coordinator_actor import CoordinatorActor
 from raystream.runtime.ray.deliveries import Deliveries
 from raystream.runtime.ray.delivery import keep_driver_sinks, keep_logical_sinks
 from raystream.runtime.ray.handle import Progress, RayJobHandle
@@ -176,12 +177,12 @@ def named(name: str) -> RayJobHandle | None:
     return None if actor is None else RayJobHandle(name, actor)
 
 
-def overview(timeout_s: float) -> list[tuple[str, RayJobHandle, Published | None]]:
+def overview(timeout_s: float) -> list[tuple[str, RayJobHandle, JobReport | None]]:
     """Ask all jobs of this cluster at once what they are at; None: it does not answer in time."""
     connect()
     known = _coordinators()
     asked = {
-        name: actor.published.options(concurrency_group="driver").remote()
+        name: actor.observed.options(concurrency_group="driver").remote()
         for name, actor in known.items()
     }
     if not asked:
@@ -191,11 +192,11 @@ def overview(timeout_s: float) -> list[tuple[str, RayJobHandle, Published | None
     answered = set(done)
     found = []
     for name, actor in known.items():
-        published = None
+        report: JobReport | None = None
         if asked[name] in answered:
             with contextlib.suppress(ray.exceptions.RayError):  # it died since it was listed
-                published = ray.get(asked[name])
-        found.append((name, RayJobHandle(name, actor), published))
+                report = ray.get(asked[name])
+        found.append((name, RayJobHandle(name, actor), report))
     return found
 
 

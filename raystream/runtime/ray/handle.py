@@ -15,6 +15,7 @@ import ray
 from raystream.clock import SystemClock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.report import JobReport
 from raystream.coordinator.states import shown_state
 from raystream.errors import ClusterError, ConfigError, JobFailed, PlanError, job_failed
 from raystream.flow.control import JobResult, JobStatus
@@ -55,13 +56,14 @@ class RayJobHandle:
         published = self._published()
         return shown_state(published.status.state, published.attempt)
 
-    def look(self) -> Published:
-        """Give all that the job's coordinator says of it."""
-        return self._published()
-
     def figures(self) -> JobStatus:
         """Give the job's figures, by operator."""
         return self._published().status
+
+    def report(self) -> JobReport:
+        """Give all that is known of the job: every subtask, what failed, what was when."""
+        report: JobReport = self._call(self._coordinator.observed)
+        return report
 
     def metrics(self) -> dict[str, Any]:
         """Give the job's figures as plain values, by operator."""

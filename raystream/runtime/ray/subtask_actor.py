@@ -41,9 +41,11 @@ from raystream.flow.snapshots import Manifest, SubtaskSnapshot
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 from raystream.runtime import profiler, sampling
+from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
+from raystream.runtime.ray.memory import choose_memory_pool
 from raystream.runtime.ray.report import pack_report
-from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling
+from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
 from raystream.runtime.vault import Home, Keeper, Upload, Vault
 from raystream.subtask import events as sub
 from raystream.subtask.chain import RunningChain
@@ -81,7 +83,7 @@ class SubtaskCalls:
     def __init__(self) -> None:
         sys.setswitchinterval(0.0005)
         pa.set_cpu_count(1)
-        _choose_memory_pool()
+        choose_memory_pool()
         self._mailbox: queue.SimpleQueue[sub.Event] = queue.SimpleQueue()  # bounded by credit
         self._done = threading.Event()
         self._closing = threading.Event()
@@ -174,16 +176,6 @@ SubtaskActor: Any = ray.remote(
 )(SubtaskCalls)
 
 
-def _choose_memory_pool() -> None:
-    """Prefer jemalloc: it stays small where one thread allocates and another frees.
-
-    mimalloc was slower while memory grew (many splits open), and as fast once it had; a build of
-    Arrow that has no jemalloc says so by NotImplementedError, and keeps its default.
-    """
-    with contextlib.suppress(NotImplementedError):
-        pa.set_memory_pool(pa.jemalloc_memory_pool())
-
-
 class _Shell:
     """The mailbox thread: owns the machine, executes its effects."""
 
@@ -208,9 +200,11 @@ class _Shell:
         self._control: dict[SubtaskId, Any] = {}
         self._sinks: dict[str, SinkSpec] = sink_specs(plan)
         self._reads: queue.SimpleQueue[sub.Poll | sub.Acknowledge | None] = queue.SimpleQueue()
-        self._uploads: queue.SimpleQueue[tuple[int, Upload] | None] = queue.SimpleQueue()
+        self._uploads: queue.SimpleQueue[tuple[sub.Keep, Upload] | None] = queue.SimpleQueue()
         self._reported_us = 0
         self.chain: RunningChain | None = None
+        self._node_id = ray.get_runtime_context().get_node_id()
+        self._node_ip = ray.util.get_node_ip_address()
         # Bound once: looking a method up costs as much as calling it.
         for peer, actor in deployment.peers.items():
             self._push[peer] = actor.push.options(num_returns=0)
@@ -305,12 +299,12 @@ class _Shell:
                 case sub.Poll() | sub.Acknowledge():
                     self._reads.put(effect)
                 case sub.Keep():
-                    self._uploads.put((effect.checkpoint_id, self._keeper.freeze(effect)))
+                    self._uploads.put(self._frozen(effect))
                 case sub.Tell(report):
                     if isinstance(report, Ended):
                         self._outbox.wait_empty()
                     if isinstance(report, Ended | Closed):
-                        self._report(machine.figures())
+                        self._tell(machine)
                     self._say(report)
                 case _:
                     assert_never(effect)
@@ -330,11 +324,25 @@ class _Shell:
 
     def _upload(self) -> None:
         while (asked := self._uploads.get()) is not None:
-            checkpoint_id, upload = asked
+            keep, upload = asked
+            began_us = self._clock.monotonic_us()
             try:
-                self._say(Acked(checkpoint_id, self._retried(upload)))
+                snapshot = self._retried(upload)
+                figures = uploaded(keep, self._clock.monotonic_us() - began_us)
+                self._say(Acked(keep.checkpoint_id, snapshot, figures))
             except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
-                self._say(Declined(checkpoint_id, str(error)))
+                self._say(Declined(keep.checkpoint_id, str(error)))
+
+    def _frozen(self, keep: sub.Keep) -> tuple[sub.Keep, Upload]:
+        # Encoding keeps the rows waiting as the snapshot itself does: it counts as part of it.
+        began_us = self._clock.monotonic_us()
+        upload = self._keeper.freeze(keep)
+        passed_us = self._clock.monotonic_us() - began_us
+        if keep.figures is not None:
+            sync_us = keep.figures.sync_us + passed_us
+            figures = dataclasses.replace(keep.figures, sync_us=sync_us)
+            keep = dataclasses.replace(keep, figures=figures)
+        return keep, upload
 
     def _retried(self, upload: Upload) -> SubtaskSnapshot:
         settings = self._plan.checkpoint
@@ -366,7 +374,11 @@ class _Shell:
         now_us = self._clock.monotonic_us()
         if now_us - self._reported_us >= self._plan.limits.heartbeat_us:
             self._reported_us = now_us
-            self._report(machine.figures())
+            self._tell(machine)
+
+    def _tell(self, machine: SubtaskMachine) -> None:
+        process = process_figures(self._node_id, self._node_ip)
+        self._report(dataclasses.replace(machine.figures(), process=process))
 
     def drain(self) -> None:
         """Return when all reports are taken: whoever hears of the exit has heard them before."""

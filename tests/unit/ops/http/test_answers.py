@@ -51,10 +51,14 @@ CASES = [
     ("/jobs/{job}", ""),
     ("/jobs/{job}/plan", ""),
     ("/jobs/{job}/operators", ""),
+    ("/jobs/{job}/operators/{operator}/subtasks", ""),
     ("/jobs/{job}/watermarks", ""),
     ("/jobs/{job}/backpressure", ""),
     ("/jobs/{job}/checkpoints", ""),
     ("/jobs/{job}/checkpoints/{checkpoint}", ""),
+    ("/jobs/{job}/exceptions", ""),
+    ("/jobs/{job}/changes", ""),
+    ("/jobs/{job}/rescales", ""),
     ("/jobs/{job}/config", ""),
     ("/jobs/{job}/state", ""),
     ("/jobs/{job}/state/{uid}/{name}", "?key=a&limit=5"),
@@ -62,7 +66,19 @@ CASES = [
     ("/jobs/{job}/profile", "?operator=users%2Fa&seconds=1"),
     ("/openapi.json", ""),
 ]
-PLACES = {"{job}": "hot%20items", "{checkpoint}": "3", "{uid}": "count", "{name}": "state"}
+PLACES = {
+    "{job}": "hot%20items",
+    "{checkpoint}": "3",
+    "{operator}": "users%2Fa",
+    "{uid}": "count",
+    "{name}": "state",
+}
+    "{job}": "hot%20items",
+    "{checkpoint}": "3",
+    "{operator}": "users%2Fa",
+    "{uid}": "count",
+    "{name}": "state",
+}
 
 
 def filled(path):
@@ -116,7 +132,7 @@ def test_event_time_that_is_over_is_no_number(ask):
         (5_000_000, False),
         (None, True),
     ]
-    assert times[1]["lag_us"] > 0
+    assert times[1]["lag_us"] == 4_000_000
     assert times[2]["lag_us"] is None
 
 
@@ -132,6 +148,38 @@ def test_checkpoints_come_newest_first_with_their_settings(ask):
     missing = ask("GET", f"{OF}/checkpoints/9")
     assert (missing.status, missing.code) == (404, "not_found")
     assert "3, 4" in missing.json["error"]["hint"]
+
+
+def test_a_checkpoint_tells_of_its_subtasks_the_slowest_first(ask):
+    said = got(ask, f"{OF}/checkpoints/3")
+    assert [(one["subtask"], one["acked_us"]) for one in said["subtasks"]] == [
+        ("a[1/2]", 9),
+        ("a[0/2]", 4),
+    ]
+    assert said["state"] == [{"uid": "count", "rows": 3, "bytes": 900}]
+
+
+def test_what_broke_comes_newest_first(ask):
+    said = got(ask, f"{OF}/exceptions")
+    assert [one["kind"] for one in said["exceptions"]] == ["KeyError", "ValueError"]
+    assert said["restarts"] == 2
+    assert got(ask, OF)["newest_failure"] == said["exceptions"][0]
+    assert got(ask, f"{OF}/changes")["changes"][0]["after"] == "running"
+
+
+def test_the_subtasks_of_an_operator_are_those_of_its_chain(ask):
+    one, two = got(ask, f"{OF}/operators/users%2Fa/subtasks")["subtasks"]
+    assert (one["index"], two["index"]) == (0, 1)
+    assert one["operator"]["name"] == "users/a"
+    assert one["backpressured"] == 1
+    assert [each["watermark_us"] for each in one["inputs"]] == [None, None]
+    assert ask("GET", f"{OF}/operators/none/subtasks").code == "not_found"
+
+
+def test_sizes_are_told(ask, job):
+    said = got(ask, f"{OF}/rescales")
+    assert said["under_way"] is False
+    assert said["sizes"]["users/a"] == job.shown["chains"][0]["parallelism"]
 
 
 def test_a_typed_state_is_read_and_found_by_its_key(ask):

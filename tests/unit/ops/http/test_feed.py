@@ -34,7 +34,7 @@ def test_all_listeners_hear_of_one_asking(job):
 
     async def ask():
         asked.append(1)
-        return [(JOB, job.look()), ("silent", None)]
+        return [(JOB, job.report()), ("silent", None)]
 
     async def story():
         said = Feed(ask, every_s=60)
