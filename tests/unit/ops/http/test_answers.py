@@ -73,12 +73,6 @@ PLACES = {
     "{uid}": "count",
     "{name}": "state",
 }
-    "{job}": "hot%20items",
-    "{checkpoint}": "3",
-    "{operator}": "users%2Fa",
-    "{uid}": "count",
-    "{name}": "state",
-}
 
 
 def filled(path):
