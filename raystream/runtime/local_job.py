@@ -203,7 +203,7 @@ class LocalJob:
 
     def _let_go(self, process: Process, event: messages.Finish | messages.Cancel) -> None:
         del self._processes[process.subtask]
-        self._observer.take(process.machine.figures())
+        self._observer.take(process.figures())
         try:
             if process.readers is not None:
                 process.readers.close()
@@ -279,7 +279,7 @@ class LocalJob:
                     self._keep(process, effect)
                 case sub.Tell(report):
                     if isinstance(report, messages.Ended):
-                        self._observer.take(process.machine.figures())
+                        self._observer.take(process.figures())
                     self._says(process, report)
                 case _:
                     assert_never(effect)
@@ -380,8 +380,8 @@ class LocalJob:
 
     def status(self) -> JobStatus:
         """Give the job as it stands."""
-        for process in self._processes.values():
-            self._observer.take(process.machine.figures())
+        for process in list(self._processes.values()):
+            self._observer.take(process.figures())
         return self._observer.status(self._coordinator.state)
 
     def report(self) -> JobReport:

@@ -13,7 +13,13 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import raystream as rs
 from raystream.coordinator.checkpoints import CheckpointFigures
-from raystream.coordinator.report import Failure, JobReport, StateChange, SubtaskReport
+from raystream.coordinator.report import (
+    Failure,
+    JobReport,
+    OperatorRates,
+    StateChange,
+    SubtaskReport,
+)
 from raystream.errors import ConfigError, NotFound
 from raystream.flow.control import JobStatus, OperatorFigures, OperatorStatus, SubtaskFigures
 from raystream.flow.element import MAX_TIME, MIN_TIME
@@ -108,6 +114,7 @@ def report_of(shown: dict) -> JobReport:
 def subtask_of(chain: dict, index: int) -> SubtaskReport:
     """Give a subtask of a chain that something holds."""
     counted = tuple(OperatorFigures(one["name"], 5, 4) for one in chain["operators"])
+    rates = tuple(OperatorRates(one["name"], 0.5, 3.5, 2.0) for one in chain["operators"])
     inputs = (
         InputFigures("up[0/2]", "active", MIN_TIME, None, 3),
         InputFigures("up[1/2]", "finished", MAX_TIME),
@@ -123,7 +130,7 @@ def subtask_of(chain: dict, index: int) -> SubtaskReport:
         process=ProcessFigures(42, 1_000, "n", "10.0.0.1"),
         snapshot=SnapshotFigures(3),
     )
-    return SubtaskReport(figures, 5, SECOND_US, 0.2, 0.1, 1.0000001, 3.5, 2.5, 1.0, 0.0)
+    return SubtaskReport(figures, 5, SECOND_US, 0.2, 0.1, 1.0000001, 3.5, 2.5, 1.0, 0.0, rates)
 
 
 @dataclass

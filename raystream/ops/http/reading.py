@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.diagnosis import diagnose
 from raystream.coordinator.report import JobReport, SubtaskReport
 from raystream.coordinator.states import ENDED, shown_state
 from raystream.flow.control import OperatorStatus
@@ -156,6 +157,24 @@ def changes(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
     return {"changes": [_only("Change", dataclasses.asdict(c)) for c in reversed(report.changes)]}
 
 
+def diagnosis(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
+    """Name what holds the job up, and what its watermark waits for."""
+    found = diagnose(one.report())
+    held = found.bottleneck
+    return {
+        "says": str(found),
+        "bottleneck": None
+        if held is None
+        else {
+            "cause": held.cause.name.lower(),
+            "operator": held.operator,
+            "subtask": held.subtask,
+            "says": held.sentence,
+        },
+        "watermark": list(found.watermark),
+    }
+
+
 def rescales(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
     """Tell the size of each operator, and whether that is changing now."""
     status = one.report().status
@@ -205,19 +224,27 @@ def details(name: str, report: JobReport | None) -> dict[str, Any]:
 
 
 def _by_name(report: JobReport) -> dict[str, dict[str, Any]]:
-    return {one.name: _figures(one) for one in report.status.operators}
+    """Give the figures of each operator, with the rates of all its subtasks together."""
+    passed: dict[str, tuple[float, float]] = {}
+    for subtask in report.subtasks:
+        for rates in subtask.operators:
+            rows_in, rows_out = passed.get(rates.name, (0.0, 0.0))
+            passed[rates.name] = rows_in + rates.rows_in_per_s, rows_out + rates.rows_out_per_s
+    return {
+        one.name: _figures(one, passed.get(one.name, (0.0, 0.0))) for one in report.status.operators
+    }
 
 
-def _figures(one: OperatorStatus) -> dict[str, Any]:
+def _figures(one: OperatorStatus, per_s: tuple[float, float]) -> dict[str, Any]:
     shares = {name: _share(getattr(one, name)) for name in ("busy", "idle", "backpressured")}
     time_us = one.watermark_us
     times = {"watermark_us": _known(time_us), "ended": time_us == MAX_TIME}
-    return _only("OperatorFigures", {**dataclasses.asdict(one), **shares, **times})
+    rates = {"rows_in_per_s": per_s[0], "rows_out_per_s": per_s[1]}
+    return _only("OperatorFigures", {**dataclasses.asdict(one), **shares, **times, **rates})
 
 
 def _subtask(one: SubtaskReport, operator: str) -> dict[str, Any]:
     figures = one.figures
-    mine = [each for each in figures.operators if each.name == operator]
     said = {
         **dataclasses.asdict(figures),
         **{name: value for name, value in dataclasses.asdict(one).items() if name != "figures"},
@@ -226,10 +253,22 @@ def _subtask(one: SubtaskReport, operator: str) -> dict[str, Any]:
         "watermark_us": _known(figures.watermark_us),
         "ended": figures.watermark_us == MAX_TIME,
         "inputs": [_input(each) for each in figures.inputs],
-        "operator": dataclasses.asdict(mine[0]) if mine else None,
+        "operator": _in_subtask(one, operator),
         **{name: _share(getattr(one, name)) for name in ("busy", "idle", "backpressured")},
     }
     return _only("SubtaskFigures", said)
+
+
+def _in_subtask(one: SubtaskReport, operator: str) -> dict[str, Any] | None:
+    """Give what passed one operator of a subtask; its report may be older than the plan."""
+    said: dict[str, Any] = {"busy": 0.0, "rows_in_per_s": 0.0, "rows_out_per_s": 0.0}
+    for rates in one.operators:
+        if rates.name == operator:
+            said |= {**dataclasses.asdict(rates), "busy": _share(rates.busy)}
+    for each in one.figures.operators:
+        if each.name == operator:
+            return _only("OperatorInSubtask", {**dataclasses.asdict(each), **said})
+    return None
 
 
 def _input(one: InputFigures) -> dict[str, Any]:

@@ -116,6 +116,12 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(f"{_JOB}/exceptions", "List what broke.", "Exceptions", reading.exceptions),
     Route(f"{_JOB}/changes", "List when its state changed.", "Changes", reading.changes),
+    Route(
+        f"{_JOB}/diagnosis",
+        "Say what holds it up, and what its watermark waits for.",
+        "Diagnosis",
+        reading.diagnosis,
+    ),
     Route(f"{_JOB}/rescales", "Tell its sizes.", "Rescales", reading.rescales),
     Route(f"{_JOB}/config", "Show its settings.", "Config", reading.config),
     Route(f"{_JOB}/state", "List what the newest checkpoint holds.", "States", looking.states),

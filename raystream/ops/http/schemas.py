@@ -65,6 +65,10 @@ _COUNTED: dict[str, Schema] = {
     "histograms": mapped(record(counts=listed(COUNT), total=maybe(NUMBER))),
 }
 
+_RATE: Schema = {"type": "number", "minimum": 0}
+
+_RATES: dict[str, Schema] = {"rows_in_per_s": _RATE, "rows_out_per_s": _RATE}
+
 _BYTES: dict[str, Schema] = {"bytes_in": COUNT, "bytes_out": COUNT, "queued_bytes": COUNT}
 
 _FIGURES: dict[str, Schema] = {
@@ -78,12 +82,13 @@ _FIGURES: dict[str, Schema] = {
     **_BYTES,
     **_TIMES,
     **_SHARES,
+    **_RATES,
+    "exchange": TEXT,
+    "own_busy": ref("Spread"),
     "busy_spread": ref("Spread"),
     "idle_spread": ref("Spread"),
     "backpressured_spread": ref("Spread"),
 }
-
-_RATE: Schema = {"type": "number", "minimum": 0}
 
 _SUBTASK: dict[str, Schema] = {
     "subtask": TEXT,
@@ -94,8 +99,7 @@ _SUBTASK: dict[str, Schema] = {
     "rows_out": COUNT,
     **_BYTES,
     "queue_bytes_max": COUNT,
-    "rows_in_per_s": _RATE,
-    "rows_out_per_s": _RATE,
+    **_RATES,
     "bytes_in_per_s": _RATE,
     "bytes_out_per_s": _RATE,
     "inputs": listed(ref("Input")),
@@ -104,11 +108,12 @@ _SUBTASK: dict[str, Schema] = {
     "inputs_finished": COUNT,
     "outputs": listed(ref("Output")),
     "working_us": COUNT,
+    "working_in": TEXT,
     "at": TEXT,
     "age_us": INTEGER,
     "span_us": COUNT,
     "process": maybe(record(pid=COUNT, rss_bytes=COUNT, node_id=TEXT, node_ip=TEXT)),
-    "operator": maybe(record(name=TEXT, **_COUNTED)),
+    "operator": maybe(ref("OperatorInSubtask")),
 }
 
 _PART: dict[str, Schema] = {
@@ -206,6 +211,13 @@ SCHEMAS: dict[str, Schema] = {
         "passed the operator that was asked for, `at` the user's line that it is at for long.",
         **_SUBTASK,
     ),
+    "OperatorInSubtask": record(
+        "What passed one operator in one subtask; `busy` is what it took itself of the time.",
+        name=TEXT,
+        busy=SHARE,
+        **_COUNTED,
+        **_RATES,
+    ),
     "Subtasks": record(subtasks=listed(ref("SubtaskFigures"))),
     "Input": record(
         "A channel or a split, and how far it has brought event time.",
@@ -253,6 +265,12 @@ SCHEMAS: dict[str, Schema] = {
     "Exceptions": record(restarts=COUNT, exceptions=listed(ref("Failure"))),
     "Change": record(at_us=INTEGER, attempt=COUNT, before=TEXT, after=TEXT),
     "Changes": record(changes=listed(ref("Change"))),
+    "Diagnosis": record(
+        "What holds a job up, and why its event time stands still, in sentences.",
+        says=TEXT,
+        bottleneck=maybe(record(cause=TEXT, operator=TEXT, subtask=maybe(COUNT), says=TEXT)),
+        watermark=listed(TEXT),
+    ),
     "Rescales": record(under_way=YES, sizes=mapped(COUNT)),
     "Checkpoint": record("How one checkpoint or savepoint went.", **_CHECKPOINT),
     "Checkpoints": record(settings=maybe(mapped(ANYTHING)), checkpoints=listed(ref("Checkpoint"))),

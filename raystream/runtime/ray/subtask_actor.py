@@ -37,16 +37,18 @@ from raystream.flow.messages import (
     Ready,
     Report,
 )
-from raystream.flow.snapshots import Manifest, SubtaskSnapshot
+from raystream.flow.snapshots import SubtaskSnapshot
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 from raystream.runtime import profiler, sampling
 from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
+from raystream.runtime.ray.deployment import Deployment
 from raystream.runtime.ray.memory import choose_memory_pool
 from raystream.runtime.ray.report import pack_report
+from raystream.runtime.ray.watch import Watch
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
-from raystream.runtime.vault import Home, Keeper, Upload, Vault
+from raystream.runtime.vault import Keeper, Upload, Vault
 from raystream.subtask import events as sub
 from raystream.subtask.chain import RunningChain
 from raystream.subtask.machine import State, SubtaskMachine
@@ -56,21 +58,6 @@ _CLOSE_S = 10.0
 _SOON_S = 0.02
 _RETRY_S, _RETRY_S_MAX = 0.1, 5.0
 """Storage that fails is asked again after this, then after twice that, and so on."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Deployment:
-    """One subtask of one attempt: what runs it, whom it talks to, what it starts from."""
-
-    plan: bytes
-    subtask: SubtaskId
-    attempt: int
-    peers: dict[SubtaskId, Any]
-    coordinator: Any
-    attached: bool
-    home: Home | None
-    manifest: Manifest | None
-    path: str
 
 
 class Stopped(BaseException):  # not an error: the way out of a wait, past whoever catches errors
@@ -203,6 +190,7 @@ class _Shell:
         self._uploads: queue.SimpleQueue[tuple[sub.Keep, Upload] | None] = queue.SimpleQueue()
         self._reported_us = 0
         self.chain: RunningChain | None = None
+        self._over = threading.Event()
         self._node_id = ray.get_runtime_context().get_node_id()
         self._node_ip = ray.util.get_node_ip_address()
         # Bound once: looking a method up costs as much as calling it.
@@ -229,6 +217,14 @@ class _Shell:
         for thread in threads:
             thread.start()
         self._say(Ready(machine.splits))
+        watch = Watch(
+            threading.get_ident(),
+            lambda: self._reported_us,
+            lambda at: self._tell(machine, at),
+            self._over,
+        )
+        every_s = self._plan.limits.heartbeat_us / 1e6
+        threading.Thread(target=watch.run, args=(every_s,), daemon=True).start()
         try:
             self._live(machine)
         except Stopped:
@@ -236,6 +232,7 @@ class _Shell:
         except BaseException as error:  # noqa: BLE001  a user's function may call sys.exit
             self._failed(error)
             self._closing.wait()
+        self._over.set()
         self._reads.put(None)
         self._uploads.put(None)
         self._let_go(machine)
@@ -376,9 +373,9 @@ class _Shell:
             self._reported_us = now_us
             self._tell(machine)
 
-    def _tell(self, machine: SubtaskMachine) -> None:
+    def _tell(self, machine: SubtaskMachine, at: str = "") -> None:
         process = process_figures(self._node_id, self._node_ip)
-        self._report(dataclasses.replace(machine.figures(), process=process))
+        self._report(dataclasses.replace(machine.figures(), process=process, at=at))
 
     def drain(self) -> None:
         """Return when all reports are taken: whoever hears of the exit has heard them before."""

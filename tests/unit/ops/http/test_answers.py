@@ -58,6 +58,7 @@ CASES = [
     ("/jobs/{job}/checkpoints/{checkpoint}", ""),
     ("/jobs/{job}/exceptions", ""),
     ("/jobs/{job}/changes", ""),
+    ("/jobs/{job}/diagnosis", ""),
     ("/jobs/{job}/rescales", ""),
     ("/jobs/{job}/config", ""),
     ("/jobs/{job}/state", ""),
@@ -168,6 +169,19 @@ def test_the_subtasks_of_an_operator_are_those_of_its_chain(ask):
     assert one["backpressured"] == 1
     assert [each["watermark_us"] for each in one["inputs"]] == [None, None]
     assert ask("GET", f"{OF}/operators/none/subtasks").code == "not_found"
+
+
+def test_rates_are_of_all_subtasks_together(ask):
+    said = got(ask, f"{OF}/operators")["operators"][0]
+    assert (said["rows_in_per_s"], said["rows_out_per_s"]) == (7.0, 4.0)
+    one = got(ask, f"{OF}/operators/users%2Fa/subtasks")["subtasks"][0]
+    assert (one["operator"]["busy"], one["operator"]["rows_in_per_s"]) == (0.5, 3.5)
+
+
+def test_what_holds_a_job_up_is_said_in_a_sentence(ask):
+    said = got(ask, f"{OF}/diagnosis")
+    assert said["says"]
+    assert said["bottleneck"] is None or said["bottleneck"]["says"] in said["says"]
 
 
 def test_sizes_are_told(ask, job):
