@@ -81,7 +81,8 @@ class SubtaskReport:
 class JobReport:
     """A job as it stands at a time of day.
 
-    ``changes``, ``failures`` and ``checkpoints`` are from old to new.
+    ``changes``, ``failures`` and ``checkpoints`` are from old to new; how many checkpoints were
+    completed and given up counts all of them.
     """
 
     job_id: str
@@ -93,6 +94,8 @@ class JobReport:
     checkpoints: tuple[CheckpointFigures, ...] = ()
     failures: tuple[Failure, ...] = ()
     changes: tuple[StateChange, ...] = ()
+    checkpoints_completed: int = 0
+    checkpoints_failed: int = 0
 
     @property
     def job(self) -> str:

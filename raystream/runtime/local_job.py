@@ -30,7 +30,7 @@ from raystream.graph.rescaling import Replan
 from raystream.runtime import local_process, shell
 from raystream.runtime.local_process import Breather, Errands, Happened, Link, Maker, Process
 from raystream.runtime.observing import Observer
-from raystream.runtime.vault import Errand, Vault
+from raystream.runtime.vault import Errand, Vault, frozen
 from raystream.subtask import events as sub
 
 
@@ -250,7 +250,7 @@ class LocalJob:
         self._errands.retried(perform, failed)
 
     def _keep(self, process: Process, keep: sub.Keep) -> None:
-        upload = process.keeper.freeze(keep)
+        keep, upload = frozen(keep, process.keeper, self._clock)
 
         def store() -> None:
             if self._processes.get(process.subtask) is process:  # else it died, and this with it

@@ -110,7 +110,7 @@ def looked_into(ask):
     assert [one["index"] for one in running] == [0, 1]
     assert len({one["process"]["pid"] for one in running}) == 2
     assert ask.get("/exceptions") == {"restarts": 0, "exceptions": []}
-    assert [one["after"] for one in ask.get("/changes")["changes"]][0] == "running"
+    assert ask.get("/changes")["changes"][0]["after"] == "running"
     assert ask.get("/diagnosis")["says"]
     (state,) = [one for one in ask.get("/state")["states"] if one["uid"] == "by-key"]
     assert state["type"] == "int64"

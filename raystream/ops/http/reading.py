@@ -16,6 +16,7 @@ from raystream.flow.figures import InputFigures
 from raystream.ops.http.answers import Refused
 from raystream.ops.http.schemas import SCHEMAS
 from raystream.ops.http.view import JobsView, JobView
+from raystream.ops.prometheus import prometheus_text
 
 _HELD_LOW, _HELD_HIGH = 0.1, 0.5
 """From these shares of time on an operator waits for others a little, or much."""
@@ -24,6 +25,11 @@ _HELD_LOW, _HELD_HIGH = 0.1, 0.5
 def jobs(known: JobsView, _: Mapping[str, Any]) -> dict[str, Any]:
     """List the jobs."""
     return {"jobs": [summary(name, seen) for name, seen in known.list()]}
+
+
+def metrics(known: JobsView, _: Mapping[str, Any]) -> str:
+    """Give the metrics of all jobs that answer, as Prometheus reads them."""
+    return prometheus_text(report for _, report in known.list() if report is not None)
 
 
 def job(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:

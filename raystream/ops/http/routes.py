@@ -209,6 +209,13 @@ ROUTES: tuple[Route, ...] = (
         changes=True,
         seconds=CHANGE_S,
     ),
+    Route(
+        "/metrics",
+        "Give the metrics of all jobs as Prometheus reads them.",
+        "Text",
+        of_all=reading.metrics,
+        content="text/plain",
+    ),
     Route("/openapi.json", "Describe this API.", "Description"),
     Route(
         "/events",

@@ -346,4 +346,5 @@ SCHEMAS: dict[str, Schema] = {
     "Canceled": record(canceled=TEXT),
     "Rescaled": record(rescaled=TEXT, to={"anyOf": [COUNT, mapped(COUNT)]}),
     "Description": mapped(ANYTHING),
+    "Text": TEXT,
 }

@@ -33,6 +33,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "Server": "raystream",
 }
 """Sent with every answer: nothing from elsewhere runs in our pages, and nobody frames them."""
 

@@ -48,7 +48,7 @@ from raystream.runtime.ray.memory import choose_memory_pool
 from raystream.runtime.ray.report import pack_report
 from raystream.runtime.ray.watch import Watch
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
-from raystream.runtime.vault import Keeper, Upload, Vault
+from raystream.runtime.vault import Keeper, Upload, Vault, frozen
 from raystream.subtask import events as sub
 from raystream.subtask.chain import RunningChain
 from raystream.subtask.machine import State, SubtaskMachine
@@ -296,7 +296,7 @@ class _Shell:
                 case sub.Poll() | sub.Acknowledge():
                     self._reads.put(effect)
                 case sub.Keep():
-                    self._uploads.put(self._frozen(effect))
+                    self._uploads.put(frozen(effect, self._keeper, self._clock))
                 case sub.Tell(report):
                     if isinstance(report, Ended):
                         self._outbox.wait_empty()
@@ -329,17 +329,6 @@ class _Shell:
                 self._say(Acked(keep.checkpoint_id, snapshot, figures))
             except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
                 self._say(Declined(keep.checkpoint_id, str(error)))
-
-    def _frozen(self, keep: sub.Keep) -> tuple[sub.Keep, Upload]:
-        # Encoding keeps the rows waiting as the snapshot itself does: it counts as part of it.
-        began_us = self._clock.monotonic_us()
-        upload = self._keeper.freeze(keep)
-        passed_us = self._clock.monotonic_us() - began_us
-        if keep.figures is not None:
-            sync_us = keep.figures.sync_us + passed_us
-            figures = dataclasses.replace(keep.figures, sync_us=sync_us)
-            keep = dataclasses.replace(keep, figures=figures)
-        return keep, upload
 
     def _retried(self, upload: Upload) -> SubtaskSnapshot:
         settings = self._plan.checkpoint

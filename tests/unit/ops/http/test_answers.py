@@ -184,6 +184,14 @@ def test_what_holds_a_job_up_is_said_in_a_sentence(ask):
     assert said["bottleneck"] is None or said["bottleneck"]["says"] in said["says"]
 
 
+def test_metrics_are_those_of_prometheus(ask):
+    said = ask("GET", f"{PREFIX}/metrics")
+    assert said.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    lines = said.body.decode().splitlines()
+    assert any(line.startswith("# TYPE raystream_") for line in lines)
+    assert any(f'job="{JOB}"' in line for line in lines)
+
+
 def test_sizes_are_told(ask, job):
     said = got(ask, f"{OF}/rescales")
     assert said["under_way"] is False
