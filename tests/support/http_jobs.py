@@ -35,6 +35,7 @@ from raystream.graph.described import described
 from raystream.graph.planner import physical_plan
 from raystream.ops.http.security import Door, door
 from raystream.ops.http.server import Api
+from raystream.ops.http.serving import PLAIN
 from raystream.runtime.profiler import Cost, Frame, Profile
 from raystream.storage import states
 
@@ -240,7 +241,9 @@ class Asker:
         self.client = self.run(self._started())
 
     async def _started(self) -> TestClient:
-        client = TestClient(TestServer(self.api.app()))
+        server = TestServer(self.api.app())
+        await server.start_server(**PLAIN)
+        client = TestClient(server)
         await client.start_server()
         return client
 

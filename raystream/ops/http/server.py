@@ -191,6 +191,8 @@ async def _values(route: Route, request: web.Request) -> dict[str, Any]:
     query = list(request.query.items())
     if route.changes:
         asking.read_query({}, query)
+        if "Content-Encoding" in request.headers:
+            raise Refused(415, "not_json", "a body is plain JSON, not packed")
         given = asking.read_body(await request.read(), request.content_type)
     else:
         given = asking.read_query(route.takes, query)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 DEFAULT_PORT = 8900
+
+PLAIN = {"auto_decompress": False}
+"""Nothing is unpacked that somebody sends: a few bytes may be gigabytes then."""
+
 _SHUT_S = 2.0
 
 
@@ -30,7 +34,7 @@ async def listen(api: Api, host: str, port: int) -> tuple[web.AppRunner, str]:
     """
     from aiohttp import web
 
-    runner = web.AppRunner(api.app(), access_log=None, shutdown_timeout=_SHUT_S)
+    runner = web.AppRunner(api.app(), access_log=None, shutdown_timeout=_SHUT_S, **PLAIN)
     await runner.setup()
     site = web.TCPSite(runner, host, port)
     try:

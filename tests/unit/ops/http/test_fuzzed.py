@@ -100,6 +100,4 @@ def test_whatever_is_said_in_the_right_form_is_answered(ask, aimed, body, right)
 @given(aimed=paths(), method=METHODS, headers=HEADERS, body=bodies())
 def test_whatever_is_sent_is_refused_in_json(ask, aimed, method, headers, body):
     said = ask(method, aimed[1], headers=headers, data=body)
-    if "Content-Encoding" not in headers:  # what aiohttp cannot unpack it refuses before us
-        is_right(said, method)
-    assert said.status < 500
+    is_right(said, method)

@@ -205,8 +205,7 @@ def test_a_body_that_is_too_large_is_refused(ask, asked):
     refused(ask("POST", f"{OF}/savepoint", data=large, headers=JSON), 413, "too_large")
     bomb = gzip.compress(b" " * 10_000_000)
     headers = JSON | {"Content-Encoding": "gzip"}
-    said = ask("POST", f"{OF}/savepoint", data=bomb, headers=headers)
-    assert said.status in (400, 413)
+    refused(ask("POST", f"{OF}/savepoint", data=bomb, headers=headers), 415, "not_json")
     assert asked == []
 
 
