@@ -31,6 +31,7 @@ from raystream.contracts.checkpointing import (
 from raystream.contracts.sink import commits
 from raystream.contracts.source import Source
 from raystream.contracts.watermark import Strategy
+from raystream.coordinator.report import JobReport
 from raystream.errors import PlanError, RaystreamError
 from raystream.flow.control import JobResult
 from raystream.flow.time import Duration, Instant, micros
@@ -91,6 +92,9 @@ class JobHandle(Protocol):
         self, operator: str, subtask: int | None = None, *, seconds: float = 5.0
     ) -> Profile:
         """Tell where the process of a subtask spends its time; it goes on meanwhile."""
+
+    def report(self) -> JobReport:
+        """Give all that is known: each subtask, what failed and where, when the state changed."""
 
 
 class Job:

@@ -132,7 +132,7 @@ def _operator(report: JobReport, status: OperatorStatus) -> dict[str, Any]:
         for name, value in found:
             if not isinstance(value, HistogramFigures):
                 values.setdefault(name, []).append(value)
-    told = {
+    told: dict[str, Any] = {
         "rows_in": status.rows_in,
         "rows_out": status.rows_out,
         "late_rows": status.late_rows,

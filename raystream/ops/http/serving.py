@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8900
 
-PLAIN = {"auto_decompress": False}
+PLAIN: dict[str, Any] = {"auto_decompress": False}
 """Nothing is unpacked that somebody sends: a few bytes may be gigabytes then."""
 
 _SHUT_S = 2.0

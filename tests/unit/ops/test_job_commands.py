@@ -12,7 +12,9 @@ from click.testing import CliRunner
 import raystream as rs
 from raystream.api import running
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.report import JobReport
 from raystream.errors import ClusterError, NotFound
+from raystream.flow.control import JobStatus, OperatorStatus
 from raystream.ops.cli import commands, exit_code
 
 
@@ -31,8 +33,9 @@ class Handle:
     def status(self):
         return "running"
 
-    def metrics(self):
-        return {"count": {"rows_in": 7, "rows_out": 5}}
+    def report(self):
+        operators = (OperatorStatus("count", 2, 7, 5),)
+        return JobReport(self.id, 0, JobStatus(self.name, "running", 1.0, operators))
 
     def checkpoints(self):
         return [CheckpointFigures(3, 1, "completed", 0, 20, 1_000)]
@@ -85,9 +88,11 @@ def test_jobs_are_listed(cluster):
 def test_the_status_shows_each_operator(cluster):
     shown = invoke("status", "hot").stdout
     assert "hot (hot-1): running" in shown
-    assert shown.splitlines()[-1].split() == ["count", "7", "5"]
+    assert ["count", "7", "5", "0", "0"] in [line.split() for line in shown.splitlines()]
+    assert shown.splitlines()[-1] == "nothing holds this job up"
     found = json.loads(invoke("status", "hot-1", "--json").stdout)
-    assert found["operators"] == {"count": {"rows_in": 7, "rows_out": 5}}
+    assert (found["operators"]["count"]["rows_in"], found["status"]) == (7, "running")
+    assert found["diagnosis"] == ["nothing holds this job up"]
 
 
 def test_checkpoints_are_shown(cluster):
