@@ -41,6 +41,7 @@ from raystream.graph.picture import picture
 from raystream.graph.planner import physical_plan
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
+from raystream.runtime.profiler import Profile
 
 _NAME = re.compile(r"[^\s/\\][^/\\\n]*")
 
@@ -79,6 +80,19 @@ class JobHandle(Protocol):
 
     def metrics(self) -> dict[str, Any]:
         """Give the newest figures of each operator."""
+
+    def state(self, uid: str, name: str, *, allow_pickle: bool = False) -> pa.Table:
+        """Read a state as the newest checkpoint has it; ``rs.state.read`` says how it looks."""
+
+    def sample(
+        self, operator: str, *, subtask: int | None = None, rows: int = 20, seconds: float = 2.0
+    ) -> list[dict[str, Any]]:
+        """Give a few rows that leave an operator now, as JSON has them."""
+
+    def profile(
+        self, operator: str, subtask: int | None = None, *, seconds: float = 5.0
+    ) -> Profile:
+        """Tell where the process of a subtask spends its time; it goes on meanwhile."""
 
     def report(self) -> JobReport:
         """Give all that is known: each subtask, what failed and where, when the state changed."""

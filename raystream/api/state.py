@@ -20,67 +20,36 @@ from __future__ import annotations
 import builtins
 import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from raystream.api.job import Job
 from raystream.clock import SystemClock
-from raystream.errors import ConfigError, NotFound, RaystreamError, UserError
+from raystream.errors import ConfigError, RaystreamError, UserError
 from raystream.flow.snapshots import Manifest, OperatorEntry
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.graph.planner import physical_plan
 from raystream.keyed.key_form import KeyForm
 from raystream.keyed.operator_states import PREFIX as UNKEYED
-from raystream.keyed.snapshot import KEY_GROUP, Section, Share
+from raystream.keyed.snapshot import Section, Share
 from raystream.keyed.state_tables import (
     MAP_KEY,
-    PICKLED,
     PICKLED_KEY,
-    PICKLED_MAP_KEY,
-    VALUE,
-    is_running,
     kept,
     kept_without_key,
     key_names,
-    shown,
 )
 from raystream.keyed.store import PREFIX as KEYED
 from raystream.storage.copying import write_savepoint
-from raystream.storage.jobs import LATEST, Found, read_manifest, resolve
 from raystream.storage.opening import open_store
+from raystream.storage.states import Held, held, is_keyed, is_state, name_of, opened
+from raystream.storage.states import read as read_state
 from raystream.storage.store import Store
-from raystream.storage.survey import Surveyed, survey, whole_section
+from raystream.storage.survey import Surveyed, survey
 
 States = Mapping[str, Mapping[str, Any]]
 """Tables by the name of a state, by the uid of an operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """One thing that an operator has in a snapshot: a state by its name, or a section of its own.
-
-    ``keys`` are the key columns with their types, where there is a key; ``type`` is that of the
-    value, ``pickled`` where a state has none, or the columns of a section. ``rows`` and ``bytes``
-    count what is stored.
-    """
-
-    uid: str
-    operator: str
-    verb: str
-    name: str
-    keys: tuple[str, ...]
-    type: str
-    rows: int
-    bytes: int
-
-    def __str__(self) -> str:
-        keys = f" by {', '.join(self.keys)}" if self.keys else ""
-        return (
-            f'{self.uid} ({self.verb}) "{self.name}": {self.type}{keys}, {self.rows} rows, '
-            f"{self.bytes} bytes"
-        )
 
 
 def list(path: str) -> builtins.list[Held]:
@@ -89,7 +58,7 @@ def list(path: str) -> builtins.list[Held]:
     ``path`` is a manifest, the folder of a savepoint, or that of a job: then its newest checkpoint.
     Raises: ConfigError where there is no snapshot; StorageError.
     """
-    return [_held(one) for one in survey(*_opened(path))]
+    return held(path)
 
 
 def read(
@@ -112,13 +81,7 @@ def read(
     in a column ``pickled``.
     Raises: ConfigError naming what there is, if the one asked for is not; UserError for pickles.
     """
-    manifest, store = _opened(path)
-    found = survey(manifest, store)
-    one = _chosen(found, uid, name, path)
-    section = whole_section(manifest, store, one.uid, one.section)
-    if _is_state(one) or is_running(one.schema):
-        return shown(section, f'"{_name(one)}" of "{one.uid}"', allow_pickle=allow_pickle)
-    return section.table.drop_columns([KEY_GROUP]) if _is_keyed(one) else section.table
+    return read_state(path, uid, name, allow_pickle=allow_pickle)
 
 
 def write(path: str, states: States, *, job: Job | None = None, like: str | None = None) -> str:
@@ -144,7 +107,7 @@ def write(path: str, states: States, *, job: Job | None = None, like: str | None
         plan = physical_plan(job._draft.plan())  # noqa: SLF001  of the same room
         manifest, sections = _made(plan, states)
         return write_savepoint(manifest, None, target, sections)
-    before, store = _opened(like)
+    before, store = opened(like)
     sections = _changed(before, store, states, like)
     uids = set(sections)
     entries = tuple(
@@ -153,100 +116,6 @@ def write(path: str, states: States, *, job: Job | None = None, like: str | None
     )
     manifest = dataclasses.replace(before, operators=entries)
     return write_savepoint(manifest, store, target, sections)
-
-
-# Reading -------------------------------------------------------------------------------------
-
-
-def _opened(path: str) -> tuple[Manifest, Store]:
-    """Read the manifest that a path means, and open the root that holds it."""
-    if path == LATEST:
-        raise ConfigError(
-            '"latest" is of a job; here no job says where its checkpoints are',
-            hint="give the folder of a savepoint or of a job, or the file of a manifest",
-        )
-    try:
-        found: Found | None = resolve(path, None, "")
-    except ConfigError as error:
-        error.where = None  # nothing is started from it
-        raise
-    assert found is not None, "a path has a snapshot, or is refused"
-    store = open_store(found.root)
-    return read_manifest(store, found.manifest), store
-
-
-def _chosen(found: Iterable[Surveyed], uid: str | None, name: str | None, path: str) -> Surveyed:
-    every = [*found]
-    uids = [*dict.fromkeys(one.uid for one in every)]
-    if uid is not None and uid not in uids:
-        raise NotFound(
-            f'no operator with uid "{uid}" has anything in {path}',
-            hint=f"those that have: {', '.join(uids) or 'none'}",
-        )
-    some = [one for one in every if uid in (None, one.uid)]
-    if name is not None:
-        # The name of a state goes before that of a section.
-        fits = [one for one in some if _is_state(one) and _name(one) == name]
-        fits = fits or [one for one in some if one.section == name]
-    else:
-        fits = [one for one in some if _is_state(one) or is_running(one.schema)]
-        fits = fits or some
-    if len(fits) == 1:
-        return fits[0]
-    what = "several things" if fits else f'nothing called "{name}"' if name else "nothing"
-    listed = ", ".join(f"{one.uid} {_name(one)}" for one in (fits or some))
-    raise NotFound(
-        f"there {'are' if len(fits) > 1 else 'is'} {what} to read in {path}",
-        hint=f"give uid and name of one of these: {listed or 'none'}",
-    )
-
-
-def _held(one: Surveyed) -> Held:
-    schema = one.schema
-    if _is_state(one):
-        keys = key_names(schema) if one.share == Share.KEYED.value else []
-        kind = _value_type(schema)
-    elif is_running(schema):
-        keys = [name for name in schema.names if name[:2] != "__"]
-        kind = _columns([name for name in schema.names if name[:2] == "__" and name != KEY_GROUP])
-    else:
-        keys, kind = [], _columns([name for name in schema.names if name != KEY_GROUP])
-    shown_keys = tuple(
-        "key: pickled" if name == PICKLED_KEY else f"{name}: {schema.field(name).type}"
-        for name in keys
-    )
-    return Held(one.uid, one.operator, one.verb, _name(one), shown_keys, kind, one.rows, one.bytes)
-
-
-def _columns(names: Iterable[str]) -> str:
-    return f"columns {', '.join(names)}"
-
-
-def _value_type(schema: pa.Schema) -> str:
-    def typed(plain: str, pickled: str) -> str | None:
-        if plain in schema.names:
-            return str(schema.field(plain).type)
-        if pickled not in schema.names:
-            return None
-        return "list<pickled>" if pa.types.is_list(schema.field(pickled).type) else "pickled"
-
-    value, key = typed(VALUE, PICKLED), typed(MAP_KEY, PICKLED_MAP_KEY)
-    return str(value) if key is None else f"map<{key}, {value}>"
-
-
-def _name(one: Surveyed) -> str:
-    for prefix in (KEYED, UNKEYED):
-        if one.section.startswith(prefix):
-            return one.section.removeprefix(prefix)
-    return one.section
-
-
-def _is_state(one: Surveyed) -> bool:
-    return one.section.startswith((KEYED, UNKEYED))
-
-
-def _is_keyed(one: Surveyed) -> bool:
-    return one.share == Share.KEYED.value
 
 
 # Writing -------------------------------------------------------------------------------------
@@ -311,12 +180,12 @@ def _changed(
 def _in_place(
     name: str, table: pa.Table, known: Iterable[Surveyed], most: int, path: str
 ) -> Section:
-    before = [one for one in known if _is_state(one) and _name(one) == name]
+    before = [one for one in known if is_state(one) and name_of(one) == name]
     if not before:
-        names = ", ".join(_name(one) for one in known if _is_state(one)) or "none"
+        names = ", ".join(name_of(one) for one in known if is_state(one)) or "none"
         raise UserError(f'there is no state "{name}" in {path}', hint=f"states there: {names}")
     schema = before[0].schema
-    if not _is_keyed(before[0]):
+    if not is_keyed(before[0]):
         return kept_without_key(before[0].section, table, Share(before[0].share), schema)
     keys = key_names(schema)
     if keys == [PICKLED_KEY]:

@@ -46,3 +46,22 @@ class Beginning:
     source: str = ""
     resumed: bool = False
     came_back: bool = False
+
+
+_SHOWN = {
+    "created": "starting",
+    "opening": "starting",
+    "finishing": "running",
+    "closing": "running",
+    "waiting": "restarting",
+    "ending": "running",
+}
+
+_BETWEEN = ("opening", "starting", "closing", "waiting")
+
+
+def shown_state(state: str, attempt: int) -> str:
+    """Say what a job's state is called to whoever asks, once it is in an attempt."""
+    if attempt > 1 and state in _BETWEEN:
+        return "restarting"
+    return _SHOWN.get(state, state)

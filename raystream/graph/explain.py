@@ -32,7 +32,7 @@ def explain(logical: LogicalPlan, physical: PhysicalPlan | None, format: str = "
     if format == "json":
         plans = {"logical": _logical_json(logical)}
         if physical is not None:
-            plans["physical"] = _physical_json(physical)
+            plans["physical"] = physical_json(physical)
         return json.dumps({"job": logical.job, **plans}, indent=2)
     raise PlanError(f"format is one of {', '.join(FORMATS)}, got {format!r}")
 
@@ -249,7 +249,8 @@ def _logical_json(plan: LogicalPlan) -> dict[str, Any]:
     }
 
 
-def _physical_json(plan: PhysicalPlan) -> dict[str, Any]:
+def physical_json(plan: PhysicalPlan) -> dict[str, Any]:
+    """Give the physical plan as JSON has it."""
     return {
         "limits": {name: getattr(plan.limits, name) for name in Limits.__dataclass_fields__},
         "input_bytes_max": _input_bytes(plan),

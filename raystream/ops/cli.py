@@ -22,6 +22,7 @@ from raystream.errors import (
     RestoreRefused,
     UserError,
 )
+from raystream.ops.dashboard import dashboard, profile
 from raystream.ops.doctor import doctor
 from raystream.ops.jobs import cancel, checkpoints, list_jobs, rescale, savepoint, status, stop
 from raystream.ops.nexmark import nexmark
@@ -63,7 +64,7 @@ def commands(ctx: click.Context) -> None:
 
 for command in (run, explain, list_jobs, status, checkpoints, savepoint, stop, cancel, state):
     commands.add_command(command)
-for command in (rescale, nexmark, doctor):
+for command in (rescale, nexmark, doctor, dashboard, profile):
     commands.add_command(command)
 
 

@@ -19,11 +19,11 @@ id_argument = click.argument("job_id", metavar="ID")
 
 
 def _attached(job_id: str) -> rs.JobHandle:
-    _look_for_a_cluster()
+    look_for_a_cluster()
     return rs.attach(job_id)
 
 
-def _look_for_a_cluster() -> None:
+def look_for_a_cluster() -> None:
     """Let Ray find the cluster of this machine where no address is set, and not start one."""
     os.environ.setdefault(_ADDRESS, "auto")
 
@@ -49,7 +49,7 @@ def _plain(value: Any) -> Any:
 @json_option
 def list_jobs(*, as_json: bool) -> None:
     """List the jobs that run, or ended a short while ago."""
-    _look_for_a_cluster()
+    look_for_a_cluster()
     jobs = [{"id": one.id, "name": one.name, "status": one.status()} for one in rs.list_jobs()]
     if as_json:
         print_json(jobs)

@@ -22,6 +22,7 @@ from raystream.operators.side_output import SideOutputSpec
 from raystream.operators.sink import SinkOperator
 from raystream.operators.source import SourceOperator
 from raystream.subtask import kept_frames, kept_splits
+from raystream.subtask.tap import Tap
 
 _NOT_THEIRS = (kept_splits.NAME, kept_frames.NAME)
 """Sections that stand beside those of an operator, and are taken up by the machine."""
@@ -41,6 +42,7 @@ class RunningChain:
         self.operators: list[Operator] = []
         self.rows_in = [0] * len(chain.nodes)
         self.rows_out = [0] * len(chain.nodes)
+        self.tap: Tap | None = None
         self._watermarks = [MIN_TIME] * len(chain.nodes)
         self._children = [_main_children(chain, node) for node in chain.nodes]
         self._sides = [_side_children(chain, node) for node in chain.nodes]
@@ -256,6 +258,9 @@ class RunningChain:
             return
         self._check(node, element)
         self.rows_out[index] += element.num_rows
+        tap = self.tap  # another thread may take it off meanwhile
+        if tap is not None:
+            tap.take(index, element)
         yield node.outputs, element
         for child in self._children[index]:
             yield from self._batch(child, 0, element)

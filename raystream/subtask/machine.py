@@ -76,7 +76,7 @@ class SubtaskMachine:
         for link in links:
             self._gate.add(link.channel)
         self._outputs = Outputs(plan, subtask, attempt, clock)
-        self._chain = RunningChain(plan.chain(subtask.chain), context)
+        self.chain = self._chain = RunningChain(plan.chain(subtask.chain), context)
         with contextlib.ExitStack() as undo:
             undo.callback(self._chain.close)
             self._chain.open()

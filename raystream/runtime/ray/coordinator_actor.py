@@ -28,6 +28,7 @@ from raystream.coordinator.states import Beginning
 from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Closed
+from raystream.graph.described import described
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan
 from raystream.operators.source import SourceSpec
@@ -90,6 +91,7 @@ class CoordinatorCalls:
         loaded: PhysicalPlan = cloudpickle.loads(plan)
         # The root of a job lies in a folder of its name, and that in the directory.
         rooted = home is not None and bool(home.url)
+        self._root = home.url if home is not None and rooted else None
         self._directory = home.url.rsplit("/", 2)[0] if home is not None and rooted else None
         replan = None if logical is None else Replan(cloudpickle.loads(logical))
         given = Given(loaded, plan, replan, job_id, home, attached)
@@ -142,6 +144,14 @@ class CoordinatorCalls:
     def directory(self) -> str | None:
         """Give the directory of the job's checkpoints, if it makes any."""
         return self._directory
+
+    def root(self) -> str | None:
+        """Give the folder of this job's checkpoints, if it makes any."""
+        return self._root
+
+    def plan(self) -> dict[str, Any]:
+        """Give what runs, as JSON has it: nobody needs the job's own modules to read it."""
+        return described(self._shell.crew.plan)
 
     def subtasks(self) -> tuple[int, dict[SubtaskId, Any]]:
         """Give the attempt and its actors, once they are made."""

@@ -21,11 +21,11 @@ from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Closed, Finish
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan
+from raystream.runtime.ray.deployment import Deployment
 from raystream.runtime.ray.hiring import Hired, Hiring, Recruits
 from raystream.runtime.ray.packing import pack_plan
 from raystream.runtime.ray.placement import Room, actor_options
 from raystream.runtime.ray.spare import Spare
-from raystream.runtime.ray.subtask_actor import Deployment
 from raystream.runtime.vault import Home
 from raystream.subtask import events as sub
 

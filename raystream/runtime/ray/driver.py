@@ -13,6 +13,7 @@ import ray
 
 from raystream.connectors.callback import CallbackSink
 from raystream.connectors.memory import MemorySink
+from raystream.coordinator.report import JobReport
 from raystream.coordinator.states import ENDED
 from raystream.errors import (
     ClusterError,
@@ -169,6 +170,36 @@ def list_jobs() -> list[RayJobHandle]:
     return [RayJobHandle(name, actor) for name, actor in _coordinators().items()]
 
 
+def named(name: str) -> RayJobHandle | None:
+    """Find a job by its name, without asking it anything."""
+    connect()
+    actor = _coordinators().get(name)
+    return None if actor is None else RayJobHandle(name, actor)
+
+
+def overview(timeout_s: float) -> list[tuple[str, RayJobHandle, JobReport | None]]:
+    """Ask all jobs of this cluster at once what they are at; None: it does not answer in time."""
+    connect()
+    known = _coordinators()
+    asked = {
+        name: actor.observed.options(concurrency_group="driver").remote()
+        for name, actor in known.items()
+    }
+    if not asked:
+        return []
+    refs = list(asked.values())
+    done, _ = ray.wait(refs, num_returns=len(refs), timeout=timeout_s)
+    answered = set(done)
+    found = []
+    for name, actor in known.items():
+        report: JobReport | None = None
+        if asked[name] in answered:
+            with contextlib.suppress(ray.exceptions.RayError):  # it died since it was listed
+                report = ray.get(asked[name])
+        found.append((name, RayJobHandle(name, actor), report))
+    return found
+
+
 def _start(
     plan: PhysicalPlan, logical: LogicalPlan | None, home: Home | None, *, attached: bool
 ) -> RayJobHandle:
@@ -214,7 +245,11 @@ def _taken(name: str, which: str) -> ConfigError:
 
 
 def _coordinators() -> dict[str, Any]:
-    named = ray.util.list_named_actors(all_namespaces=True)
+    try:
+        named = ray.util.list_named_actors(all_namespaces=True)
+    except Exception as error:
+        # Ray raises errors of its own, and of gRPC, where its head is gone.
+        raise _unreachable(os.environ.get("RAY_ADDRESS"), error) from error
     found = {}
     for entry in named:
         if entry["namespace"] == NAMESPACE and entry["name"].startswith(_PREFIX):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 import ray
 
 from raystream.clock import SystemClock
@@ -16,26 +17,22 @@ from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.metrics import by_operator
 from raystream.coordinator.report import JobReport
+from raystream.coordinator.states import shown_state
 from raystream.errors import ClusterError, ConfigError, JobFailed, PlanError, job_failed
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
 from raystream.flow.time import Duration, positive
 from raystream.graph.logical import EVERY
+from raystream.runtime.profiler import Profile
+from raystream.runtime.ray import looking
 from raystream.runtime.ray.coordinator_actor import Published
 from raystream.runtime.ray.report import pack_report, unpack_report
+from raystream.storage import states as kept
 from raystream.storage.jobs import new_job_id, savepoint_root
+from raystream.storage.opening import open_store
+from raystream.storage.states import Held
 
 Progress: TypeAlias = Callable[[JobStatus], None]
-
-_SHOWN = {
-    "created": "starting",
-    "opening": "starting",
-    "finishing": "running",
-    "closing": "running",
-    "waiting": "restarting",
-    "ending": "running",
-}
-"""What a job's state is called to whoever asks."""
 
 POLL_S = 0.5
 _ANSWER_S = 30.0
@@ -58,10 +55,7 @@ class RayJobHandle:
     def status(self) -> str:
         """Tell the job's state."""
         published = self._published()
-        state = published.status.state
-        if published.attempt > 1 and state in ("opening", "starting", "closing", "waiting"):
-            return "restarting"
-        return _SHOWN.get(state, state)
+        return shown_state(published.status.state, published.attempt)
 
     def figures(self) -> JobStatus:
         """Give the job's figures, by operator."""
@@ -110,6 +104,70 @@ class RayJobHandle:
         """Give the newest checkpoints, and how they went."""
         return list(self._published().checkpoints)
 
+    def plan(self) -> dict[str, Any]:
+        """Give the plan that runs now, and the job's settings, as JSON has them."""
+        plan: dict[str, Any] = self._call(self._coordinator.plan)
+        return plan
+
+    def state(self, uid: str, name: str, *, allow_pickle: bool = False) -> pa.Table:
+        """Read a state as the newest checkpoint has it; the job goes on meanwhile.
+
+        Raises: ConfigError where there is no checkpoint, or nothing of these names in it.
+        """
+        return kept.read(self._remembers(), uid, name, allow_pickle=allow_pickle)
+
+    def states(self) -> list[Held]:
+        """Tell what the newest checkpoint holds, operator by operator.
+
+        Raises: ConfigError where there is none.
+        """
+        return kept.held(self._remembers())
+
+    def _remembers(self) -> str:
+        root: str | None = self._call(self._coordinator.root)
+        if root is None:
+            raise ConfigError(
+                f'job "{self.name}" makes no checkpoints, so that there is no state to read',
+                hint='give it Job(checkpoint="…")',
+            )
+        return root
+
+    def sample(
+        self, operator: str, *, subtask: int | None = None, rows: int = 20, seconds: float = 2.0
+    ) -> list[dict[str, Any]]:
+        """Give rows that leave an operator now, as JSON has them: a few, for people to look at.
+
+        Raises: NotFound; ClusterError where its subtasks do not answer.
+        """
+        asked = self._of(operator, subtask)
+        return looking.sample(asked, operator, rows, seconds)
+
+    def profile(
+        self, operator: str, subtask: int | None = None, *, seconds: float = 5.0
+    ) -> Profile:
+        """Tell where the process of a subtask of an operator spends its time.
+
+        Raises: NotFound; ClusterError where the subtask does not answer.
+        """
+        asked = self._of(operator, subtask or 0)
+        return looking.profile(asked, self.name, seconds)
+
+    def _of(self, operator: str, subtask: int | None) -> dict[SubtaskId, Any]:
+        return looking.actors_of(self.plan(), self.subtasks(), operator, subtask)
+
+    def place(self, name: str) -> str:
+        """Give the URL of a savepoint of a name beside the job's checkpoints.
+
+        Raises: ConfigError where there is one already, or the job has no directory.
+        """
+        url = savepoint_root(self._keeps_in(), self.name, name)
+        if open_store(url).list():
+            raise ConfigError(
+                f'there is a savepoint "{name}" already, and none is ever written over',
+                hint="give another name",
+            )
+        return url
+
     def savepoint(self, path: str | None = None) -> str:
         """Make a savepoint, and give its URL; ``path`` is where, if not beside the checkpoints.
 
@@ -131,16 +189,19 @@ class RayJobHandle:
         return url
 
     def _place(self, path: str | None) -> str:
-        directory = self._call(self._coordinator.directory)
-        if path is None and directory is None:
+        if path is not None:
+            return path.rstrip("/") if "://" in path else str(Path(path).absolute())
+        token = uuid.uuid4().hex[:8]
+        return savepoint_root(self._keeps_in(), self.name, new_job_id(SystemClock(), token))
+
+    def _keeps_in(self) -> str:
+        directory: str | None = self._call(self._coordinator.directory)
+        if directory is None:
             raise ConfigError(
                 f'job "{self.name}" has no checkpoint directory',
                 hint="say where the savepoint is to be: savepoint(path)",
             )
-        if path is not None:
-            return path.rstrip("/") if "://" in path else str(Path(path).absolute())
-        token = uuid.uuid4().hex[:8]
-        return savepoint_root(directory, self.name, new_job_id(SystemClock(), token))
+        return directory
 
     def rescale(self, to: int | Mapping[str, int]) -> None:
         """Change how many subtasks run the job, or some of its operators, while it runs.

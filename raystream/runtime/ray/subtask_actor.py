@@ -37,16 +37,20 @@ from raystream.flow.messages import (
     Ready,
     Report,
 )
-from raystream.flow.snapshots import Manifest, SubtaskSnapshot
+from raystream.flow.snapshots import SubtaskSnapshot
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
+from raystream.runtime import profiler, sampling
 from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
+from raystream.runtime.ray.deployment import Deployment
+from raystream.runtime.ray.memory import choose_memory_pool
 from raystream.runtime.ray.report import pack_report
 from raystream.runtime.ray.watch import Watch
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
-from raystream.runtime.vault import Home, Keeper, Upload, Vault, frozen
+from raystream.runtime.vault import Keeper, Upload, Vault, frozen
 from raystream.subtask import events as sub
+from raystream.subtask.chain import RunningChain
 from raystream.subtask.machine import SubtaskMachine
 from raystream.subtask.states import State
 
@@ -55,21 +59,6 @@ _CLOSE_S = 10.0
 _SOON_S = 0.02
 _RETRY_S, _RETRY_S_MAX = 0.1, 5.0
 """Storage that fails is asked again after this, then after twice that, and so on."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Deployment:
-    """One subtask of one attempt: what runs it, whom it talks to, what it starts from."""
-
-    plan: bytes
-    subtask: SubtaskId
-    attempt: int
-    peers: dict[SubtaskId, Any]
-    coordinator: Any
-    attached: bool
-    home: Home | None
-    manifest: Manifest | None
-    path: str
 
 
 class Stopped(BaseException):  # not an error: the way out of a wait, past whoever catches errors
@@ -82,7 +71,7 @@ class SubtaskCalls:
     def __init__(self) -> None:
         sys.setswitchinterval(0.0005)
         pa.set_cpu_count(1)
-        _choose_memory_pool()
+        choose_memory_pool()
         self._mailbox: queue.SimpleQueue[sub.Event] = queue.SimpleQueue()  # bounded by credit
         self._done = threading.Event()
         self._closing = threading.Event()
@@ -145,6 +134,18 @@ class SubtaskCalls:
         if attempt == self._attempt:
             self._done.wait()
 
+    def sample(self, operator: str, rows: int, seconds: float) -> list[dict[str, Any]]:
+        """Give rows that leave an operator now, as JSON has them: a few, for people."""
+        shell = self._shell
+        chain = None if shell is None else shell.chain
+        if chain is None:
+            return []
+        return sampling.sample(chain, operator, rows, seconds, over=self._done.is_set)
+
+    def profile(self, what: str, seconds: float) -> profiler.Profile:
+        """Tell where this process spends its time."""
+        return profiler.profile(what, seconds, stop=self._done)
+
     def _run(self, shell: _Shell, outbox: Outbox, done: threading.Event) -> None:
         try:
             shell.run()
@@ -159,18 +160,8 @@ SubtaskActor: Any = ray.remote(
     max_task_retries=0,
     max_concurrency=1,
     enable_task_events=False,
-    concurrency_groups={"ctl": 1, "results": 1, "exit": 1},
+    concurrency_groups={"ctl": 1, "results": 1, "exit": 1, "look": 2},
 )(SubtaskCalls)
-
-
-def _choose_memory_pool() -> None:
-    """Prefer jemalloc: it stays small where one thread allocates and another frees.
-
-    mimalloc was slower while memory grew (many splits open), and as fast once it had; a build of
-    Arrow that has no jemalloc says so by NotImplementedError, and keeps its default.
-    """
-    with contextlib.suppress(NotImplementedError):
-        pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 
 class _Shell:
@@ -199,6 +190,7 @@ class _Shell:
         self._reads: queue.SimpleQueue[sub.Poll | sub.Acknowledge | None] = queue.SimpleQueue()
         self._uploads: queue.SimpleQueue[tuple[sub.Keep, Upload] | None] = queue.SimpleQueue()
         self._reported_us = 0
+        self.chain: RunningChain | None = None
         self._over = threading.Event()
         self._node_id = ray.get_runtime_context().get_node_id()
         self._node_ip = ray.util.get_node_ip_address()
@@ -217,6 +209,7 @@ class _Shell:
             self._closing.wait()
             self._say(Closed())
             return
+        self.chain = machine.chain
         spec = source_spec(self._plan.chain(self._subtask.chain))
         threads = [threading.Thread(target=self._upload, daemon=True)]
         if spec is not None:
