@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from raystream.api.binding import bind_sinks
 from raystream.api.restoring import home_of
 from raystream.clock import SystemClock
 from raystream.coordinator import events as asked
@@ -16,7 +17,9 @@ STEPS_MAX = 20_000
 
 def local(job, start=None, clock=None):
     """Make the machines of a job in this process, and begin."""
-    plan = physical_plan(job._draft.plan())
+    logical = job._draft.plan()
+    bind_sinks(logical)
+    plan = physical_plan(logical)
     home = home_of(plan, start, allow_dropped=False, where="")
     beginning = None if home is None else home.beginning
     made = LocalJob(
