@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import s3_servers
-from children import Child
+from children import Child, free_port, listens
 
 
 class At:
@@ -60,7 +60,7 @@ class At:
     @cached_property
     def receiver(self) -> Receiver:
         receiver = Receiver()
-        self._request.addfinalizer(receiver.close)
+        self.afterwards(receiver.close)
         return receiver
 
     def printed(self) -> str:
@@ -76,6 +76,17 @@ class At:
             return where
         # Without a region the client asks for it, and waits for an answer for seconds.
         return {**where, "s3.endpoint": self._fixture("s3_endpoint"), "s3.region": "us-east-1"}
+
+    def afterwards(self, do: Callable[[], None]) -> None:
+        """Let something be done when the test is over."""
+        self._request.addfinalizer(do)
+
+    def free_ports(self, count: int) -> int:
+        """Give the first of so many ports that nobody listens on."""
+        while True:
+            first = free_port()
+            if first + count < 65_536 and not any(map(listens, range(first, first + count))):
+                return first
 
     def restart_of(self, child: Child | None, how: int = signal.SIGKILL) -> Callable | None:
         """Give what ends a server, and starts it again; None where it is not ours."""

@@ -67,11 +67,10 @@ def test_rows_arrive_wherever_the_sink_fails(at, name, phase):
     assert_rows(kept.numbers(), 40, once=kept.once and name in COMMITTING)
 
 
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", [*COMMITTING, *WRITING])
-def test_rows_arrive_whenever_the_job_crashes(at, name, seed):
+def test_rows_arrive_whenever_the_job_crashes(at, name):
     kept = ALL[name](at)
-    T.run(crashing_job(kept.again(), seed, parallelism=1 + seed % 2), seed=seed)
+    T.run(crashing_job(kept.again(), 1, parallelism=2), seed=1)
     assert_rows(kept.numbers(), 60, once=name in COMMITTING)
 
 
