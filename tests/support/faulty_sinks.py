@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
+import threading
 from collections import Counter
-from typing import Any
 
-import pyarrow as pa
+from lake_rows import ROW, rows_of
 
 import raystream as rs
-from raystream.contracts.sink import commits
 
 T = rs.testing
 
-ROW = pa.schema({"n": pa.int64(), "kind": pa.string()})
 
-WRITING = ("open", "write", "before prepare", "after prepare")
-COMMITTING = ("before commit", "in commit", "after commit", "commit of recovery")
+IN_WRITER = ("open", "write", "before prepare", "after prepare")
+IN_COMMIT = ("before commit", "in commit", "after commit", "commit of recovery")
 """Where a sink fails; behind a prepare and a commit everything has happened but the answer.
 
 ``in commit``: something has been made visible, and it is not known what.
@@ -115,15 +113,6 @@ class FaultyWriter(rs.Writer):
         self.inner.close()
 
 
-def phases_of(sink: rs.Sink) -> tuple[str, ...]:
-    """Name the phases in which a sink can fail."""
-    return WRITING + COMMITTING if commits(sink) else WRITING
-
-
-def rows_of(count, start=0) -> list[dict[str, Any]]:
-    return [{"n": n, "kind": "odd" if n % 2 else "even"} for n in range(start, start + count)]
-
-
 def failing_job(faulty, *, parallelism=1, count=60):
     """Make a job of several checkpoints whose sink fails."""
     items = []
@@ -163,3 +152,23 @@ def assert_rows(found, count, *, once=True):
     assert sorted(seen) == list(range(count))
     if once:
         assert set(seen.values()) <= {1}, seen.most_common(3)
+
+
+def at_once(commit, count=6):
+    """Let threads do the same at the same time."""
+    failures = []
+    start = threading.Barrier(count)
+
+    def run():
+        start.wait()
+        try:
+            commit()
+        except Exception as error:  # noqa: BLE001  what it is, the assertion says
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures

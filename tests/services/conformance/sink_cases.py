@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.dataset as ds
-from faulty_sinks import ROW
+from lake_rows import ROW
 from servers_at_hand import At
 
 import raystream as rs

@@ -8,20 +8,15 @@ import lives
 import pyarrow as pa
 import pytest
 from faulty_sinks import (
-    COMMITTING as PHASES_OF_COMMITS,
-)
-from faulty_sinks import (
-    ROW,
+    IN_COMMIT,
+    IN_WRITER,
     Faulty,
     assert_rows,
+    at_once,
     crashing_job,
     failing_job,
-    rows_of,
 )
-from faulty_sinks import (
-    WRITING as PHASES_OF_WRITERS,
-)
-from lake_jobs import at_once
+from lake_rows import ROW, rows_of
 from sink_cases import COMMITTING, RESTARTED, TO_DRIVER, WRITING
 
 import raystream as rs
@@ -51,8 +46,8 @@ def test_all_rows_arrive_and_are_counted(at, name, parallelism):
 @pytest.mark.parametrize(
     ("name", "phase"),
     [
-        *((name, phase) for name in COMMITTING for phase in PHASES_OF_WRITERS + PHASES_OF_COMMITS),
-        *((name, phase) for name in WRITING for phase in PHASES_OF_WRITERS),
+        *((name, phase) for name in COMMITTING for phase in IN_WRITER + IN_COMMIT),
+        *((name, phase) for name in WRITING for phase in IN_WRITER),
     ],
 )
 def test_rows_arrive_wherever_the_sink_fails(at, name, phase):
