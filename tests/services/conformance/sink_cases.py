@@ -28,6 +28,7 @@ from raystream.connectors import (
     postgres,
     redis,
 )
+from raystream.connectors.file_places import _Folder
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,6 @@ class Kept:
 
 
 def files(at: At, format: str = "parquet", url: str | None = None) -> Kept:
-    from raystream.connectors.file_places import _Folder
-
     place = url or str(at.folder / "out")
 
     def numbers() -> list[int]:
@@ -68,7 +67,8 @@ def files_of_parts(at: At) -> Kept:
     def numbers() -> list[int]:
         return ds.dataset(place, partitioning="hive").to_table()["n"].to_pylist()
 
-    return Kept(lambda: rs.FileSink(place, "parquet", partition_by="kind"), numbers)
+    sink = lambda: rs.FileSink(place, "parquet", partition_by="kind")
+    return Kept(sink, numbers, midway=(_Folder, "_rename"))
 
 
 def files_on_s3(at: At) -> Kept:
@@ -311,6 +311,11 @@ COMMITTING: dict[str, Callable[[At], Kept]] = {
     "Elasticsearch, exactly once": search_index_once,
 }
 """Those that make rows visible by a commit."""
+
+IN_STEPS = tuple(
+    name for name in COMMITTING if name != "files on S3" and not name.startswith(("Delta", "Ice"))
+)
+"""Those whose commit makes one thing visible after another."""
 
 WRITING: dict[str, Callable[[At], Kept]] = {
     "Kafka, at least once": kafka_at_least_once,
