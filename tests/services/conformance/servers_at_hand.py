@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import s3_servers
-from children import Child, free_port, listens
+from children import Child, listens
 
 
 class At:
@@ -82,10 +83,10 @@ class At:
         self._request.addfinalizer(do)
 
     def free_ports(self, count: int) -> int:
-        """Give the first of so many ports that nobody listens on."""
+        """Give the first of so many ports that nobody listens on, nor calls from."""
         while True:
-            first = free_port()
-            if first + count < 65_536 and not any(map(listens, range(first, first + count))):
+            first = 20_000 + secrets.randbelow(10_000)
+            if not any(map(listens, range(first, first + count))):
                 return first
 
     def restart_of(self, child: Child | None, how: int = signal.SIGKILL) -> Callable | None:

@@ -48,7 +48,7 @@ class Fed:
     ``ranks`` gives of each row its split and where it is in there; None: whoever reads the splits
     one by one sees it. ``key`` gives what tells rows apart. One that ``replays`` begins at any
     position again, as often as is wanted. ``more`` makes the rest of the rows, of a source that
-    waits for them.
+    waits for them behind the ``first``.
     """
 
     source: rs.Source
@@ -59,6 +59,7 @@ class Fed:
     replays: bool = True
     restart: Callable[[], None] | None = None
     more: Callable[[], None] | None = None
+    first: int = COUNT // 2
     batch_rows: int = 7
 
 
@@ -112,7 +113,7 @@ def delta_followed(at: At) -> Fed:
         for numbers in (second, third):
             _write(delta.DeltaSink(place), numbers)
 
-    return Fed(source, splits=1, more=more)
+    return Fed(source, splits=1, more=more, first=len(first))
 
 
 def iceberg_table(at: At) -> Fed:
@@ -132,7 +133,7 @@ def iceberg_followed(at: At) -> Fed:
         for numbers in (second, third):
             _write(iceberg.IcebergSink("lake.rows", catalog), numbers)
 
-    return Fed(source, splits=1, more=more)
+    return Fed(source, splits=1, more=more, first=len(first))
 
 
 def _write(sink: rs.Sink, numbers: list[int]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import cloudpickle
 import lives
@@ -14,11 +17,14 @@ from source_cases import CASES, REPLAYED, RESTARTED, Fed, Ranks
 
 import raystream as rs
 from raystream.contracts.source import END
-from raystream.testing.simulated_clock import SimulatedClock
+from raystream.coordinator.events import SavepointAsked
+from raystream.runtime.local_job import LocalJob
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 
 PATIENCE_S = 60.0
+STEPS_EACH = 4
+"""So many steps lie between two checkpoints: each is a poll of every subtask, about."""
 
 
 def rows_in(polled) -> list:
@@ -55,28 +61,61 @@ def ranks_of(fed: Fed) -> Ranks:
 def job_of(fed: Fed, ledger: Ledger, parallelism: int, **settings) -> rs.Job:
     """Write down what is read in the subtask that reads it: rows of a split stay in order."""
     config = {"batch_rows_max": fed.batch_rows, "row_batch_rows_max": fed.batch_rows}
-    job = rs.Job("read", parallelism=parallelism, config=config, **settings)
+    kept = f"memory://{uuid.uuid4().hex}"
+    job = rs.Job("read", parallelism=parallelism, config=config, checkpoint=kept, **settings)
     job.source(fed.source).named("read").sink(ledger).named("written")
     return job
 
 
-def live(made, until, clock=None) -> None:
-    """Let a job live until something is so."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not until() and not made.over:
-        assert time.monotonic() < deadline, "it never is"
-        made.advance()
-        if clock is not None:
-            clock.pass_time(1_000)
+@dataclass
+class Life:
+    """A job that takes a checkpoint every few steps: where its rows are cut hangs on no clock."""
+
+    made: LocalJob
+    steps: int = 0
+
+    def goes_on(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Let it live until something is so, or it is over."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not until() and not self.made.over:
+            assert time.monotonic() < deadline, "it never is"
+            self.step()
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps % STEPS_EACH == 0 and self.made.state == "running":
+            self.made.ask(SavepointAsked(f"checkpoint {self.steps}", ""))
+        self.made.advance()
+
+
+def seen(fed: Fed, ledger: Ledger) -> int:
+    """Count the rows that were committed, those that came again once."""
+    return len(set(map(fed.key, ledger.rows)))
+
+
+def feed(life: Life, fed: Fed, ledger: Ledger) -> None:
+    """Make the rest of the rows once the first are committed, where the source waits for them."""
+    if fed.more is not None:
+        life.goes_on(lambda: seen(fed, ledger) >= fed.first)
+        fed.more()
+
+
+def finish(life: Life, fed: Fed, ledger: Ledger, ranks: Ranks) -> None:
+    """Let a job live until all is committed, and look at it."""
+    life.goes_on(lambda: not fed.source.bounded and seen(fed, ledger) >= len(ranks))
+    if fed.source.bounded:
+        life.made.result()
+    life.made.close()
+    check(fed, ledger, ranks)
 
 
 def check(fed: Fed, ledger: Ledger, ranks: Ranks) -> None:
     """See that all rows were committed, as often as they may be, and in order."""
     found = [fed.key(row) for row in ledger.rows]
-    seen = Counter(found)
-    assert seen.keys() == ranks.keys()
+    counts = Counter(found)
+    assert counts.keys() == ranks.keys()
     if fed.once:
-        assert set(seen.values()) == {1}, seen.most_common(3)
+        assert set(counts.values()) == {1}, counts.most_common(3)
     last: dict = {}
     for key in dict.fromkeys(found):  # of rows that come again the first time counts
         split, place = ranks[key]
@@ -90,17 +129,10 @@ def test_all_rows_come_in_order_and_are_counted(at, name, parallelism):
     fed, ledger = CASES[name](at), Ledger()
     ranks = ranks_of(fed)
     assert len({split for split, _ in ranks.values()}) >= fed.splits == len(fed.source.splits())
-    kept = rs.Checkpointing(at.folder / "kept", every="10ms")
-    made = lives.local(job_of(fed, ledger, parallelism, checkpoint=kept))
-    if fed.more is not None:
-        live(made, lambda: ledger.rows)
-        fed.more()
-    live(made, lambda: len(ledger.rows) >= len(ranks) and not fed.source.bounded)
-    counted = {one.name: one for one in made.status().operators}
-    if fed.source.bounded:
-        made.result()
-    made.close()
-    check(fed, ledger, ranks)
+    life = Life(lives.local(job_of(fed, ledger, parallelism)))
+    feed(life, fed, ledger)
+    finish(life, fed, ledger, ranks)
+    counted = {one.name: one for one in life.made.status().operators}
     if fed.once:
         assert counted["read"].rows_out == counted["written"].rows_in == len(ranks)
 
@@ -133,35 +165,23 @@ def test_each_split_goes_on_from_any_position(at, name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_rows_come_though_the_job_dies_and_goes_on_with_more_and_with_fewer(at, name):
-    """In each life a subtask dies; one life stops with a savepoint, the next begins there."""
+    """In each life a subtask dies; two stop with a savepoint, where the next one begins."""
     fed, ledger = CASES[name](at), Ledger()
     ranks = ranks_of(fed)
     start = None
-    for life, parallelism in enumerate((1, 3, 2)):
-        clock = SimulatedClock()
-        kept = rs.Checkpointing(at.folder / f"kept-{life}", every="3ms")
-        made = lives.local(job_of(fed, ledger, parallelism, checkpoint=kept), start, clock)
-        before = len(ledger.rows)
-        live(made, lambda before=before: len(ledger.rows) > before, clock)
-        made.crash(made.alive[-1])
-        if life == 0 and fed.more is not None:
-            fed.more()
-        aim = len(ranks) * (life + 1) // 3 - 5 if life < 2 else len(ranks)
-        live(
-            made,
-            lambda made=made, aim=aim: (
-                lives.restarts(made) and len(set(map(fed.key, ledger.rows))) >= aim
-            ),
-            clock,
-        )
-        if life < 2:
-            assert not made.over, "it was over before its savepoint"
-            start = lives.stop(made, at.folder / f"savepoint-{life}")
-        elif fed.source.bounded:
-            live(made, lambda: False, clock)
-            made.result()
-        made.close()
-    check(fed, ledger, ranks)
+    for number, parallelism in enumerate((1, 3, 2)):
+        life = Life(lives.local(job_of(fed, ledger, parallelism), start))
+        begun = len(ledger.rows)
+        if number == 1:
+            feed(life, fed, ledger)
+        life.goes_on(lambda begun=begun: len(ledger.rows) > begun)
+        life.made.crash(life.made.alive[-1])
+        if number < 2:
+            aim = (number + 1) * min(fed.first, len(ranks) // 4)
+            life.goes_on(lambda aim=aim: seen(fed, ledger) >= aim)
+            assert seen(fed, ledger) < len(ranks), "it was over before its savepoint"
+            start = lives.stop(life.made, at.folder / f"savepoint-{number}")
+    finish(life, fed, ledger, ranks)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -169,25 +189,15 @@ def test_rows_come_whenever_the_job_crashes(at, name):
     """All of it dies, some times, a few steps after one checkpoint or another."""
     fed, ledger = CASES[name](at), Ledger()
     ranks = ranks_of(fed)
-    if fed.more is not None:
-        fed.more()
-    clock = SimulatedClock()
-    often = rs.Checkpointing(at.folder / "kept", every="2ms")
-    settings = {"checkpoint": often, "restart": rs.Restart.fixed(10, "0s")}
-    made = lives.local(job_of(fed, ledger, 2, **settings), None, clock)
-    for later in (0, 2, 5):
-        before = lives.completed(made)
-        live(made, lambda before=before: lives.completed(made) != before, clock)
+    life = Life(lives.local(job_of(fed, ledger, 2, restart=rs.Restart.fixed(10, "0s"))))
+    feed(life, fed, ledger)
+    for later in (0, 1, 2, 3):
+        before = lives.completed(life.made)
+        life.goes_on(lambda before=before: lives.completed(life.made) != before)
         for _ in range(later):
-            if not made.over:
-                made.advance()
-        made.crash(*made.alive)
-    whole = lambda: len(set(map(fed.key, ledger.rows))) == len(ranks)
-    live(made, lambda: whole() and not fed.source.bounded, clock)
-    if fed.source.bounded:
-        made.result()
-    made.close()
-    check(fed, ledger, ranks)
+            life.step()
+        life.made.crash(*life.made.alive)
+    finish(life, fed, ledger, ranks)
 
 
 @pytest.mark.parametrize("name", RESTARTED)
@@ -196,15 +206,9 @@ def test_rows_come_though_the_server_dies(at, name):
     if fed.restart is None:
         pytest.skip("a server that is not ours is not killed")
     ranks = ranks_of(fed)
-    often = rs.Checkpointing(at.folder / "kept", every="10ms")
-    settings = {"checkpoint": often, "restart": rs.Restart.fixed(50, "100ms")}
-    made = lives.local(job_of(fed, ledger, 2, **settings))
-    live(made, lambda: ledger.rows)
+    life = Life(lives.local(job_of(fed, ledger, 2, restart=rs.Restart.fixed(50, "100ms"))))
+    feed(life, fed, ledger)
+    begun = len(ledger.rows)
+    life.goes_on(lambda: len(ledger.rows) > begun)
     fed.restart()
-    if fed.more is not None:
-        fed.more()
-    live(made, lambda: len(ledger.rows) >= len(ranks) and not fed.source.bounded)
-    if fed.source.bounded:
-        made.result()
-    made.close()
-    check(fed, ledger, ranks)
+    finish(life, fed, ledger, ranks)
