@@ -247,26 +247,12 @@ def _restart(at: At) -> Callable[[], None] | None:
 # Others ------------------------------------------------------------------------------------------
 
 
-class Webhook(http.WebhookSource):
-    """Subtasks die in a process that lives on: here what opens a port again closes it first."""
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self._readers: dict[str, rs.Reader] = {}
-
-    def open(self, split: rs.Split, position: Any) -> rs.Reader:
-        if split.id in self._readers:
-            self._readers.pop(split.id).close()
-        self._readers[split.id] = super().open(split, position)
-        return self._readers[split.id]
-
-
 def webhook(at: At) -> Fed:
     """A row that was not answered is posted again."""
     port = at.free_ports(SPLITS)
     posters = Posters(port, shares())
     at.afterwards(posters.stop)
-    source = Webhook(port, SCHEMA, ports=SPLITS, timeout="2s")
+    source = http.WebhookSource(port, SCHEMA, ports=SPLITS, timeout="2s")
     return Fed(source, once=False, replays=False)
 
 

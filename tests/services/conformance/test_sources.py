@@ -18,6 +18,7 @@ from source_cases import CASES, REPLAYED, RESTARTED, Fed, Ranks
 import raystream as rs
 from raystream.contracts.source import END
 from raystream.coordinator.events import SavepointAsked
+from raystream.flow.ids import SubtaskId
 from raystream.runtime.local_job import LocalJob
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
@@ -80,6 +81,14 @@ class Life:
         while not until() and not self.made.over:
             assert time.monotonic() < deadline, "it never is"
             self.step()
+
+    def dies(self, *subtasks: SubtaskId) -> None:
+        """Let subtasks die, and what they had open with them: their process is still there."""
+        for subtask in subtasks:
+            readers = self.made._processes[subtask].readers
+            if readers is not None:
+                readers.close()
+        self.made.crash(*subtasks)
 
     def step(self) -> None:
         self.steps += 1
@@ -175,7 +184,7 @@ def test_rows_come_though_the_job_dies_and_goes_on_with_more_and_with_fewer(at, 
         if number == 1:
             feed(life, fed, ledger)
         life.goes_on(lambda begun=begun: len(ledger.rows) > begun)
-        life.made.crash(life.made.alive[-1])
+        life.dies(life.made.alive[-1])
         if number < 2:
             aim = (number + 1) * min(fed.first, len(ranks) // 4)
             life.goes_on(lambda aim=aim: seen(fed, ledger) >= aim)
@@ -196,7 +205,7 @@ def test_rows_come_whenever_the_job_crashes(at, name):
         life.goes_on(lambda before=before: lives.completed(life.made) != before)
         for _ in range(later):
             life.step()
-        life.made.crash(*life.made.alive)
+        life.dies(*life.made.alive)
     finish(life, fed, ledger, ranks)
 
 
