@@ -6,13 +6,13 @@ import builtins
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from raystream.api import overrides, running
+from raystream.api.binding import bind_sinks
 from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count, is_text
 from raystream.api.columns import check_schema
@@ -258,8 +258,7 @@ class Job:
         ``format`` is text, mermaid or json.
         """
         logical = self._draft.plan()
-        for node in logical.sinks:
-            _bind(node)
+        bind_sinks(logical)
         if logical.sinks:
             logical = logical.prune(logical.sinks)
         plan = physical_plan(logical) if physical else None
@@ -275,9 +274,9 @@ class Job:
                 where=where,
                 hint="end a stream with sink(…) or print(), or look at one with collect()",
             )
-        for node in plan.sinks:
-            _bind(node)
-            if plan.checkpoint is None:
+        bind_sinks(plan)
+        if plan.checkpoint is None:
+            for node in plan.sinks:
                 _check_commits(node)
         return plan.prune(plan.sinks), chosen
 
@@ -313,20 +312,6 @@ def _changelog_of(source: Source, schema: pa.Schema | None, where: str) -> tuple
             hint="a changelog has columns, and key columns among them",
         )
     return tuple(key)
-
-
-def _bind(node: LogicalNode) -> None:
-    """Tell a sink what stream it writes."""
-    spec = node.spec
-    if isinstance(spec, SinkSpec):
-        given = node.inputs[0].node.type
-        key = given.changelog
-        if key is not None and spec.sink.table_key is not None:
-            key = spec.sink.table_key  # by which changes come in order, whatever made them
-        with located(node.where):
-            sink = spec.sink.bound(given.schema, key)
-        if sink is not spec.sink:
-            node.spec = replace(spec, sink=sink)
 
 
 def _instants(timestamps: Any, where: str) -> list[int]:
