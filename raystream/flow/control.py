@@ -53,13 +53,34 @@ class OperatorStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescaling:
+    """One change of a job's size, or what became of the wish for it.
+
+    ``reason`` is why the job wanted it, empty where somebody asked; ``before`` and ``after`` are
+    subtasks by chain; ``outcome`` is ``under way``, ``done``, or why there was none. ``pause_us``:
+    for so long no source read, None where none stopped.
+    """
+
+    at_us: int
+    reason: str
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    outcome: str = "under way"
+    pause_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A running job now: what its progress shows, about once a second."""
+    """A running job now: what its progress shows, about once a second.
+
+    ``scaling`` says in a sentence why a job that chooses its size has the one that it has.
+    """
 
     job: str
     state: str
     uptime_s: float
     operators: tuple[OperatorStatus, ...] = ()
+    scaling: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +96,12 @@ class OperatorFigures:
 
 @dataclass(frozen=True, slots=True)
 class SubtaskFigures:
-    """What a subtask has done so far: times in microseconds since it started."""
+    """What a subtask has done so far: times in microseconds since it started.
+
+    Of a source ``splits`` counts those it reads that have not ended, ``dry_polls`` how often one
+    had nothing to give, ``backlog_rows`` the rows that are there and not read: None where some
+    reader cannot tell.
+    """
 
     subtask: SubtaskId
     operators: tuple[OperatorFigures, ...]
@@ -84,3 +110,6 @@ class SubtaskFigures:
     backpressured_us: int
     idle_us: int
     queued_bytes: int = 0
+    splits: int = 0
+    dry_polls: int = 0
+    backlog_rows: int | None = None

@@ -141,8 +141,8 @@ class SubtaskMachine:
         """Tell what has been done so far."""
         self._wait_is_over()
         time_us = (self._splits.gate if self._splits else self._gate).output_us
-        queued_bytes = sum(channel.queued_bytes for channel in self._inbox.channels.values())
-        return self._account.figures(self.subtask, self._chain, time_us, queued_bytes)
+        told = self._account.figures(self.subtask, self._chain, time_us, self._inbox.queued_bytes)
+        return told if self._splits is None else self._splits.figures(told)
 
     # Events ----------------------------------------------------------------------------------
 
