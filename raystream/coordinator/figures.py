@@ -50,11 +50,11 @@ class JobFigures:
         """Note that all subtasks run."""
         self._running_us = now_us
 
-    def status(self, state: str, now_us: int) -> JobStatus:
+    def status(self, state: str, now_us: int, scaling: str = "") -> JobStatus:
         """Give the job as it stands; times are monotonic."""
         operators = [operator for chain in self._plan.chains for operator in self._operators(chain)]
         uptime_s = (now_us - self._started_us) / 1e6
-        return JobStatus(self._plan.job, state, uptime_s, tuple(operators))
+        return JobStatus(self._plan.job, state, uptime_s, tuple(operators), scaling)
 
     def result(self, state: str, now_us: int) -> JobResult:
         """Give the job's end: rows its sources gave, rows its sinks took, figures by operator."""

@@ -29,6 +29,7 @@ from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.graph.rescaling import Replan
 from raystream.runtime import local_process, shell
 from raystream.runtime.local_process import Breather, Errands, Happened, Link, Maker, Process
+from raystream.runtime.scaling import Scaling
 from raystream.runtime.vault import Errand, Vault
 from raystream.subtask import events as sub
 
@@ -70,10 +71,10 @@ class LocalJob:
         self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
         self._restarting = shell.Restarting(plan.job)
+        self._scaling = Scaling(plan.job, replan, clock)
         self.answers: dict[str, job.Answer] = {}
 
     def begin(self) -> None:
-        """Deploy the job."""
         self._do_job(self._coordinator.begin())
 
     @property
@@ -119,7 +120,6 @@ class LocalJob:
 
     @property
     def alive(self) -> list[SubtaskId]:
-        """The subtasks that run."""
         return list(self._processes)
 
     def crash(self, *subtasks: SubtaskId) -> None:
@@ -149,6 +149,8 @@ class LocalJob:
         wake_us = self._breather.wake_us(self._coordinator)
         if wake_us is not None and wake_us <= now_us:
             self._job(job.Ticked())
+        for wish in self._scaling.among(self._coordinator, self._plan, self._processes.values()):
+            self._job(wish)
         links = [link for link, some in self.links.items() if some and link not in self.jammed]
         runnable = [p for p in self._processes.values() if p.machine.runnable]
         choices: list[Callable[[], None]] = [
@@ -326,7 +328,8 @@ class LocalJob:
                 case job.AbortSinks(prepared):
                     shell.abort_sinks(self._plan, prepared)
                 case job.Answer(request):
-                    self.answers[request] = effect
+                    if not self._scaling.heard(effect):
+                        self.answers[request] = effect
                 case job.Done():
                     pass
                 case _:
@@ -369,16 +372,13 @@ class LocalJob:
             self._pass(subtask, None, attempt, job.Said(subtask, attempt, messages.Closed()))
 
     def _list(self, chain: str, after_us: int) -> None:
-        if after_us:
-            attempt = self._coordinator.attempt
+        attempt = self._coordinator.attempt
 
-            def later() -> None:
-                if self._coordinator.attempt == attempt:  # else the next one asks by itself
-                    self._job(local_process.listed(self._plan, chain, again=True))
+        def now() -> None:
+            if self._coordinator.attempt == attempt:  # else the next one asks by itself
+                self._job(local_process.listed(self._plan, chain, again=bool(after_us)))
 
-            self._errands.after(after_us, later)
-        else:
-            self._job(local_process.listed(self._plan, chain, again=False))
+        self._errands.after(after_us, now)
 
     def _deliver_rows(self, node: ChainNode, batch: Batch) -> None:
         if shell.sink_specs(self._plan)[node.name].sink.receive(batch):
@@ -388,7 +388,8 @@ class LocalJob:
         """Give the job as it stands."""
         for process in self._processes.values():
             self._figures.take(process.machine.figures())
-        return self._figures.status(self._coordinator.state, self._clock.monotonic_us())
+        now_us, scaling = self._clock.monotonic_us(), self._scaling.said
+        return self._figures.status(self._coordinator.state, now_us, scaling)
 
     def result(self) -> JobResult:
         """Give how a job ended that is over.

@@ -24,7 +24,7 @@ from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.states import Beginning
-from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
+from raystream.flow.control import JobResult, JobStatus, Rescaling, SubtaskFigures
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Closed
 from raystream.graph.physical import PhysicalPlan
@@ -34,6 +34,7 @@ from raystream.runtime.ray.crew import Crew, Died, Given
 from raystream.runtime.ray.errands import Errands
 from raystream.runtime.ray.hiring import Recruits
 from raystream.runtime.ray.report import pack_report, unpack_report
+from raystream.runtime.scaling import Scaling
 from raystream.runtime.shell import Restarting, abort_sinks, list_splits, source_spec, travelling
 from raystream.runtime.vault import Home
 
@@ -60,6 +61,7 @@ class Published:
     attempt: int = 0
     answers: Mapping[str, job.Answer] = dataclasses.field(default_factory=dict)
     checkpoints: tuple[CheckpointFigures, ...] = ()
+    rescalings: tuple[Rescaling, ...] = ()
 
 
 class CoordinatorCalls:
@@ -180,6 +182,7 @@ class _Shell:
         self._errands = Errands(given.plan, given.home, mailbox.put)
         self._answers: dict[str, job.Answer] = {}
         self._restarting = Restarting(given.plan.job)
+        self._scaling = Scaling(given.plan.job, given.replan, self._clock)
         self.crew = Crew(given, mailbox.put)
 
     def published(self) -> Published:
@@ -189,7 +192,7 @@ class _Shell:
         moves = machine.moves.under_way and not machine.over
         return Published(
             self._given.job_id,
-            self._figures.status(RESCALING if moves else machine.state, now_us),
+            self._figures.status(RESCALING if moves else machine.state, now_us, self._scaling.said),
             machine.over,
             self._result() if machine.over else None,
             None if machine.error is None else pack_report(job.Failed(None, machine.error)),
@@ -197,6 +200,7 @@ class _Shell:
             machine.attempt,
             dict(self._answers),
             tuple(machine.checkpoints),
+            machine.moves.shown,
         )
 
     def _result(self) -> JobResult:
@@ -213,6 +217,8 @@ class _Shell:
             self._do(self._machine.begin())
             while not self._machine.over:
                 self._take()
+                for wish in self._scaling.look(self._machine, self.crew.plan):
+                    self._step(wish)
                 self.crew.enforce_deadlines()
                 if self._machine.state == "starting":
                     self.crew.room.check()
@@ -235,6 +241,7 @@ class _Shell:
             return
         if isinstance(message, SubtaskFigures):
             self._figures.take(message)
+            self._scaling.take(message)
             return
         if isinstance(message, Died):
             if message.attempt == self._machine.attempt:
@@ -281,7 +288,8 @@ class _Shell:
                 case job.AbortSinks(prepared):
                     abort_sinks(self._given.plan, prepared)
                 case job.Answer(request):
-                    self._answers[request] = effect
+                    if not self._scaling.heard(effect):
+                        self._answers[request] = effect
                     self._publish(self.published())
                 case job.Done():
                     pass
