@@ -24,8 +24,8 @@ from raystream.coordinator.demand import (
 from raystream.coordinator.loads import Load
 from raystream.coordinator.rates import Known
 from raystream.coordinator.wants import Want, ahead, at_rest, bounds, brings, full, grown, shrunk
+from raystream.graph.freedom import Freedom
 from raystream.graph.physical import PhysicalPlan
-from raystream.graph.rescaling import Freedom
 
 _HELD_LEAST = 0.1
 """An upstream subtask that waits so much for credit says that its consumers are full."""
@@ -93,6 +93,7 @@ class Policy:
     quiet_until_us: int = 0
     refusals: int = 0
     _growths: dict[str, tuple[int, float, float]] = field(default_factory=dict)
+    _fresh: tuple[int, float, float] | None = None
 
     @property
     def spans(self) -> Spans:
@@ -109,6 +110,7 @@ class Policy:
         self.refusals = 0
         for chain, growth in self._growths.items():
             self.known[chain].grow(*growth, now_us, self.spans.forget_us)
+            self._fresh = growth
         self._growths = {}
 
     def refused(
@@ -123,7 +125,8 @@ class Policy:
             known = self.known.setdefault(chain, Known())
             known.rising_us = None
             if target > size:
-                known.bar(size + (target - size) // 2, now_us + self.spans.forget_us, error)
+                until_us = now_us + self.spans.forget_us * known.refuse()
+                known.bar(size + (target - size) // 2, until_us, error)
 
     def look(
         self,
@@ -138,17 +141,26 @@ class Policy:
         """
         sources = self._sources(plan, loads)
         for chain in plan.chains:
+            if chain.name not in self.known:
+                self.known[chain.name] = Known()
+                # One subtask had it all; what shared it has parted since.
+                if self._fresh is not None:
+                    self.known[chain.name].grow(*self._fresh, now_us, self.spans.forget_us)
             self._learn(chain.name, plan, loads, sources, now_us)
+        self._fresh = None
         wants = self._wants(plan, freedoms, loads, sources, now_us)
         if now_us < self.quiet_until_us:
             left_s = (self.quiet_until_us - now_us) / 1e6
             return Decision({}, f"no change for another {left_s:.0f} s after the last one")
-        growing = self._growing(freedoms, wants, now_us)
+        reads = sum(loads[name].rate for name in sources)
+        growing = self._growing(freedoms, wants, reads, now_us)
         if growing:
             return growing
         waiting = any(want.grows for want in wants.values())
         behind = any(one.behind for one in sources.values())
-        shrinking = {} if waiting or behind else self._shrinking(wants, now_us)
+        shrinking = (
+            {} if waiting or behind else self._shrinking(wants, now_us, self.spans.stable_us)
+        )
         if shrinking:
             targets = _together(shrinking, freedoms, wants)
             return Decision(targets, shrunk(targets, wants, self.spans.stable_us))
@@ -178,9 +190,9 @@ class Policy:
         now_us: int,
     ) -> None:
         """Take what a chain does while its input waits for it: that is all that it can do."""
-        known, load = self.known.setdefault(chain, Known()), loads[chain]
+        known, load = self.known[chain], loads[chain]
         if chain in sources:
-            pressed = sources[chain].behind
+            pressed = sources[chain].behind or not load.caught_up
             alone = max(load.held) < _HELD_LEAST
             reading = zip(load.rows, load.held, strict=True)
             spent = sum(1 - held for rows, held in reading if rows > 0)
@@ -191,11 +203,8 @@ class Policy:
             spent = sum(load.busy)
         rate = load.rate / spent if pressed and spent >= _BUSY_LEAST and load.rate > 0 else None
         known.see(now_us, rate, self.spans.window_us, self.spans.forget_us)
-        if (
-            pressed
-            and alone
-            and known.useless(load.parallelism, load.rate, now_us, self.spans.window_us)
-        ):
+        reads, window_us = sum(loads[name].rate for name in sources), self.spans.window_us
+        if pressed and alone and known.useless(load.parallelism, reads, now_us, window_us):
             why = f"{load.parallelism} subtasks do no more than {known.before_count} did"
             known.bar(load.parallelism, now_us + self.spans.forget_us, why)
 
@@ -259,8 +268,12 @@ class Policy:
         """Note how many subtasks would do: from busy time, which says too much if anything."""
         busy, utilisation = sum(want.load.busy), self.settings.target_utilisation
         busy *= max(1.0, want.growth)
-        needed = fit(busy, 1.0, utilisation, want.hot, (want.freedom.least, want.most))
-        known.need(now_us, needed.count, self.spans.stable_us)
+        between = (want.freedom.least, want.most)
+        count = fit(busy, 1.0, utilisation, want.hot, between).count
+        if want.load.splits is not None and known.rate is not None:
+            # Reading is no work, and takes its time.
+            count = max(count, fit(want.due, known.rate, utilisation, 0.0, between).count)
+        known.need(now_us, count, self.spans.stable_us)
         if not want.grows:
             known.rising_us = None
         elif known.rising_us is None:
@@ -272,6 +285,7 @@ class Policy:
         self,
         freedoms: Mapping[str, Freedom],
         wants: Mapping[str, Want],
+        reads: float,
         now_us: int,
     ) -> Decision:
         since = [k.rising_us for k in self.known.values() if k.rising_us is not None]
@@ -286,18 +300,23 @@ class Policy:
         if not targets:
             return Decision({}, "")
         self._growths = {
-            name: (wants[name].load.parallelism, wants[name].load.rate, wants[name].due)
-            for name in targets
+            name: (wants[name].load.parallelism, reads, wants[name].due) for name in targets
         }
         aim = self.settings.target_utilisation
         reasons = [grown(wants[name], target, aim) for name, target in targets.items()]
-        return Decision(targets, "; ".join(reasons))
+        # Rows pause but once for it: whoever has too many gives them back in the same move.
+        others = {name: want for name, want in wants.items() if not want.grows}
+        idle = self._shrinking(others, now_us, self.spans.cooldown_us)
+        fewer = {n: t for n, t in _together(idle, freedoms, wants).items() if n not in targets}
+        if fewer:
+            reasons.append(shrunk(fewer, wants, self.spans.cooldown_us))
+        return Decision({**targets, **fewer}, "; ".join(reasons))
 
-    def _shrinking(self, wants: Mapping[str, Want], now_us: int) -> dict[str, int]:
+    def _shrinking(self, wants: Mapping[str, Want], now_us: int, stable_us: int) -> dict[str, int]:
         found = {}
         for name, want in wants.items():
             known, size = self.known[name], want.load.parallelism
-            needed = known.needed(now_us, self.spans.stable_us)
+            needed = known.needed(now_us, stable_us)
             if want.freedom.fixed or needed is None or needed >= size:
                 continue
             if size <= want.freedom.most and needed > size * _SHRINK_BELOW:

@@ -12,8 +12,9 @@ from raystream.coordinator.events import Answer, RescaleAsked
 from raystream.coordinator.loads import Load, Meter
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.flow.control import SubtaskFigures
+from raystream.graph.freedom import Freedom, freedoms
 from raystream.graph.physical import PhysicalPlan
-from raystream.graph.rescaling import Freedom, Replan
+from raystream.graph.rescaling import Replan
 
 _OWN = "autoscale "
 """How the requests of a job itself begin."""
@@ -34,6 +35,8 @@ class Autoscaler:
         self._attempt = 0
         self._asked: tuple[str, Decision, dict[str, int]] | None = None
         self._count = 0
+        self._plan: PhysicalPlan | None = None
+        self._free: dict[str, Freedom] = {}  # in that plan
         self.said = "" if settings is None else "it has just begun to look"
 
     @property
@@ -59,10 +62,14 @@ class Autoscaler:
             self._meter.clear()
             policy.began(now_us)
             return None
-        decision = self._decide(policy, plan, now_us)
-        if not decision:
+        loads = self._meter.loads(plan, self._clock.now_us())
+        if loads is None:
             return None
-        return self._wish(decision, plan)
+        if _ended(plan, loads):
+            self.said = "its input has ended: it keeps its size to the end"
+            return None
+        decision = self._decide(policy, plan, loads, now_us)
+        return self._wish(decision, plan, loads) if decision else None
 
     def heard(self, answer: Answer) -> bool:
         """Take an answer; tell whether it is one to a wish of the job itself."""
@@ -73,41 +80,37 @@ class Autoscaler:
         if answer.error:
             self._policy.refused(decision.targets, sizes, now_us, answer.error)
             wait_s = (self._policy.quiet_until_us - now_us) / 1e6
-            self._say(f"it stays as it is, {answer.error}; no other try for {wait_s:,.0f} s")
+            self.said = f"it stays as it is, {answer.error}; no other try for {wait_s:,.0f} s"
         else:
             self._policy.done(now_us)
         return True
 
-    def _decide(self, policy: Policy, plan: PhysicalPlan, now_us: int) -> Decision:
-        loads = self._meter.loads(plan, self._clock.now_us())
-        if loads is None:
-            return Decision({}, "")
-        if _ended(plan, loads):
-            self._say("its input has ended: it keeps its size to the end")
-            return Decision({}, "")
+    def _decide(
+        self, policy: Policy, plan: PhysicalPlan, loads: dict[str, Load], now_us: int
+    ) -> Decision:
         decision = policy.look(plan, self._freedoms(plan), loads, now_us)
         # What went wrong last is of more interest than that it is to be waited for.
         if now_us >= policy.quiet_until_us or not policy.refusals:
-            self._say(decision.reason)
+            self.said = decision.reason
         return decision
 
     def _freedoms(self, plan: PhysicalPlan) -> dict[str, Freedom]:
-        assert self._replan is not None, "what scales itself has a plan to do so"
-        assert self._policy is not None, "it scales itself"
-        settings = self._policy.settings
-        return self._replan.freedoms(plan, settings.min_parallelism, settings.max_parallelism)
+        if plan is not self._plan:
+            assert self._replan is not None, "what scales itself has a plan to do so"
+            assert self._policy is not None, "it scales itself"
+            self._plan, self._free = plan, freedoms(self._replan, plan, self._policy.settings)
+        return self._free
 
-    def _wish(self, decision: Decision, plan: PhysicalPlan) -> RescaleAsked:
-        freedoms = self._freedoms(plan)
+    def _wish(self, decision: Decision, plan: PhysicalPlan, loads: dict[str, Load]) -> RescaleAsked:
+        free = self._freedoms(plan)
         sizes = {chain.name: chain.parallelism for chain in plan.chains}
         self._count += 1
         request = f"{_OWN}{self._attempt}-{self._count}"
         self._asked = (request, decision, sizes)
-        scale = {freedoms[name].uid: count for name, count in decision.targets.items()}
+        scale: dict[str, int] = {}
+        for name, count in decision.targets.items():
+            scale |= free[name].scale(count, loads[name].splits)
         return RescaleAsked(request, scale, decision.reason)
-
-    def _say(self, sentence: str) -> None:
-        self.said = sentence
 
 
 def _ended(plan: PhysicalPlan, loads: dict[str, Load]) -> bool:

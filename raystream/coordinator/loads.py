@@ -13,6 +13,9 @@ from raystream.graph.physical import Chain, PhysicalPlan
 _KEPT_MAX = 16
 """So many figures of a subtask span what is looked at, whatever the heartbeat."""
 
+_HELD_MOST = 0.5
+"""A source that waits for credit for half its time does not keep up, whatever else it says."""
+
 _LIVE_US = 24 * 3_600_000_000
 """Event time further back than this is history: how fast it goes by says nothing of now."""
 
@@ -142,7 +145,8 @@ def _of_source(
         load.held,
         load.out,
         splits=sum(new.splits for _, new, _ in reading),
-        caught_up=all(new.dry_polls > old.dry_polls for old, new, _ in reading),
+        caught_up=all(new.dry_polls > old.dry_polls for old, new, _ in reading)
+        and max(load.held) < _HELD_MOST,
         backlog=None if None in backlogs else sum(b for b in backlogs if b is not None),
         growth=sum(growths) if len(growths) == len(reading) else 0.0,
         pace=_pace(reading, now_us),

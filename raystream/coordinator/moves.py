@@ -90,7 +90,8 @@ class Moves:
             self._early = asked
             return []
         try:
-            scale = self._replan.scale(self.scale, asked.scale)
+            own = bool(asked.reason)  # the job itself knows what can move alone
+            scale = self._replan.scale(self.scale, asked.scale, exact=own)
             wanted = self._replan.plan(scale)
         except PlanError as error:
             hint = f" ({error.hint})" if error.hint else ""

@@ -13,6 +13,8 @@ _GAIN_LEAST = 0.25
 
 _PATIENCE_MAX = 8
 
+_REFUSED_MAX = 4
+
 
 @dataclass(slots=True)
 class Known:
@@ -32,6 +34,7 @@ class Known:
     _needs_since_us: int | None = None
     _bar: tuple[int, int, str] | None = None
     _patience: int = 1
+    _refusals: int = 0
     _shrunk_us: int | None = None
 
     def start(self, now_us: int) -> None:
@@ -94,6 +97,11 @@ class Known:
     def shrink(self, now_us: int) -> None:
         """Note that it shrinks."""
         self._shrunk_us, self.grown_due, self.before_count = now_us, None, 0
+
+    def refuse(self) -> int:
+        """Note that it could not have more; tell how many times as long it is to wait."""
+        self._refusals += 1
+        return min(1 << (self._refusals - 1), _REFUSED_MAX)
 
     def bar(self, most: int, until_us: int, why: str) -> None:
         """Let it have no more than so many subtasks for a while."""

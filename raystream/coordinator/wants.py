@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from raystream.coordinator.demand import Arrivals, Fit, capacity
 from raystream.coordinator.loads import Load
 from raystream.coordinator.rates import Known
-from raystream.graph.rescaling import Freedom
+from raystream.graph.freedom import Freedom
 
 _RISING, _AHEAD = 1.15, 4 / 3
 """Who grows again because so much more has come since takes so much more than is due now."""
@@ -47,7 +47,7 @@ def brings(want: Want) -> float:
 def bounds(load: Load, freedom: Freedom, barred: tuple[int, str] | None) -> tuple[int, str]:
     """Give how many subtasks a chain may have, or be of use, and why not more."""
     most, why = freedom.most, freedom.why
-    if load.splits is not None and 0 < load.splits < most:
+    if freedom.only_reads and load.splits is not None and 0 < load.splits < most:
         most = load.splits
         why = f"it reads {most} split{'' if most == 1 else 's'}, each in one subtask"
     if barred is not None and barred[0] < most:

@@ -99,8 +99,8 @@ class SubtaskFigures:
     """What a subtask has done so far: times in microseconds since it started.
 
     Of a source ``splits`` counts those it reads that have not ended, ``dry_polls`` how often one
-    had nothing to give, ``backlog_rows`` the rows that are there and not read: None where some
-    reader cannot tell.
+    had given all that it had, ``backlog_rows`` the rows that are there and not read: None where
+    some reader cannot tell.
     """
 
     subtask: SubtaskId

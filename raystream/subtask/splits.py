@@ -32,6 +32,8 @@ from raystream.subtask.pacing import Pace
 
 _POLLS_MAX = 2
 
+_LITTLE = 8
+
 Rows: TypeAlias = GivenBatch | pa.RecordBatch | list[Any]
 """What a reader may give that is rows."""
 
@@ -253,6 +255,10 @@ class Splits:
         """Note that what a reader gave goes through the chain now: the next row is behind it."""
         reading = self._readings[polled.split]
         reading.position, reading.backlog_rows = polled.position, polled.backlog_rows
+        if isinstance(polled.rows, GivenBatch | pa.RecordBatch | list):
+            # Where more is always to come a batch that is nearly empty has taken all that is there.
+            little = len(polled.rows) < self._limits.batch_rows_max // _LITTLE
+            self.dry_polls += little and not self._operator.bounded
 
     def came(self, split: str) -> Iterator[Watermark | Status]:
         """Note that rows of a split came, before they leave."""
