@@ -70,6 +70,12 @@ class JobHandle(Protocol):
     def checkpoints(self) -> list[Any]:
         """Give the newest checkpoints, and how they went."""
 
+    def scaling(self) -> str:
+        """Say why a job that chooses its size has the one that it has; empty for any other."""
+
+    def rescalings(self) -> list[Any]:
+        """Give the newest changes of size, asked for or its own, why, and how they went."""
+
     def metrics(self) -> dict[str, Any]:
         """Give the newest figures of each operator."""
 

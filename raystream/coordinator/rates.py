@@ -13,7 +13,8 @@ _GAIN_LEAST = 0.25
 
 _PATIENCE_MAX = 8
 
-_REFUSED_MAX = 4
+_REFUSED_MAX = 2
+"""A cluster may have grown: who was refused again and again waits so many times as long at most."""
 
 
 @dataclass(slots=True)

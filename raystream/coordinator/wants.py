@@ -102,6 +102,11 @@ def at_rest(wants: Mapping[str, Want], sources: Mapping[str, Arrivals], *, growi
     if behind and limited:
         worst = max(limited, key=lambda want: full(want.load))
         return f"{worst.load.chain} would need more, but {worst.limit}"
+    backlogs = [one.backlog for one in sources.values() if one.behind]
+    if behind and all(one.known for one in sources.values()):
+        known = sum(rows for rows in backlogs if rows is not None)
+        rows = f" of {known:,} rows" if known else ""
+        return f"it catches up with its backlog{rows} at this size"
     if behind:
         return "there is a backlog, and no operator was seen to be full because of it"
     return f"the size fits: {busiest.load.chain} is busiest, {full(busiest.load):.0%} of its time"

@@ -42,17 +42,26 @@ def list_jobs(*, as_json: bool) -> None:
 @id_argument
 @json_option
 def status(*, job_id: str, as_json: bool) -> None:
-    """Show the state of the job ID (a name or an id), and the figures of its operators."""
+    """Show the state of the job ID (a name or an id), and the figures of its operators.
+
+    Of a job that chooses its size it says why it has the one that it has.
+    """
     job = _attached(job_id)
-    figures = job.metrics()
+    figures, scaling = job.metrics(), job.scaling()
     if as_json:
         found = {"id": job.id, "name": job.name, "status": job.status(), "operators": figures}
-        print_json(found)
+        print_json({**found, "scaling": scaling, "rescalings": _plain(job.rescalings())})
         return
     click.echo(f"{job.name} ({job.id}): {job.status()}")
+    if scaling:
+        click.echo(f"scaling: {scaling}")
     columns = list(dict.fromkeys(name for one in figures.values() for name in one))
     rows = [(name, *(one.get(column, "") for column in columns)) for name, one in figures.items()]
     print_table(("operator", *columns), rows)
+
+
+def _plain(rescalings: list[Any]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(one) for one in rescalings]
 
 
 @click.command(short_help="Show a job's newest checkpoints.")

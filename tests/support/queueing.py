@@ -160,7 +160,8 @@ class Model:
             flow *= self._gives(chain)
 
     def _stages(self, chain: Chain) -> list[Stage]:
-        return [self.stages[node.name] for node in chain.nodes if node.name in self.stages]
+        found = [self.stages[node.name] for node in chain.nodes if node.name in self.stages]
+        return found or [Stage(1e9)]
 
     def _gives(self, chain: Chain) -> float:
         return math.prod(stage.gives for stage in self._stages(chain))

@@ -183,7 +183,7 @@ def test_a_cluster_without_room_leaves_the_job_as_it_is_and_says_why():
     assert 1 <= len(refused) <= 4  # it does not ask again and again
     assert it.did > 0.99 * 935 * 30 * MINUTE
     it.room = 100
-    it.run(60 * MINUTE)
+    it.run(90 * MINUTE)
     assert size(it) >= 5
 
 
@@ -193,7 +193,7 @@ def test_a_cluster_with_some_room_gives_what_it_has():
     sizes, before = it.sizes, len(it.told)
     it.run(60 * MINUTE)
     assert it.sizes == sizes
-    assert len(it.told) - before <= 3  # it asks now and then: the cluster may have grown
+    assert len(it.told) - before <= 4  # it asks now and then: the cluster may have grown
 
 
 def test_bounds_and_pins_hold_and_are_named():

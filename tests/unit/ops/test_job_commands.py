@@ -13,6 +13,7 @@ import raystream as rs
 from raystream.api import running
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.errors import ClusterError, NotFound
+from raystream.flow.control import Rescaling
 from raystream.ops.cli import commands, exit_code
 
 
@@ -33,6 +34,12 @@ class Handle:
 
     def metrics(self):
         return {"count": {"rows_in": 7, "rows_out": 5}}
+
+    def scaling(self):
+        return "the size fits: count is busiest, 40% of its time"
+
+    def rescalings(self):
+        return [Rescaling(0, "", {"count": 2}, {"count": 4}, "done", 300_000)]
 
     def checkpoints(self):
         return [CheckpointFigures(3, 1, "completed", 0, 20, 1_000)]
@@ -88,6 +95,16 @@ def test_the_status_shows_each_operator(cluster):
     assert shown.splitlines()[-1].split() == ["count", "7", "5"]
     found = json.loads(invoke("status", "hot-1", "--json").stdout)
     assert found["operators"] == {"count": {"rows_in": 7, "rows_out": 5}}
+
+
+def test_the_status_says_why_a_job_has_its_size_and_how_it_came_to_it(cluster):
+    assert "scaling: the size fits" in invoke("status", "hot").stdout
+    (change,) = json.loads(invoke("status", "hot", "--json").stdout)["rescalings"]
+    assert (change["before"], change["after"], change["outcome"]) == (
+        {"count": 2},
+        {"count": 4},
+        "done",
+    )
 
 
 def test_checkpoints_are_shown(cluster):
