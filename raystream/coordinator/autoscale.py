@@ -151,7 +151,9 @@ class Policy:
         wants = self._wants(plan, freedoms, loads, sources, now_us)
         if now_us < self.quiet_until_us:
             left_s = (self.quiet_until_us - now_us) / 1e6
-            return Decision({}, f"no change for another {left_s:.0f} s after the last one")
+            return Decision(
+                {}, f"it has begun or changed a moment ago: it looks for another {left_s:.0f} s"
+            )
         reads = sum(loads[name].rate for name in sources)
         growing = self._growing(freedoms, wants, reads, now_us)
         if growing:

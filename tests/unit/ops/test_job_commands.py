@@ -194,6 +194,25 @@ def test_what_is_not_there_is_told(snapshot, tmp_path):
     assert "count" in result.stderr
 
 
+@pytest.mark.parametrize("words", ["4", "0..4", "4..2", "a..b", "..", "1..2..3", ""])
+def test_bounds_that_are_none_are_wrong_use(tmp_path, words):
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT.format(uid="count"))
+    result = invoke("run", script, "--autoscale", words)
+    assert result.exit_code == 2
+    assert "MIN..MAX is expected, as 1..8" in result.stderr
+
+
+def test_a_script_sizes_itself_where_flags_say_so(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT.format(uid="count"))
+    alone = invoke("run", script, "--autoscale", "1..4")
+    assert "no checkpoints to go on from" in alone.stderr
+    assert invoke("run", script, "--autoscale", "1..", "--checkpoint", tmp_path).exit_code == 0
+    many = invoke("run", script, "--autoscale", "1..400", "--checkpoint", tmp_path)
+    assert "up to 400 subtasks" in many.stderr
+
+
 SCRIPT = """
 import raystream as rs
 
