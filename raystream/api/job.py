@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -18,16 +17,12 @@ from raystream.api.checks import is_count, is_text
 from raystream.api.columns import check_schema
 from raystream.api.draft import Draft, Tip
 from raystream.api.reporting import report_uncaught
+from raystream.api.settings import autoscale_of, checkpointing_of, restart_of
 from raystream.api.streams import Stream
 from raystream.api.transforms import check_watermark
 from raystream.config import Limits, limits_from
-from raystream.contracts.checkpointing import (
-    Checkpointing,
-    Exponential,
-    Fixed,
-    Never,
-    RestartStrategy,
-)
+from raystream.contracts.autoscale import Autoscale
+from raystream.contracts.checkpointing import Checkpointing, RestartStrategy
 from raystream.contracts.sink import commits
 from raystream.contracts.source import Source
 from raystream.contracts.watermark import Strategy
@@ -78,6 +73,12 @@ class JobHandle(Protocol):
     def checkpoints(self) -> list[Any]:
         """Give the newest checkpoints, and how they went."""
 
+    def scaling(self) -> str:
+        """Say why a job that chooses its size has the one that it has; empty for any other."""
+
+    def rescalings(self) -> list[Any]:
+        """Give the newest changes of size, asked for or its own, why, and how they went."""
+
     def metrics(self) -> dict[str, Any]:
         """Give the newest figures of each operator."""
 
@@ -113,15 +114,13 @@ class Job:
         max_parallelism: int = 128,
         checkpoint: Checkpointing | str | None = None,
         restart: RestartStrategy | None = None,
-        autoscale: Any = None,
+        autoscale: Autoscale | None = None,
         runtime: str = "ray",
         config: Mapping[str, Any] | Limits | None = None,
         runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
         report_uncaught()
         where = user_line()
-        if autoscale is not None:
-            raise PlanError("Job(autoscale=…) is not in this release yet", where=where)
         if not is_text(name) or not _NAME.fullmatch(name):
             raise PlanError(f"a job's name is a text without slashes, got {name!r}", where=where)
         _check_runtime(runtime, where)
@@ -133,8 +132,9 @@ class Job:
             limits=limits_from(config),
             runtime=runtime,
             runtime_env=None if runtime_env is None else dict(runtime_env),
-            checkpoint=_checkpointing(checkpoint, where),
-            restart=_restart(restart, where),
+            checkpoint=checkpointing_of(checkpoint, where),
+            restart=restart_of(restart, where),
+            autoscale=autoscale_of(autoscale, max_parallelism, where),
         )
 
     @property
@@ -274,6 +274,14 @@ class Job:
                 where=where,
                 hint="end a stream with sink(…) or print(), or look at one with collect()",
             )
+        if plan.autoscale is not None and plan.checkpoint is None:
+            raise PlanError(
+                f'job "{self.name}" cannot change its size by itself: it has no checkpoints to go '
+                "on from",
+                where=where,
+                hint="give Job(checkpoint=…) beside autoscale=, or --checkpoint on the command "
+                "line",
+            )
         bind_sinks(plan)
         if plan.checkpoint is None:
             for node in plan.sinks:
@@ -348,27 +356,6 @@ def _check_commits(node: LogicalNode) -> None:
             hint="give Job(checkpoint=…), bound the source, or write to a sink that is "
             "at-least-once",
         )
-
-
-def _checkpointing(given: Any, where: str) -> Checkpointing | None:
-    if given is None or isinstance(given, Checkpointing):
-        return given
-    if isinstance(given, str | os.PathLike):
-        with located(where):
-            return Checkpointing(given)
-    raise PlanError(
-        f"Job(checkpoint=) is a directory or a rs.Checkpointing, got {given!r:.60}", where=where
-    )
-
-
-def _restart(given: Any, where: str) -> RestartStrategy | None:
-    if given is None or isinstance(given, Exponential | Fixed | Never):
-        return given
-    raise PlanError(
-        f"Job(restart=) is a rs.Restart, got {given!r:.60}",
-        where=where,
-        hint='rs.Restart.exponential(), rs.Restart.fixed(3, "1s") or rs.Restart.none()',
-    )
 
 
 def _check_runtime(runtime: Any, where: str) -> None:

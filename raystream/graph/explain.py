@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -39,7 +40,10 @@ def explain(logical: LogicalPlan, physical: PhysicalPlan | None, format: str = "
 
 def _text(logical: LogicalPlan, physical: PhysicalPlan | None) -> str:
     parallelism = f"parallelism {logical.parallelism}, max_parallelism {logical.max_parallelism}"
-    lines = [f"job {logical.job}  {parallelism}", "", "logical plan"]
+    lines = [f"job {logical.job}  {parallelism}"]
+    if logical.autoscale is not None:
+        lines.append(f"  autoscale: {logical.autoscale}")
+    lines += ["", "logical plan"]
     lines += _table([_logical_line(node, logical) for node in logical.nodes])
     if any(_unnamed_state(node) for node in logical.nodes):
         lines.append(f"  * {_NO_UID}")
@@ -222,6 +226,7 @@ def _logical_json(plan: LogicalPlan) -> dict[str, Any]:
     return {
         "parallelism": plan.parallelism,
         "max_parallelism": plan.max_parallelism,
+        "autoscale": None if plan.autoscale is None else dataclasses.asdict(plan.autoscale),
         "operators": [
             {
                 "name": node.name,

@@ -55,6 +55,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._frames)
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits here, on all channels."""
+        return sum(channel.queued_bytes for channel in self.channels.values())
+
     def receive(self, frame: bytes) -> None:
         """Take a frame; one of an older attempt is dropped.
 

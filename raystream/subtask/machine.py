@@ -132,7 +132,8 @@ class SubtaskMachine:
 
     def figures(self) -> SubtaskFigures:
         """Tell what has been done so far."""
-        return self._account.figures(self.subtask, self._chain, self._splits, self._gate)
+        told = self._account.figures(self.subtask, self._chain, self._splits, self._gate)
+        return told if self._splits is None else self._splits.figures(told)
 
     # Events ----------------------------------------------------------------------------------
 
