@@ -88,6 +88,7 @@ class SubtaskMachine:
             undo.pop_all()
         self._polled: list[Polled] = []  # bounded by the polls under way
         self._changes: list[Watermark | Status] = []  # bounded by the splits that come
+        self._draining = False  # once the rows in hand have left the input ends
         self._triggers: list[messages.Trigger] = []  # one is under way at a time
         self._replayed = list(self._keeping.frames)
         self._task: Iterator[None] | None = None
@@ -214,7 +215,8 @@ class SubtaskMachine:
 
     @property
     def _has_input(self) -> bool:
-        return bool(self._polled or self._changes or self._replayed) or len(self._inbox) > 0
+        some = self._polled or self._changes or self._replayed or self._draining
+        return bool(some) or len(self._inbox) > 0
 
     @property
     def _has_work(self) -> bool:
@@ -250,6 +252,9 @@ class SubtaskMachine:
             return self._replay(self._replayed.pop(0))
         if self._changes:
             return self._times(iter([self._changes.pop(0)]))
+        if self._draining and self._splits is not None:
+            self._draining = False
+            return self._times(self._splits.drain())
         if self._polled:
             return self._read(self._polled.pop(0))
         if len(self._inbox):
@@ -369,7 +374,7 @@ class SubtaskMachine:
     def _drain(self) -> None:
         if self._splits is not None and self.state is State.RUNNING:
             self._polled.clear()
-            self._changes += self._splits.drain()
+            self._splits.stopped = self._draining = True
 
     def _close(self) -> None:
         task: Any = self._task
