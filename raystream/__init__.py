@@ -103,6 +103,7 @@ from raystream.contracts.aggregate import (
 from raystream.contracts.aggregate import (
     sum as sum,
 )
+from raystream.contracts.autoscale import Autoscale
 from raystream.contracts.batch import Batch
 from raystream.contracts.checkpointing import Checkpointing, Restart
 from raystream.contracts.context import OpenContext
@@ -196,6 +197,7 @@ __all__ = [
     "AggregateFunction",
     "AggregatingState",
     "Alignment",
+    "Autoscale",
     "Batch",
     "Boolean",
     "BroadcastProcessFunction",

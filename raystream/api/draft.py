@@ -9,6 +9,7 @@ from typing import Any
 
 from raystream.api import overrides
 from raystream.config import Limits
+from raystream.contracts.autoscale import Autoscale
 from raystream.contracts.checkpointing import Checkpointing, Never, Restart, RestartStrategy
 from raystream.errors import PlanError
 from raystream.flow.exchange import Broadcast, Exchange
@@ -79,6 +80,7 @@ class Draft:
     runtime_env: dict[str, Any] | None = None
     checkpoint: Checkpointing | None = None
     restart: RestartStrategy | None = None
+    autoscale: Autoscale | None = None
     graph: LogicalGraph = field(default_factory=LogicalGraph)
 
     def add(
@@ -130,6 +132,12 @@ class Draft:
                 f"is {self.max_parallelism}",
                 hint="give the job a larger max_parallelism=; it is the number of key groups",
             )
+        autoscale, bounds = self.autoscale, overrides.current().autoscale
+        if bounds is not None:
+            autoscale = (autoscale or Autoscale()).between(*bounds)
+        if autoscale is not None:
+            check_bounds(autoscale, self.max_parallelism)
+            parallelism = autoscale.within(parallelism)
         directory = overrides.current().checkpoint
         checkpoint = self.checkpoint
         if directory is not None:
@@ -148,6 +156,22 @@ class Draft:
             self.limits,
             checkpoint,
             restart,
+            autoscale=autoscale,
+        )
+
+
+def check_bounds(autoscale: Autoscale, max_parallelism: int, where: str | None = None) -> None:
+    """Refuse bounds that a job cannot have.
+
+    Raises: PlanError.
+    """
+    wanted = autoscale.max_parallelism or autoscale.min_parallelism
+    if wanted > max_parallelism:
+        raise PlanError(
+            f"autoscale= asks for up to {wanted} subtasks an operator: the job's max_parallelism "
+            f"is {max_parallelism}",
+            where=where,
+            hint="give the job a larger max_parallelism=; it is the number of key groups",
         )
 
 

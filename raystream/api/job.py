@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import builtins
-import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from raystream.api import overrides, running
+from raystream.api.binding import bind_sinks
 from raystream.api.callsite import located, user_line
 from raystream.api.checks import is_count, is_text
 from raystream.api.columns import check_schema
 from raystream.api.draft import Draft, Tip
 from raystream.api.reporting import report_uncaught
+from raystream.api.settings import autoscale_of, checkpointing_of, restart_of
 from raystream.api.streams import Stream
 from raystream.api.transforms import check_watermark
 from raystream.config import Limits, limits_from
-from raystream.contracts.checkpointing import (
-    Checkpointing,
-    Exponential,
-    Fixed,
-    Never,
-    RestartStrategy,
-)
+from raystream.contracts.autoscale import Autoscale
+from raystream.contracts.checkpointing import Checkpointing, RestartStrategy
 from raystream.contracts.sink import commits
 from raystream.contracts.source import Source
 from raystream.contracts.watermark import Strategy
@@ -37,6 +32,7 @@ from raystream.flow.control import JobResult
 from raystream.flow.time import Duration, Instant, micros
 from raystream.graph.explain import explain
 from raystream.graph.logical import LogicalNode, LogicalPlan, StreamType, is_bounded
+from raystream.graph.picture import picture
 from raystream.graph.planner import physical_plan
 from raystream.operators.sink import SinkSpec
 from raystream.operators.source import SourceSpec
@@ -77,6 +73,12 @@ class JobHandle(Protocol):
     def checkpoints(self) -> list[Any]:
         """Give the newest checkpoints, and how they went."""
 
+    def scaling(self) -> str:
+        """Say why a job that chooses its size has the one that it has; empty for any other."""
+
+    def rescalings(self) -> list[Any]:
+        """Give the newest changes of size, asked for or its own, why, and how they went."""
+
     def metrics(self) -> dict[str, Any]:
         """Give the newest figures of each operator."""
 
@@ -112,15 +114,13 @@ class Job:
         max_parallelism: int = 128,
         checkpoint: Checkpointing | str | None = None,
         restart: RestartStrategy | None = None,
-        autoscale: Any = None,
+        autoscale: Autoscale | None = None,
         runtime: str = "ray",
         config: Mapping[str, Any] | Limits | None = None,
         runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
         report_uncaught()
         where = user_line()
-        if autoscale is not None:
-            raise PlanError("Job(autoscale=…) is not in this release yet", where=where)
         if not is_text(name) or not _NAME.fullmatch(name):
             raise PlanError(f"a job's name is a text without slashes, got {name!r}", where=where)
         _check_runtime(runtime, where)
@@ -132,8 +132,9 @@ class Job:
             limits=limits_from(config),
             runtime=runtime,
             runtime_env=None if runtime_env is None else dict(runtime_env),
-            checkpoint=_checkpointing(checkpoint, where),
-            restart=_restart(restart, where),
+            checkpoint=checkpointing_of(checkpoint, where),
+            restart=restart_of(restart, where),
+            autoscale=autoscale_of(autoscale, max_parallelism, where),
         )
 
     @property
@@ -143,6 +144,9 @@ class Job:
 
     def __repr__(self) -> str:
         return f'<Job "{self.name}": {len(self._draft.graph.nodes)} operators>'
+
+    def _repr_html_(self) -> str:
+        return picture(self._draft.plan())
 
     def source(
         self,
@@ -254,8 +258,7 @@ class Job:
         ``format`` is text, mermaid or json.
         """
         logical = self._draft.plan()
-        for node in logical.sinks:
-            _bind(node)
+        bind_sinks(logical)
         if logical.sinks:
             logical = logical.prune(logical.sinks)
         plan = physical_plan(logical) if physical else None
@@ -271,9 +274,17 @@ class Job:
                 where=where,
                 hint="end a stream with sink(…) or print(), or look at one with collect()",
             )
-        for node in plan.sinks:
-            _bind(node)
-            if plan.checkpoint is None:
+        if plan.autoscale is not None and plan.checkpoint is None:
+            raise PlanError(
+                f'job "{self.name}" cannot change its size by itself: it has no checkpoints to go '
+                "on from",
+                where=where,
+                hint="give Job(checkpoint=…) beside autoscale=, or --checkpoint on the command "
+                "line",
+            )
+        bind_sinks(plan)
+        if plan.checkpoint is None:
+            for node in plan.sinks:
                 _check_commits(node)
         return plan.prune(plan.sinks), chosen
 
@@ -311,20 +322,6 @@ def _changelog_of(source: Source, schema: pa.Schema | None, where: str) -> tuple
     return tuple(key)
 
 
-def _bind(node: LogicalNode) -> None:
-    """Tell a sink what stream it writes."""
-    spec = node.spec
-    if isinstance(spec, SinkSpec):
-        given = node.inputs[0].node.type
-        key = given.changelog
-        if key is not None and spec.sink.table_key is not None:
-            key = spec.sink.table_key  # by which changes come in order, whatever made them
-        with located(node.where):
-            sink = spec.sink.bound(given.schema, key)
-        if sink is not spec.sink:
-            node.spec = replace(spec, sink=sink)
-
-
 def _instants(timestamps: Any, where: str) -> list[int]:
     if isinstance(timestamps, str) or not isinstance(timestamps, Iterable):
         raise PlanError(
@@ -359,27 +356,6 @@ def _check_commits(node: LogicalNode) -> None:
             hint="give Job(checkpoint=…), bound the source, or write to a sink that is "
             "at-least-once",
         )
-
-
-def _checkpointing(given: Any, where: str) -> Checkpointing | None:
-    if given is None or isinstance(given, Checkpointing):
-        return given
-    if isinstance(given, str | os.PathLike):
-        with located(where):
-            return Checkpointing(given)
-    raise PlanError(
-        f"Job(checkpoint=) is a directory or a rs.Checkpointing, got {given!r:.60}", where=where
-    )
-
-
-def _restart(given: Any, where: str) -> RestartStrategy | None:
-    if given is None or isinstance(given, Exponential | Fixed | Never):
-        return given
-    raise PlanError(
-        f"Job(restart=) is a rs.Restart, got {given!r:.60}",
-        where=where,
-        hint='rs.Restart.exponential(), rs.Restart.fixed(3, "1s") or rs.Restart.none()',
-    )
 
 
 def _check_runtime(runtime: Any, where: str) -> None:

@@ -22,7 +22,8 @@ RUNTIMES = ("ray", "local")
 class Overrides:
     """What was said; None where nothing was.
 
-    ``explain`` prints the plan in place of running it; ``start`` is the snapshot to start from.
+    ``explain`` prints the plan in place of running it; ``start`` is the snapshot to start from,
+    ``autoscale`` the least and the most subtasks of an operator.
     """
 
     parallelism: int | None = None
@@ -31,6 +32,7 @@ class Overrides:
     checkpoint: str | None = None
     start: str | None = None
     allow_dropped: bool = False
+    autoscale: tuple[int, int | None] | None = None
 
 
 _NOTHING = Overrides()
@@ -61,6 +63,7 @@ def current(environment: Mapping[str, str] | None = None) -> Overrides:
         checkpoint=flags.checkpoint or env.get("RAYSTREAM_CHECKPOINT") or None,
         start=flags.start or env.get("RAYSTREAM_FROM") or None,
         allow_dropped=flags.allow_dropped,
+        autoscale=flags.autoscale,
     )
 
 

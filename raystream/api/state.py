@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from raystream.api.binding import bind_sinks
 from raystream.api.job import Job
 from raystream.clock import SystemClock
 from raystream.errors import ConfigError, RaystreamError, UserError
@@ -104,7 +105,9 @@ def write(path: str, states: States, *, job: Job | None = None, like: str | None
     target = open_store(path)
     if like is None:
         assert isinstance(job, Job), "job= is a rs.Job"
-        plan = physical_plan(job._draft.plan())  # noqa: SLF001  of the same room
+        logical = job._draft.plan()  # noqa: SLF001  of the same room
+        bind_sinks(logical)
+        plan = physical_plan(logical)
         manifest, sections = _made(plan, states)
         return write_savepoint(manifest, None, target, sections)
     before, store = opened(like)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from raystream.api import changelogs, collecting, connected, joining, placement, transforms
+from raystream.api import changelogs, collecting, connected, display, joining, placement, transforms
 from raystream.api.callsite import user_line
 from raystream.api.changelogs import TAKES_CHANGES, check_keeps_order
 from raystream.api.draft import Tip
@@ -70,6 +70,10 @@ class Stream:
         if self.schema is not None:
             kind = ", ".join(f"{field.name} {field.type}" for field in self.schema)
         return f'<{type(self).__name__} "{label(self._tip.node)}": {kind}>'
+
+    def _repr_html_(self) -> str:
+        title = f"{type(self).__name__} {label(self._tip.node)}"
+        return display.schema_table(title, self.schema)
 
     # Row functions
 

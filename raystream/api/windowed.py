@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from raystream.api import transforms
+from raystream.api import display, transforms
 from raystream.api.aggregates import (
     HiddenColumns,
     bind,
@@ -83,6 +83,12 @@ class WindowedStream:
         self._keys = keys
         self._single = single
         self._choices = choices or Choices()
+
+    def __repr__(self) -> str:
+        return f"<WindowedStream {self._window}>"
+
+    def _repr_html_(self) -> str:
+        return display.windows_picture(self._window, self._keys)
 
     # Choices
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ __all__ = ["ElasticsearchSink"]
 
 LOG = logging.getLogger("raystream.elasticsearch")
 
+_GUARANTEES = ("at_least_once", "exactly_once")
 _RETRIES = 8
 
 
@@ -40,13 +41,15 @@ class ElasticsearchSink(Sink):
 
     Guarantee: at least once, and idempotent: a document has a version, and none that is older than
     what is there is written, so that rows that come again after a failure change nothing; without
-    ids documents are added, and may be added again.
+    ids documents are added, and may be added again. A job that starts again without a snapshot may
+    read other rows than before: what it then never tells stays as it was written. With
+    ``guarantee="exactly_once"`` documents, which have ids, wait for the checkpoint.
 
     ``id`` and ``index`` are made of columns as ``"{id}"``; by default the id is the changelog's
-    key, its values joined by ``|``. Changelogs are taken: what they delete is deleted. Where
-    documents are told apart by more than the key (an ``index`` of columns, and no ``id``) or have
-    no other columns, rows wait for the checkpoint, what was brought and taken back cancels, and the
-    rest is written once it is durable.
+    key, its values joined by ``|``. Changelogs are taken: what they delete is deleted. Of rows that
+    wait for the checkpoint what was brought and taken back cancels, and the rest is written once it
+    is durable; they always wait where documents are told apart by more than the key (an ``index``
+    of columns, and no ``id``) or have no other columns.
 
     ``version`` names a column that grows with each change of a document, an integer or a time.
     Without it the version is when the subtask was opened, with a number that grows with each batch:
@@ -69,9 +72,15 @@ class ElasticsearchSink(Sink):
         id: str | None = None,
         *,
         version: str | None = None,
+        guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once",
         api_key: Secret | None = None,
         headers: dict[str, str | Secret] | None = None,
     ) -> None:
+        if guarantee not in _GUARANTEES:
+            raise PlanError(
+                f"ElasticsearchSink(guarantee=) is one of {', '.join(_GUARANTEES)}, "
+                f"got {guarantee!r:.60}"
+            )
         if api_key is not None and not isinstance(api_key, Secret):
             raise PlanError('api_key= takes a rs.secret("NAME"), so that nothing shows it')
         self._endpoint = Endpoint.of(url, headers, SinkError)
@@ -79,6 +88,7 @@ class ElasticsearchSink(Sink):
         self._index = KeyTemplate.of(index, "ElasticsearchSink(index=)")
         self._id = None if id is None else KeyTemplate.of(id, "ElasticsearchSink(id=)")
         self._version = version
+        self._waits = guarantee == "exactly_once"
         self.upserts = True
         if self._id is not None:
             self.table_key = tuple(dict.fromkeys([*self._index.columns, *self._id.columns])) or None
@@ -88,6 +98,11 @@ class ElasticsearchSink(Sink):
         if schema is None:
             raise no_columns(self.describe())
         id = self._id_of(schema, changelog)
+        if id is None and self._waits:
+            raise PlanError(
+                f"{self.describe()}: documents without ids are added, and may be added again",
+                hint='id="{user}/{name}" makes an id of columns',
+            )
         if id is None and self._version is not None:
             raise PlanError(f"{self.describe()} has versions of documents, and no id for them")
         for template in (self._index, id):
@@ -100,7 +115,7 @@ class ElasticsearchSink(Sink):
             )
         named = {*self._index.columns, *(() if id is None else id.columns)}
         in_order = changelog is None or (named == set(changelog) and named != set(schema.names))
-        kind = ElasticsearchSink if in_order else _WithCheckpoints
+        kind = ElasticsearchSink if in_order and not self._waits else _WithCheckpoints
         bound = kind.__new__(kind)
         bound.__dict__.update(self.__dict__, _id=id)
         if isinstance(bound, _WithCheckpoints):

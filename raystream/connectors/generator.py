@@ -169,3 +169,10 @@ class _GeneratorReader(Reader):
 
     def position(self) -> int:
         return self._position
+
+    def backlog(self) -> int | None:
+        left = None if self._end is None else self._end - self._position
+        if self._pace is None:
+            return left
+        due = max(0, self._first + self._pace.due() - self._position)
+        return due if left is None else min(due, left)

@@ -1,7 +1,7 @@
 """Values that are JSON objects, or lines of CSV: parsed and written a batch at a time.
 
 All values of a batch are joined by line breaks and parsed as one text. That is right only where
-each value makes exactly one row, which is looked at before and counted behind.
+each value makes exactly one row, which is looked at before and counted behind (json_objects.py).
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.json
 
 from raystream.connectors.file_formats import asked_types
+from raystream.connectors.json_objects import are_objects, parsed
 from raystream.connectors.json_texts import json_texts
 from raystream.connectors.record_formats import Decode, Decoded, Encode, Rows
 from raystream.errors import PlanError, SinkError, SourceError
 from raystream.flow.normal import normal_record, normal_schema
-
-_OPENS, _CLOSES = ord("{"), ord("}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,7 @@ def _json_objects(values: Sequence[bytes]) -> Decoded:
 
 
 def _json_columns(values: Sequence[bytes], asked: pa.Schema, columns: pa.Schema) -> pa.RecordBatch:
-    """Parse values that are one object each.
-
-    A text that begins with { and ends with } holds at least one object, and none goes on in the
-    next: behind a } that is no end nothing may follow that begins with {, and a line break inside
-    of a string is refused. So as many objects as values means one in each.
-    """
+    """Parse values that are one object each."""
     if not values:
         return pa.RecordBatch.from_pylist([], columns)
     text = b"\n".join(values)
@@ -93,31 +86,15 @@ def _json_columns(values: Sequence[bytes], asked: pa.Schema, columns: pa.Schema)
         if not _are_objects(text, values):
             raise SourceError("the value is no JSON object")
     try:
-        _check_utf8(text)
-        read = pa.json.ReadOptions(use_threads=False, block_size=len(text) + 1)
-        options = pa.json.ParseOptions(explicit_schema=asked, unexpected_field_behavior="ignore")
-        with pa.json.open_json(pa.BufferReader(text), read, options) as reader:
-            batches = list(reader)
-        rows = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-        if rows.num_rows != len(values):
-            raise SourceError("the value holds more than one JSON object")
-        return normal_record(rows, columns)
+        return normal_record(parsed(text, asked, len(values)), columns)
     except pa.ArrowException as error:
         raise SourceError(f"the value does not fit the schema: {error}") from error
 
 
 def _are_objects(text: bytes, values: Sequence[bytes]) -> bool:
     lengths = np.fromiter(map(len, values), np.int64, len(values))
-    if not lengths.all():
-        return False
     ends = np.cumsum(lengths + 1) - 1
-    data = np.frombuffer(text, np.uint8)
-    firsts, lasts = data[ends - lengths], data[ends - 1]
-    return bool((firsts == _OPENS).all() and (lasts == _CLOSES).all())
-
-
-def _check_utf8(text: bytes) -> None:
-    pa.array([text], pa.binary()).cast(pa.string())
+    return are_objects(text, ends - lengths, ends)
 
 
 def _csv_columns(values: Sequence[bytes], columns: pa.Schema) -> pa.RecordBatch:

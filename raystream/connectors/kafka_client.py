@@ -1,7 +1,8 @@
 """How Kafka is reached: options are checked, clients opened, and their errors told in our words.
 
-Passwords come in options alone. An option may be a function without arguments, or an object with a
-``read()``: it is called where a client is opened, so that a plan holds no more than its name. What
+Passwords come in options alone. An option may be a ``rs.secret``, a function without arguments, or
+an object with a ``read()``: it is read where a client is opened, so that a plan holds no more than
+its name. What
 options hold is never shown, here or by the client, whose log lines go to the logger
 ``raystream.kafka``.
 """
@@ -13,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from raystream.contracts.secret import Secret
 from raystream.errors import ConfigError, ExternalError, PlanError, SinkError, SourceError
 
 if TYPE_CHECKING:
@@ -191,6 +193,8 @@ def _opened(kind: str, settings: dict[str, Any], failure: Failure) -> Any:
 
 
 def _read(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return value.reveal()
     if callable(value):
         return value()
     read = getattr(value, "read", None)

@@ -64,8 +64,8 @@ class KafkaSource(Source):
     ``discover`` and read from their beginning.
 
     Messages that cannot be decoded, tombstones among them, follow ``on_error`` of the source: the
-    dead letter holds their bytes. ``options`` go to librdkafka; a value may be a function that is
-    called where a client is opened, such as ``lambda: os.environ["PASSWORD"]``.
+    dead letter holds their bytes. ``options`` go to librdkafka; a value may be a ``rs.secret``, or
+    a function that is called where a client is opened.
 
     Raises: PlanError for arguments that do not fit.
     """

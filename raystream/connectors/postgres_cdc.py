@@ -26,8 +26,10 @@ class PostgresCdcSource(Source):
     changes that were committed behind it, by logical replication (``pgoutput``). A position is a
     place in the server's log, and reading goes on exactly there, also in the midst of the snapshot:
     the rest is then read as of a later moment, and changes are matched to the moment that their row
-    was read at. The server forgets changes only behind a checkpoint that is durable; a job without
-    checkpoints lets the log of the server grow for as long as it runs.
+    was read at. A row that was read, in no checkpoint yet, and deleted before the rest is read
+    again after a failure, is never told: sinks that wait for the checkpoint have not shown it. The
+    server forgets changes only behind a checkpoint that is durable; a job without checkpoints lets
+    the log of the server grow for as long as it runs.
 
     The table has a primary key (``key``, by default) and ``wal_level = logical`` is set. ``slot``
     and ``publication`` are made if they are not there, and stay when the job ends: drop the slot

@@ -32,6 +32,7 @@ _COMMANDS_MAX = 1_000
 _MARK_KEPT_S = 30 * 24 * 3600
 """How long it is known what has been committed: a job may be resumed that late."""
 
+_GUARANTEES = ("at_least_once", "exactly_once")
 _KINDS = ("hash", "string", "sorted_set", "stream")
 
 
@@ -39,13 +40,15 @@ class RedisSink(Sink):
     """Write each row to the key that ``key`` makes of its columns: ``"order:{id}"``.
 
     Guarantee: at least once, and idempotent: a row replaces the whole value of its key, so that
-    rows that come again after a failure leave what was there; ``kind="stream"`` is exactly once.
+    rows that come again after a failure leave what was there. A job that starts again without a
+    snapshot may read other rows than before: what it then never tells stays as it was written. With
+    ``guarantee="exactly_once"``, and with ``kind="stream"``, rows wait for the checkpoint.
 
     ``kind="hash"`` writes a field each column (null: none), ``"string"`` one column, ``value=``, or
     the row as JSON, ``"sorted_set"`` a ``member=`` (a template, too) with the column ``score=``.
-    These take changelogs, whose deletes delete. A table of no other columns than those of ``key``
-    and ``member`` waits for the checkpoint, what was brought and taken back cancels, and the rest
-    is written in transactions that are never repeated (exactly once).
+    These take changelogs, whose deletes delete. Of rows that wait for the checkpoint what was
+    brought and taken back cancels, and the rest is written in transactions that are never repeated;
+    those of a table that has no other columns than those of ``key`` and ``member`` always wait.
 
     ``kind="stream"`` adds entries to the stream ``key``, at a checkpoint, in transactions that note
     what has been committed (keys ``raystream:…``, kept for 30 days); it takes no changelog.
@@ -70,8 +73,14 @@ class RedisSink(Sink):
         score: str | None = None,
         ttl: Duration | None = None,
         length_max: int | None = None,
+        guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once",
         password: Secret | None = None,
     ) -> None:
+        if guarantee not in _GUARANTEES:
+            raise PlanError(
+                f"RedisSink(guarantee=) is one of {', '.join(_GUARANTEES)}, got {guarantee!r:.60}"
+            )
+        self._waits = guarantee == "exactly_once" or kind == "stream"
         self._server = Server(url, password, SinkError)
         self._key = KeyTemplate.of(key, "RedisSink(key=)")
         self._kind = _kind(
@@ -91,7 +100,7 @@ class RedisSink(Sink):
                 f"{self.describe()}: the stream has no column {', '.join(missing)}; "
                 f"it has {', '.join(schema.names)}"
             )
-        waits = isinstance(self._kind, Entry) or not self._in_order(schema, changelog)
+        waits = self._waits or not self._in_order(schema, changelog)
         kind = _WithCheckpoints if waits else RedisSink
         bound = kind.__new__(kind)
         bound.__dict__.update(self.__dict__)

@@ -68,6 +68,10 @@ class Reader(abc.ABC):
     def position(self) -> Any:
         """Where the next row is: what ``open`` gets to go on from here; picklable."""
 
+    def backlog(self) -> int | None:
+        """Tell how many rows are there to be read; None if that is not known, or not cheaply."""
+        return None
+
     def checkpointed(self, position: Any) -> None:
         """Learn that everything before ``position`` will never be read again."""
 

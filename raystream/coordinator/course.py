@@ -53,6 +53,7 @@ class Course:
         self.broken: StorageError | None = None  # why this attempt cannot go on
         self._running = set(plan.subtasks)
         self._stop: SavepointAsked | None = None
+        self.stopped_us: int | None = None  # when sources were told to, by the time of day
         self._final = False
         specs = [node.spec for chain in plan.chains for node in chain.nodes]
         # Writers finish what they have begun when they are asked to prepare.
@@ -98,7 +99,7 @@ class Course:
         if next_asked is None or self.stopping:
             return []
         if next_asked.stop:
-            self._stop = next_asked
+            self._stop, self.stopped_us = next_asked, self._clock.now_us()
             if next_asked.drain:
                 return [Tell(source, Drain()) for source in self.checkpoints.sources]
         return self._begin()

@@ -115,10 +115,12 @@ class RescaleAsked:
     """Somebody wants other parallelisms; ``request`` comes back with the answer.
 
     ``scale`` has numbers of subtasks by the uid or name of an operator; an empty one: of the job.
+    ``reason`` is there where the job itself wants it.
     """
 
     request: str
     scale: Mapping[str, int]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,11 +112,11 @@ class JobFigures:
         """Note that all subtasks run."""
         self._running_us = now_us
 
-    def status(self, state: str, now_us: int) -> JobStatus:
+    def status(self, state: str, now_us: int, scaling: str = "") -> JobStatus:
         """Give the job as it stands; times are monotonic."""
         operators = [operator for chain in self._plan.chains for operator in self._operators(chain)]
         uptime_s = (now_us - self._started_us) / 1e6
-        return JobStatus(self._plan.job, state, uptime_s, tuple(operators))
+        return JobStatus(self._plan.job, state, uptime_s, tuple(operators), scaling)
 
     def subtasks(self, now_us: int) -> tuple[SubtaskReport, ...]:
         """Give every subtask that has said anything, in the order of the plan."""

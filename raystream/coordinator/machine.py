@@ -57,7 +57,7 @@ class CoordinatorMachine:
         self._waiting: set[SubtaskId] = set()
         self._undecided: messages.Prepared = ()  # whether it is in the log the next attempt knows
         self._journal = Journal()
-        self.moves = Moves(replan)
+        self.moves = Moves(replan, clock)
         self._opening = self._open(History())
         self._alignment = AlignmentGroups(plan)
         self._assignment = Assignment(plan, {})
@@ -306,7 +306,7 @@ class CoordinatorMachine:
         outcome = self._course.outcome
         if outcome is None:
             return effects
-        if stops(self._course) and self.moves.take():
+        if stops(self._course) and self.moves.take(self._course.stopped_us):
             self._restart_us, outcome = self._clock.monotonic_us(), RESTART
         return [*effects, *self._close(outcome, None)]
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Mapping
+from typing import TypeAlias
+
 from raystream.coordinator.events import Tell
 from raystream.flow.element import MIN_TIME
 from raystream.flow.ids import SubtaskId
@@ -33,11 +37,8 @@ class AlignmentGroups:
 
     def others_us(self, subtask: SubtaskId) -> int | None:
         """Give the least watermark of the others of a subtask's group; None: of none."""
-        group = self._group_of.get(subtask)
-        if group is None:
-            return None
-        others = (us for other, us in self._least[group].items() if other != subtask)
-        return min((us for us in others if us is not None), default=None)
+        members = self._least.get(self._group_of.get(subtask, ""), {})
+        return _of_others(subtask, _two_least(members))
 
     def take(self, subtask: SubtaskId, least_us: int | None) -> list[Tell]:
         """Note how far a subtask has come; tell the others of its group what that changes."""
@@ -54,7 +55,21 @@ class AlignmentGroups:
         return self._news(members)
 
     def _news(self, members: dict[SubtaskId, int | None]) -> list[Tell]:
-        others = {subtask: self.others_us(subtask) for subtask in members}
+        least = _two_least(members)
+        others = {subtask: _of_others(subtask, least) for subtask in members}
         changed = [subtask for subtask, us in others.items() if us != self._told[subtask]]
         self._told |= others
         return [Tell(subtask, AlignTo(others[subtask])) for subtask in changed]
+
+
+_Least: TypeAlias = list[tuple[int, SubtaskId]]
+
+
+def _two_least(members: Mapping[SubtaskId, int | None]) -> _Least:
+    """Give the least watermark and the next, with whose they are: all that others need to know."""
+    active = ((us, subtask) for subtask, us in members.items() if us is not None)
+    return heapq.nsmallest(2, active)
+
+
+def _of_others(subtask: SubtaskId, least: _Least) -> int | None:
+    return next((us for us, whose in least if whose != subtask), None)

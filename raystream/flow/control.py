@@ -95,13 +95,34 @@ class OperatorStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescaling:
+    """One change of a job's size, or what became of the wish for it.
+
+    ``reason`` is why the job wanted it, empty where somebody asked; ``before`` and ``after`` are
+    subtasks by chain; ``outcome`` is ``under way``, ``done``, or why there was none. ``pause_us``:
+    for so long no source read, None where none stopped.
+    """
+
+    at_us: int
+    reason: str
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    outcome: str = "under way"
+    pause_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A running job now: what its progress shows, about once a second."""
+    """A running job now: what its progress shows, about once a second.
+
+    ``scaling`` says in a sentence why a job that chooses its size has the one that it has.
+    """
 
     job: str
     state: str
     uptime_s: float
     operators: tuple[OperatorStatus, ...] = ()
+    scaling: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +153,9 @@ class SubtaskFigures:
     status is told of all. ``working_us`` is how long the slice of work has lasted that it was in
     when asked, ``working_in`` the operator that it was in, and ``at`` the user's line that it was
     at, where the shell has looked.
+    Of a source ``splits`` counts those it reads that have not ended, ``dry_polls`` how often one
+    had given all that it had, ``backlog_rows`` the rows that are there and not read: None where
+    some reader cannot tell.
     """
 
     subtask: SubtaskId
@@ -156,3 +180,6 @@ class SubtaskFigures:
     at: str = ""
     snapshot: SnapshotFigures | None = None
     process: ProcessFigures | None = None
+    splits: int = 0
+    dry_polls: int = 0
+    backlog_rows: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -11,8 +12,9 @@ from raystream.config import MIB, Limits
 from raystream.contracts.rejects import FAIL
 from raystream.errors import PlanError
 from raystream.flow.batch import visible_names, visible_schema
+from raystream.flow.exchange import Forward, Rebalance
 from raystream.graph.logical import LogicalNode, LogicalPlan, origins
-from raystream.graph.physical import Chain, ChainNode, PhysicalPlan, Resources
+from raystream.graph.physical import Chain, ChainNode, Edge, PhysicalPlan, Resources
 from raystream.operators.source import SourceSpec
 
 FORMATS = ("text", "mermaid", "json")
@@ -38,7 +40,10 @@ def explain(logical: LogicalPlan, physical: PhysicalPlan | None, format: str = "
 
 def _text(logical: LogicalPlan, physical: PhysicalPlan | None) -> str:
     parallelism = f"parallelism {logical.parallelism}, max_parallelism {logical.max_parallelism}"
-    lines = [f"job {logical.job}  {parallelism}", "", "logical plan"]
+    lines = [f"job {logical.job}  {parallelism}"]
+    if logical.autoscale is not None:
+        lines.append(f"  autoscale: {logical.autoscale}")
+    lines += ["", "logical plan"]
     lines += _table([_logical_line(node, logical) for node in logical.nodes])
     if any(_unnamed_state(node) for node in logical.nodes):
         lines.append(f"  * {_NO_UID}")
@@ -93,14 +98,13 @@ def _physical_text(plan: PhysicalPlan) -> list[str]:
         lines.append(f"  chain {chain.name}  p={chain.parallelism}{_resources(chain.resources)}")
         lines += [f"  {line}" for line in _table([_node_line(node) for node in chain.nodes])]
         for edge in plan.inputs(chain.name):
-            channels = plan.chain(edge.upstream).parallelism * chain.parallelism
             lines.append(
                 f"    input {edge.port}: {edge.exchange} from {edge.upstream}, "
-                f"{_count(channels, 'channel')}"
+                f"{_count(_senders(plan, edge) * chain.parallelism, 'channel')}"
             )
         if plan.inputs(chain.name):
             lines.append(
-                f"    holds at most {_mib(plan.limits.input_bytes_max)} of input a subtask, "
+                f"    holds at most {_mib(_subtask_bytes(plan, chain))} of input a subtask, "
                 f"batches of {plan.limits.batch_rows_max:,} rows"
             )
     return lines
@@ -122,10 +126,24 @@ def _visible(schema: pa.Schema) -> list[str]:
     return visible_names(schema)
 
 
+def _senders(plan: PhysicalPlan, edge: Edge) -> int:
+    """Count the subtasks that send to each one on an edge, or at least nearly so."""
+    up, down = plan.chain(edge.upstream).parallelism, plan.chain(edge.downstream).parallelism
+    if isinstance(edge.exchange, Forward):
+        return 1
+    local = isinstance(edge.exchange, Rebalance) and edge.exchange.local
+    return -(-up // down) if local else up
+
+
+def _subtask_bytes(plan: PhysicalPlan, chain: Chain) -> int:
+    """Give what the input channels of one subtask may hold: each has a window of some size."""
+    senders = sum(_senders(plan, edge) for edge in plan.inputs(chain.name))
+    least = senders * plan.limits.channel_bytes_min
+    return max(plan.limits.input_bytes_max, least) if senders else 0
+
+
 def _input_bytes(plan: PhysicalPlan) -> int:
-    reading = {edge.downstream for edge in plan.edges}
-    count = sum(chain.parallelism for chain in plan.chains if chain.name in reading)
-    return count * plan.limits.input_bytes_max
+    return sum(chain.parallelism * _subtask_bytes(plan, chain) for chain in plan.chains)
 
 
 def _resources(resources: Resources) -> str:
@@ -208,6 +226,7 @@ def _logical_json(plan: LogicalPlan) -> dict[str, Any]:
     return {
         "parallelism": plan.parallelism,
         "max_parallelism": plan.max_parallelism,
+        "autoscale": None if plan.autoscale is None else dataclasses.asdict(plan.autoscale),
         "operators": [
             {
                 "name": node.name,

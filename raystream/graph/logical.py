@@ -14,6 +14,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from raystream.config import Limits
+from raystream.contracts.autoscale import Autoscale
 from raystream.contracts.checkpointing import Checkpointing, Never, RestartStrategy
 from raystream.contracts.rejects import DEAD_LETTER, DEAD_LETTERS, FAIL
 from raystream.errors import PlanError
@@ -187,6 +188,7 @@ class LogicalPlan:
     checkpoint: Checkpointing | None = None
     restart: RestartStrategy = field(default_factory=Never)
     scale: Mapping[str, int] = field(default_factory=dict)
+    autoscale: Autoscale | None = None
 
     def prune(self, targets: Iterable[LogicalNode]) -> LogicalPlan:
         """Keep only what the targets need."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -46,7 +47,7 @@ class ChainNode:
     retracting: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chain:
     """Operators that run in one subtask; ``nodes[0]`` is the head, where input comes in."""
 
@@ -55,7 +56,7 @@ class Chain:
     parallelism: int
     resources: Resources = field(default_factory=Resources)
 
-    @property
+    @cached_property
     def subtasks(self) -> tuple[SubtaskId, ...]:
         return tuple(SubtaskId(self.name, i, self.parallelism) for i in range(self.parallelism))
 
@@ -72,7 +73,7 @@ class Edge:
     schema: pa.Schema | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PhysicalPlan:
     """What a runtime deploys."""
 
@@ -85,7 +86,7 @@ class PhysicalPlan:
     restart: RestartStrategy = field(default_factory=Never)
 
     def chain(self, name: str) -> Chain:
-        return next(chain for chain in self.chains if chain.name == name)
+        return self._named[name]
 
     def inputs(self, chain: str) -> tuple[Edge, ...]:
         return tuple(edge for edge in self.edges if edge.downstream == chain)
@@ -93,6 +94,12 @@ class PhysicalPlan:
     def outputs(self, chain: str) -> tuple[Edge, ...]:
         return tuple(edge for edge in self.edges if edge.upstream == chain)
 
-    @property
+    # Asked for with every message of every subtask: made once.
+
+    @cached_property
+    def _named(self) -> dict[str, Chain]:
+        return {chain.name: chain for chain in self.chains}
+
+    @cached_property
     def subtasks(self) -> tuple[SubtaskId, ...]:
         return tuple(subtask for chain in self.chains for subtask in chain.subtasks)

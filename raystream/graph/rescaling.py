@@ -23,8 +23,8 @@ class Replan:
 
     logical: LogicalPlan
 
-    def scale(self, current: Scale, asked: Scale) -> dict[str, int]:
-        """Join what is asked for to what was, by uid; a chain moves as one.
+    def scale(self, current: Scale, asked: Scale, *, exact: bool = False) -> dict[str, int]:
+        """Join what is asked for to what was, by uid; a chain moves as one, unless ``exact``.
 
         Raises: PlanError for an operator that there is not, or a number that it cannot have.
         """
@@ -41,7 +41,8 @@ class Replan:
             if name == EVERY:
                 scale[EVERY] = count
                 continue
-            for node in self._beside(self._named(name), current):
+            named = self._named(name)
+            for node in [named] if exact else self._beside(named, current):
                 self._check(node, count)
                 scale[node.uid or node.name] = count
         return scale
@@ -52,6 +53,11 @@ class Replan:
         Raises: PlanError where operators cannot be joined as they are.
         """
         return physical_plan(dataclasses.replace(self.logical, scale=scale))
+
+    @property
+    def operators(self) -> dict[str, LogicalNode]:
+        """The operators that run, by uid."""
+        return {one.uid or one.name: one for one in self.logical.nodes if one.spec is not None}
 
     def _named(self, name: str) -> LogicalNode:
         nodes = [node for node in self.logical.nodes if node.spec is not None]
@@ -67,10 +73,10 @@ class Replan:
 
     def _beside(self, node: LogicalNode, current: Scale) -> list[LogicalNode]:
         """Give the operators that run in the same subtasks."""
-        known = {one.uid or one.name: one for one in self.logical.nodes if one.spec is not None}
+        known = self.operators
         mine = node.uid or node.name
         for chain in self.plan(current).chains:
-            uids = [uid for one in chain.nodes for uid in _parts(one.uid, known)]
+            uids = [uid for one in chain.nodes for uid in parts(one.uid, known)]
             if mine in uids:
                 return [known[uid] for uid in uids]
         return [node]
@@ -91,7 +97,7 @@ class Replan:
             )
 
 
-def _parts(uid: str, known: Mapping[str, LogicalNode]) -> list[str]:
+def parts(uid: str, known: Mapping[str, LogicalNode]) -> list[str]:
     """Take apart the uid of operators that the plan has made one; what it put in has none."""
     if uid in known:
         return [uid]

@@ -61,15 +61,27 @@ def list_jobs(*, as_json: bool) -> None:
 @id_argument
 @json_option
 def status(*, job_id: str, as_json: bool) -> None:
-    """Show the state of the job ID (a name or an id), its operators, and what holds it up."""
+    """Show the state of the job ID (a name or an id), its operators, and what holds it up.
+
+    Of a job that chooses its size it says why it has the one that it has.
+    """
     job = _attached(job_id)
     report = job.report()
     figures, said = by_operator(report), diagnose(report)
     if as_json:
         found = {"id": job.id, "name": job.name, "status": job.status(), "operators": figures}
-        print_json({**found, "diagnosis": str(said).split("\n")})
+        print_json(
+            {
+                **found,
+                "diagnosis": str(said).split("\n"),
+                "scaling": report.status.scaling,
+                "rescalings": [dataclasses.asdict(one) for one in job.rescalings()],
+            }
+        )
         return
     click.echo(f"{job.name} ({job.id}): {job.status()}")
+    if report.status.scaling:
+        click.echo(f"scaling: {report.status.scaling}")
     known = {name for one in figures.values() for name in one}
     columns = [name for name in _SHOWN if name in known]
     rows = [

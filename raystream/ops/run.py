@@ -30,6 +30,26 @@ dropped_option = click.option(
     is_flag=True,
     help="Start also where the snapshot holds state of operators that are gone.",
 )
+
+
+def _bounds(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> tuple[int, int | None] | None:
+    if value is None:
+        return None
+    least, dots, most = value.partition("..")
+    fits = dots and least.isdecimal() and (not most or most.isdecimal())
+    if not fits or not 1 <= int(least) <= int(most or least):
+        raise click.BadParameter(f"MIN..MAX is expected, as 1..8, got {value or 'nothing'}")
+    return int(least), int(most) if most else None
+
+
+autoscale_option = click.option(
+    "--autoscale",
+    metavar="MIN..MAX",
+    callback=_bounds,
+    help="Let the job choose how many subtasks run each operator, between bounds.",
+)
 script_argument = click.argument(
     "script", type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
@@ -44,6 +64,7 @@ args_argument = click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @checkpoint_option
 @from_option
 @dropped_option
+@autoscale_option
 def run(
     *,
     script: Path,
@@ -53,6 +74,7 @@ def run(
     checkpoint: str | None,
     start: str | None,
     allow_dropped: bool,
+    autoscale: tuple[int, int | None] | None,
 ) -> None:
     """Run the job of SCRIPT as ``python SCRIPT ARGS`` would; flags beat what the script says.
 
@@ -64,6 +86,7 @@ def run(
         checkpoint=checkpoint,
         start=start,
         allow_dropped=allow_dropped,
+        autoscale=autoscale,
     )
     run_program(script, args, flags)
 

@@ -30,6 +30,7 @@ from raystream.graph.rescaling import Replan
 from raystream.runtime import local_process, shell
 from raystream.runtime.local_process import Breather, Errands, Happened, Link, Maker, Process
 from raystream.runtime.observing import Observer
+from raystream.runtime.scaling import Scaling
 from raystream.runtime.vault import Errand, Vault, frozen
 from raystream.subtask import events as sub
 
@@ -70,10 +71,10 @@ class LocalJob:
         self._breather = Breather(clock, paced=rng is None)
         self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
+        self._scaling = Scaling(plan.job, replan, clock)
         self.answers: dict[str, job.Answer] = {}
 
     def begin(self) -> None:
-        """Deploy the job."""
         self._do_job(self._coordinator.begin())
 
     @property
@@ -82,7 +83,6 @@ class LocalJob:
 
     @property
     def state(self) -> str:
-        """Where the job stands in its life."""
         return self._coordinator.state
 
     def ask(self, event: job.StopAsked | job.SavepointAsked | job.RescaleAsked) -> None:
@@ -90,7 +90,6 @@ class LocalJob:
         self._job(event)
 
     def finish(self) -> None:
-        """End the job where it stands: what has come out is all that was wanted."""
         self._job(job.StopAsked(finished=True))
 
     @property
@@ -119,7 +118,6 @@ class LocalJob:
 
     @property
     def alive(self) -> list[SubtaskId]:
-        """The subtasks that run."""
         return list(self._processes)
 
     def crash(self, *subtasks: SubtaskId) -> None:
@@ -149,6 +147,8 @@ class LocalJob:
         wake_us = self._breather.wake_us(self._coordinator)
         if wake_us is not None and wake_us <= now_us:
             self._job(job.Ticked())
+        for wish in self._scaling.among(self._coordinator, self._plan, self._processes.values()):
+            self._job(wish)
         links = [link for link, some in self.links.items() if some and link not in self.jammed]
         runnable = [p for p in self._processes.values() if p.machine.runnable]
         choices: list[Callable[[], None]] = [
@@ -323,7 +323,8 @@ class LocalJob:
                 case job.AbortSinks(prepared):
                     shell.abort_sinks(self._plan, prepared)
                 case job.Answer(request):
-                    self.answers[request] = effect
+                    if not self._scaling.heard(effect):
+                        self.answers[request] = effect
                 case job.Done():
                     pass
                 case _:
@@ -366,13 +367,13 @@ class LocalJob:
             self._pass(subtask, None, attempt, job.Said(subtask, attempt, messages.Closed()))
 
     def _list(self, chain: str, after_us: int) -> None:
-        again, attempt = bool(after_us), self._coordinator.attempt
+        attempt = self._coordinator.attempt
 
-        def list_them() -> None:
+        def now() -> None:
             if self._coordinator.attempt == attempt:  # else the next one asks by itself
-                self._job(local_process.listed(self._plan, chain, again=again))
+                self._job(local_process.listed(self._plan, chain, again=bool(after_us)))
 
-        self._errands.after(after_us, list_them) if again else list_them()
+        self._errands.after(after_us, now)
 
     def _deliver_rows(self, node: ChainNode, batch: Batch) -> None:
         if shell.sink_specs(self._plan)[node.name].sink.receive(batch):
@@ -382,12 +383,12 @@ class LocalJob:
         """Give the job as it stands."""
         for process in list(self._processes.values()):
             self._observer.take(process.figures())
-        return self._observer.status(self._coordinator.state)
+        return self._observer.status(self._coordinator.state, self._scaling.said)
 
     def report(self) -> JobReport:
         """Give all that is known of the job."""
-        state = self.status().state
-        return self._observer.report(self._coordinator, self._plan.job, state)
+        told = self.status()
+        return self._observer.report(self._coordinator, told.job, told.state, told.scaling)
 
     def result(self) -> JobResult:
         """Give how a job ended that is over.

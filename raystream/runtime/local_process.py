@@ -166,7 +166,10 @@ class Errands:
         self.send(attempted)
 
     def after(self, us: int, what: Callable[[], None]) -> None:
-        """Ask for something in a while."""
+        """Ask for something in a while; at once where none is to pass."""
+        if not us:
+            what()
+            return
         self.later.append((self._clock.monotonic_us() + us, what))
 
     def due(self) -> list[Callable[[], None]]:

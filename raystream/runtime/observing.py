@@ -96,9 +96,9 @@ class Observer:
 
     # What there is to see --------------------------------------------------------------------
 
-    def status(self, state: str) -> JobStatus:
-        """Give the job as it stands."""
-        return self._figures.status(state, self._clock.monotonic_us())
+    def status(self, state: str, scaling: str = "") -> JobStatus:
+        """Give the job as it stands; ``scaling`` says why it has its size."""
+        return self._figures.status(state, self._clock.monotonic_us(), scaling)
 
     def result(self, machine: CoordinatorMachine) -> JobResult:
         """Give how a job ended that is over."""
@@ -110,12 +110,14 @@ class Observer:
             restarts=machine.restarts.count,
         )
 
-    def report(self, machine: CoordinatorMachine, job_id: str, state: str) -> JobReport:
+    def report(
+        self, machine: CoordinatorMachine, job_id: str, state: str, scaling: str = ""
+    ) -> JobReport:
         """Give all that is known."""
         return JobReport(
             job_id,
             self._clock.now_us(),
-            self.status(state),
+            self.status(state, scaling),
             machine.attempt,
             machine.restarts.count,
             self._figures.subtasks(self._clock.monotonic_us()),

@@ -51,6 +51,7 @@ class Readers:
             rows = reader.poll(poll.max_rows)
             # Asked in every job: one without checkpoints, too, may be told to make a savepoint.
             position = reader.position()
+            backlog = _backlog(reader)
             if rows is END:
                 self._ended.add(split.id)
                 _close(self._open.pop(split.id))
@@ -58,7 +59,7 @@ class Readers:
             raise
         except Exception as error:
             raise source_error(self._spec, error, split) from error
-        return Polled(split.id, rows, position)
+        return Polled(split.id, rows, position, backlog)
 
     def acknowledge(self, word: Acknowledge) -> None:
         """Tell a reader that what lies before a position will never be read again.
@@ -89,6 +90,16 @@ class Readers:
                 failure = failure or source_error(self._spec, error)
         if failure is not None:
             raise failure
+
+
+def _backlog(reader: Reader) -> int | None:
+    """Ask a reader what it has yet to read; one that was not derived from ``Reader`` may not tell.
+
+    What has the name and is no method, or gives no number, is the reader's own affair.
+    """
+    tells: Any = getattr(reader, "backlog", None)
+    told = tells() if callable(tells) else None
+    return told if isinstance(told, int) else None
 
 
 def _close(reader: Reader) -> None:

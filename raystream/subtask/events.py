@@ -48,11 +48,15 @@ class ProgressAsked:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What the reader of a split gave, and where it stands behind that."""
+    """What the reader of a split gave, and where it stands behind that.
+
+    ``backlog_rows`` are there to be read behind it, where the reader can tell.
+    """
 
     split: str
     rows: PolledRows
     position: Any = None
+    backlog_rows: int | None = None
 
 
 Event: TypeAlias = Order | Received | CreditCame | ProgressAsked | Polled

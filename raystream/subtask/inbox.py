@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from raystream.config import Limits
@@ -49,10 +49,16 @@ class Inbox:
         self._share_bytes = limits.input_bytes_max // max(1, len(links))
         start = limits.channel_bytes_min
         self.channels = {link.channel: Incoming(link, start) for link in links}
+        self._owed: dict[ChannelId, Incoming] = {}  # that have consumed what is not yet granted
         self._frames: deque[tuple[Incoming, bytes]] = deque(maxlen=None)  # bounded by credit
 
     def __len__(self) -> int:
         return len(self._frames)
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits here, on all channels."""
+        return sum(channel.queued_bytes for channel in self.channels.values())
 
     def receive(self, frame: bytes) -> None:
         """Take a frame; one of an older attempt is dropped.
@@ -119,6 +125,8 @@ class Inbox:
     def consumed(self, channel: Incoming, size_bytes: int, now_us: int) -> None:
         """Note that a frame is done with, and learn how fast the channel is consumed."""
         channel.consumed_bytes += size_bytes
+        if not channel.finished:
+            self._owed[channel.link.channel] = channel
         channel.queued_bytes -= size_bytes
         channel.rate_bytes += size_bytes
         passed_us = now_us - channel.rate_from_us
@@ -138,7 +146,7 @@ class Inbox:
         channels or, for a while, of this one.
         """
         due = []
-        for channel in self._owed():
+        for channel in list(self._owed.values()):
             owed = channel.owed_bytes
             starved = not self._frames and owed >= channel.window_bytes // 16
             if owed >= channel.window_bytes // 4 or starved or self._late_us(channel) <= now_us:
@@ -147,15 +155,13 @@ class Inbox:
                     channel.link.channel, channel.consumed_bytes, channel.window_bytes
                 )
                 due.append(GrantCredit(channel.link.peer, credit))
+                del self._owed[channel.link.channel]
         return due
 
     def next_grant_us(self) -> int | None:
         """Tell when credit that is owed will be due, if nothing happens before."""
-        due_us = min(map(self._late_us, self._owed()), default=MAX_TIME)
+        due_us = min(map(self._late_us, self._owed.values()), default=MAX_TIME)
         return None if due_us == MAX_TIME else due_us
-
-    def _owed(self) -> Iterator[Incoming]:
-        return (c for c in self.channels.values() if c.owed_bytes and not c.finished)
 
     def _late_us(self, channel: Incoming) -> int:
         # What still waits here will bring credit when it is done with.
@@ -165,6 +171,7 @@ class Inbox:
         """Answer a sender that asks what has arrived; the answer renews its credit."""
         entry = self.channels[channel]
         entry.granted_bytes = entry.consumed_bytes
+        self._owed.pop(channel, None)
         received = entry.consumed_bytes + entry.queued_bytes
         credit = CreditCame(channel, entry.consumed_bytes, entry.window_bytes, received)
         return GrantCredit(entry.link.peer, credit)
@@ -172,3 +179,4 @@ class Inbox:
     def finish(self, channel: ChannelId) -> None:
         """Note that nothing more will come on a channel."""
         self.channels[channel].finished = True
+        self._owed.pop(channel, None)

@@ -15,7 +15,7 @@ from raystream.config import Limits
 from raystream.errors import SubtaskLost
 from raystream.flow.batch import Batch, Columns, Objects, concat
 from raystream.flow.codec import Header, encode, overhead_bytes, row_bytes
-from raystream.flow.element import MIN_TIME, Barrier, Element, EndOfInput, Status, Watermark
+from raystream.flow.element import MIN_TIME, Barrier, Element, EndOfInput, Marker, Status, Watermark
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
 from raystream.subtask.events import AskProgress, Send
@@ -45,7 +45,7 @@ class Outgoing:
         self._sequence = 0
         self.sent_bytes = 0
         self.consumed_bytes = 0
-        self.window_bytes = limits.channel_bytes_min
+        self._open(limits.channel_bytes_min)
         self.watermark_us = MIN_TIME
         self._ended = False
         self._asked_bytes = 0
@@ -53,10 +53,11 @@ class Outgoing:
         self.stalled_us: int | None = None
         self.held_us = 0  # for which this channel kept the subtask from working
 
-    @property
-    def _envelope_limit(self) -> int:
-        half = max(self.window_bytes // 2, self._limits.envelope_bytes_inline)
-        return min(half, self._limits.envelope_bytes_max)
+    def _open(self, window_bytes: int) -> None:
+        half = max(window_bytes // 2, self._limits.envelope_bytes_inline)
+        self.window_bytes = window_bytes
+        self._envelope_limit = min(half, self._limits.envelope_bytes_max)
+        self._full_bytes = min(self._envelope_limit, self._limits.envelope_bytes_large)
 
     @property
     def sendable(self) -> bool:
@@ -66,7 +67,7 @@ class Outgoing:
     @property
     def full(self) -> bool:
         """Whether more rows must wait: an envelope's worth is pending already."""
-        return self.pending_bytes >= min(self._envelope_limit, self._limits.envelope_bytes_large)
+        return self.pending_bytes >= self._full_bytes
 
     @property
     def in_flight_bytes(self) -> int:
@@ -117,6 +118,10 @@ class Outgoing:
             self._pending[-1] = (Watermark(time_us), _CONTROL_BYTES)
         else:
             self._add(Watermark(time_us), _CONTROL_BYTES)
+
+    def marker(self, marker: Marker) -> None:
+        """Add a marker: it leaves with the rows before it."""
+        self._add(marker, _CONTROL_BYTES)
 
     def urgent(self, element: Status | Barrier | EndOfInput) -> Iterator[Send]:
         """Send a control element with all that is pending, over the window by that one time.
@@ -174,7 +179,7 @@ class Outgoing:
         if consumed_bytes >= self.consumed_bytes:
             assert consumed_bytes <= self.sent_bytes, "nothing is consumed before it is sent"
             self.consumed_bytes = consumed_bytes
-            self.window_bytes = window_bytes
+            self._open(window_bytes)
 
     def _add(self, element: Element, size_bytes: int) -> None:
         self._pending.append((element, size_bytes))
@@ -270,14 +275,18 @@ class OutputEdge:
         self.edge = edge
         self._partitioner = partitioner
         self.channels = channels
+        self._marked = 0
         self._by_index = {c.link.channel.downstream: c for c in channels}
 
-    @property
-    def full(self) -> bool:
-        return any(channel.full for channel in self.channels)
+    def put(self, element: Batch | Watermark | Status | Marker) -> list[Send]:
+        """Divide rows among the channels; the rest is for all of them. A status leaves at once.
 
-    def put(self, element: Batch | Watermark | Status) -> list[Send]:
-        """Divide rows among the channels; the rest is for all of them. A status leaves at once."""
+        Markers take turns: were each to go everywhere, they would be many behind a few shuffles.
+        """
+        if isinstance(element, Marker):
+            self.channels[self._marked % len(self.channels)].marker(element)
+            self._marked += 1
+            return []
         if isinstance(element, Status):
             return [send for channel in self.channels for send in channel.urgent(element)]
         if isinstance(element, Watermark):

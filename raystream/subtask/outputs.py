@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from raystream.clock import Clock
 from raystream.flow.batch import Batch
-from raystream.flow.element import Barrier, EndOfInput, Status, Watermark
+from raystream.flow.element import Barrier, EndOfInput, Marker, Status, Watermark
 from raystream.flow.figures import OutputFigures
 from raystream.flow.ids import ChannelId, SubtaskId
 from raystream.graph.physical import PhysicalPlan
@@ -30,11 +30,14 @@ class Outputs:
         }
         self._flushed_us = clock.monotonic_us()
         self._flush_cost_us = 0
+        self._full: bool | None = False  # None: something has changed since somebody asked
 
     @property
     def full(self) -> bool:
         """Whether an output is full: nothing is pulled until credit comes."""
-        return any(edge.full for edge in self._edges.values())
+        if self._full is None:
+            self._full = any(channel.full for channel in self._channels.values())
+        return self._full
 
     def held(self, us: int) -> None:
         """Note for how long the subtask could not work: it was for the channels that are full."""
@@ -46,14 +49,18 @@ class Outputs:
         """Tell of each edge what was sent, and how long it was out of credit."""
         return tuple(_edge_figures(edge) for edge in self._edges.values())
 
-    def put(self, edges: tuple[int, ...], element: Batch | Watermark | Status) -> Iterator[Send]:
+    def put(
+        self, edges: tuple[int, ...], element: Batch | Watermark | Status | Marker
+    ) -> Iterator[Send]:
         """Let an element leave on some edges; full envelopes go at once."""
+        self._full = None
         for edge in edges:
             yield from self._edges[edge].put(element)
         yield from self._sends(flush=False)
 
     def urgent(self, element: Barrier | EndOfInput) -> Iterator[Send]:
         """Let a control element leave on every channel at once, with all that waits before it."""
+        self._full = None
         for channel in self._channels.values():
             yield from channel.urgent(element)
 
@@ -101,6 +108,7 @@ class Outputs:
         return self._flushed_us + self._limits.flush_cost_share * self._flush_cost_us
 
     def _sends(self, *, flush: bool) -> Iterator[Send]:
+        self._full = None
         for channel in self._channels.values():
             yield from channel.sends(flush=flush)
 

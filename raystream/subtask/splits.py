@@ -7,6 +7,7 @@ At most two polls are under way: one being read while the one before is worked o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ from raystream.config import Limits
 from raystream.contracts.batch import Batch as GivenBatch
 from raystream.contracts.source import End, Later
 from raystream.flow.batch import Batch
+from raystream.flow.control import SubtaskFigures
 from raystream.flow.element import Status, Watermark
 from raystream.flow.messages import AlignTo, SplitsFound, Start
 from raystream.flow.split import Split
@@ -29,6 +31,11 @@ from raystream.subtask.kept_splits import KeptSplit
 from raystream.subtask.pacing import Pace
 
 _POLLS_MAX = 2
+
+_MARK_EVERY_US = 1_000_000
+"""How often a source lets a marker go with its rows: latency costs nothing to see."""
+
+_LITTLE = 8
 
 Rows: TypeAlias = GivenBatch | pa.RecordBatch | list[Any]
 """What a reader may give that is rows."""
@@ -46,6 +53,7 @@ class _Reading:
     quiet: bool = False  # it has said when it will have something
     finished: bool = False
     position: Any = None  # of the next row that the chain has not had
+    backlog_rows: int | None = None
 
 
 class Splits:
@@ -60,9 +68,11 @@ class Splits:
         self._pace = Pace(operator.alignment)
         self._restored: tuple[KeptSplit, ...] = ()
         self._drained = False
+        self._marked_us = clock.monotonic_us()
         self.stopped = False  # nothing more is read, though it has not ended
         self.gate = Gate()
         self.more_may_come = False
+        self.dry_polls = 0
 
     def restore(self, splits: tuple[KeptSplit, ...]) -> None:
         """Take up splits where they were left; called once, before ``learn``."""
@@ -72,6 +82,14 @@ class Splits:
     def names(self) -> tuple[str, ...]:
         """The splits that are read here, or have been."""
         return tuple(dict.fromkeys([kept.split.id for kept in self._restored] + [*self._readings]))
+
+    def marks(self) -> int | None:
+        """Give the time of day if the rows that are read now are to be followed by a marker."""
+        now_us = self._clock.monotonic_us()
+        if now_us - self._marked_us < _MARK_EVERY_US:
+            return None
+        self._marked_us = now_us
+        return self._clock.now_us()
 
     def silent_us(self, split: str) -> int | None:
         """Tell how long a split has had nothing, though it was asked; None where it gives rows."""
@@ -117,6 +135,26 @@ class Splits:
                 yield from self.gate.add(split.id, self._operator.first_watermark(split))
         if self.more_may_come:
             yield from self.gate.rest()
+
+    @property
+    def unfinished(self) -> int:
+        """How many splits are read here that have not ended."""
+        return sum(1 for _ in self._unfinished())
+
+    @property
+    def backlog_rows(self) -> int | None:
+        """Rows that are there and not read; None where one of the readers cannot tell."""
+        known = [reading.backlog_rows for reading in self._unfinished()]
+        return None if None in known else sum(rows for rows in known if rows is not None)
+
+    def figures(self, figures: SubtaskFigures) -> SubtaskFigures:
+        """Add what is to be told of splits."""
+        return dataclasses.replace(
+            figures,
+            splits=self.unfinished,
+            dry_polls=self.dry_polls,
+            backlog_rows=self.backlog_rows,
+        )
 
     @property
     def finished(self) -> bool:
@@ -204,6 +242,7 @@ class Splits:
         It is asked again soon, or when it has said, and in between if it may turn out to be idle.
         """
         reading, asked_us = self._answered(split)
+        self.dry_polls += 1
         if reading.finished:
             return
         now_us = self._clock.monotonic_us()
@@ -231,7 +270,12 @@ class Splits:
 
     def begin(self, polled: Polled) -> None:
         """Note that what a reader gave goes through the chain now: the next row is behind it."""
-        self._readings[polled.split].position = polled.position
+        reading = self._readings[polled.split]
+        reading.position, reading.backlog_rows = polled.position, polled.backlog_rows
+        if isinstance(polled.rows, GivenBatch | pa.RecordBatch | list):
+            # Where more is always to come a batch that is nearly empty has taken all that is there.
+            little = len(polled.rows) < self._limits.batch_rows_max // _LITTLE
+            self.dry_polls += little and not self._operator.bounded
 
     def came(self, split: str) -> Iterator[Watermark | Status]:
         """Note that rows of a split came, before they leave."""

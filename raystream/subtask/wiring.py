@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -23,38 +22,33 @@ class Link:
     schema: pa.Schema | None
 
 
-def channels(edge: Edge, parallelism_up: int, parallelism_down: int) -> Iterator[ChannelId]:
-    """List the channels of an edge."""
-    for upstream in range(parallelism_up):
-        if isinstance(edge.exchange, Forward):
-            assert parallelism_up == parallelism_down, "forward joins equals"
-            group = range(upstream, upstream + 1)
-        elif isinstance(edge.exchange, Rebalance) and edge.exchange.local:
-            group = local_group(upstream, parallelism_up, parallelism_down)
-        else:
-            group = range(parallelism_down)
-        for downstream in group:
-            yield ChannelId(edge.id, upstream, downstream)
+def receivers(edge: Edge, upstream: int, parallelism_up: int, parallelism_down: int) -> range:
+    """Give the subtasks that one of those upstream sends to on an edge."""
+    if isinstance(edge.exchange, Forward):
+        assert parallelism_up == parallelism_down, "forward joins equals"
+        return range(upstream, upstream + 1)
+    if isinstance(edge.exchange, Rebalance) and edge.exchange.local:
+        return local_group(upstream, parallelism_up, parallelism_down)
+    return range(parallelism_down)
 
 
 def inputs_of(plan: PhysicalPlan, subtask: SubtaskId) -> list[Link]:
     """List the channels on which a subtask receives."""
     links = []
     for edge in plan.inputs(subtask.chain):
-        up, down = plan.chain(edge.upstream), plan.chain(edge.downstream)
+        peers, parallelism = plan.chain(edge.upstream).subtasks, subtask.parallelism
         links += [
-            Link(channel, edge.port, up.subtasks[channel.upstream], edge.schema)
-            for channel in channels(edge, up.parallelism, down.parallelism)
-            if channel.downstream == subtask.index
+            Link(ChannelId(edge.id, peer.index, subtask.index), edge.port, peer, edge.schema)
+            for peer in peers
+            if subtask.index in receivers(edge, peer.index, len(peers), parallelism)
         ]
     return links
 
 
 def outputs_of(plan: PhysicalPlan, subtask: SubtaskId, edge: Edge) -> list[Link]:
     """List the channels of one edge on which a subtask sends."""
-    up, down = plan.chain(edge.upstream), plan.chain(edge.downstream)
+    peers = plan.chain(edge.downstream).subtasks
     return [
-        Link(channel, edge.port, down.subtasks[channel.downstream], edge.schema)
-        for channel in channels(edge, up.parallelism, down.parallelism)
-        if channel.upstream == subtask.index
+        Link(ChannelId(edge.id, subtask.index, index), edge.port, peers[index], edge.schema)
+        for index in receivers(edge, subtask.index, subtask.parallelism, len(peers))
     ]

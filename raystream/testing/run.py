@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from raystream.api.binding import bind_sinks
 from raystream.api.callsite import user_line
 from raystream.api.checks import is_count
 from raystream.api.draft import Draft
@@ -185,6 +186,7 @@ def _plan(
     plan = dataclasses.replace(draft.plan(), parallelism=chosen)
     if target is not None:
         return plan.prune([target])
+    bind_sinks(plan)
     if not plan.sinks:
         raise PlanError(
             f'job "{draft.name}" has no sink, so there is nothing to run',

@@ -13,7 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 import raystream as rs
 from raystream.coordinator.diagnosis import Cause, diagnose
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("ray_cluster"),
+]
 
 OUTER_S = 90
 SECOND_US = 1_000_000

@@ -51,6 +51,11 @@ class Postgres:
         """Let it die without a word to anybody, as by a power cut."""
         self.control("stop", "-m", "immediate")
 
+    def restart(self) -> None:
+        """Let it die, and come back."""
+        self.kill()
+        self.control("start")
+
 
 def _as_its_user() -> dict:
     """PostgreSQL does not run as root: its own user is there where it is installed."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import pickle
-from decimal import Decimal
 
-import lake_jobs
 import pyarrow as pa
 import pytest
-from lake_jobs import ROW, at_once, once, rows_of, taken
+from lake_rows import FULL, KINDS, ROW, once, rows_of, taken
 
 import raystream as rs
 from raystream.connectors.delta import DeltaSink, DeltaSource
@@ -19,6 +17,10 @@ deltalake = pytest.importorskip("deltalake", reason="the extra delta is not inst
 
 pytestmark = pytest.mark.slow
 T = rs.testing
+
+
+KINDS = pa.schema([field for field in KINDS if field.name != "clock"])  # it has no such type
+FULL = {name: FULL[name] for name in KINDS.names}
 
 
 def read(path):
@@ -36,40 +38,6 @@ def prepared(sink, rows, checkpoint_id=1, schema=ROW):
     writer.write(rs.Batch(pa.RecordBatch.from_pylist(rows, schema)))
     made = writer.prepare_commit(checkpoint_id)
     return pickle.loads(pickle.dumps(made))
-
-
-KINDS = pa.schema(
-    {
-        "i8": pa.int8(),
-        "i64": pa.int64(),
-        "u32": pa.uint32(),
-        "f64": pa.float64(),
-        "s": pa.string(),
-        "raw": pa.binary(),
-        "flag": pa.bool_(),
-        "day": pa.date32(),
-        "at": pa.timestamp("us", "UTC"),
-        "local": pa.timestamp("us"),
-        "price": pa.decimal128(12, 2),
-        "list": pa.list_(pa.int64()),
-        "struct": pa.struct({"a": pa.int64(), "b": pa.string()}),
-    }
-)
-FULL = {
-    "i8": -8,
-    "i64": 2**62,
-    "u32": 2**32 - 1,
-    "f64": 1.5,
-    "s": "ä" * 50,
-    "raw": b"\x00\xff",
-    "flag": True,
-    "day": dt.date(2020, 2, 29),
-    "at": dt.datetime(2020, 1, 1, 12, 0, 0, 123456, dt.timezone.utc),
-    "local": dt.datetime(1969, 12, 31, 23, 59, 59, 999999),  # noqa: DTZ001  it has no zone
-    "price": Decimal("12.30"),
-    "list": [1, None, 3],
-    "struct": {"a": 1, "b": None},
-}
 
 
 def test_values_of_every_type_come_back(tmp_path):
@@ -119,61 +87,6 @@ def test_the_log_has_bounds_that_hold(tmp_path):
     assert said["minValues"]["i64"] == 2**62
     assert "s" not in said["minValues"]
     assert said["nullCount"]["s"] == 1
-
-
-@pytest.mark.parametrize("parallelism", [1, 2])
-@pytest.mark.parametrize("skip", [0, 1, 3])
-@pytest.mark.parametrize("phase", lake_jobs.PHASES)
-def test_rows_are_there_once_wherever_the_sink_fails(tmp_path, phase, skip, parallelism):
-    job, faulty = lake_jobs.failing_job(
-        DeltaSink(tmp_path / "t", partition_by="kind"), phase, skip=skip, parallelism=parallelism
-    )
-    T.run(job, seed=skip)
-    assert faulty.left == [0], "it has not failed"
-    assert once(read(tmp_path / "t")) == 60
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_rows_are_there_once_whenever_the_job_crashes(tmp_path, seed):
-    sink = DeltaSink(tmp_path / "t")
-    T.run(lake_jobs.crashing_job(sink, seed, parallelism=1 + seed % 2), seed=seed)
-    assert once(read(tmp_path / "t")) == 60
-
-
-def test_a_table_that_grows_is_copied_once_though_the_job_fails(tmp_path):
-    for start in (0, 5, 10):
-        write(tmp_path / "t", rows_of(5, start))
-    source = DeltaSource(tmp_path / "t", mode="continuous", version=1, poll="1ms")
-    job, failures = lake_jobs.following_job(source, DeltaSink(tmp_path / "copy", schema=ROW))
-    more = [15]
-
-    def copied():
-        count = once(read(tmp_path / "copy")) if (tmp_path / "copy/_delta_log").exists() else 0
-        if count == 15 and more:
-            write(tmp_path / "t", rows_of(5, more.pop()))
-        return count == 20
-
-    lake_jobs.lives_until(job, copied)
-    assert not failures, "it has not failed"
-
-
-def test_a_commit_that_is_repeated_changes_nothing(tmp_path):
-    sink = DeltaSink(tmp_path / "t")
-    made = prepared(sink, rows_of(3), 1)
-    sink.commit(1, made)
-    DeltaSink(tmp_path / "t").commit(1, made)
-    more = prepared(sink, rows_of(3, 3), 2)
-    sink.commit(2, more)
-    sink.commit(1, made)
-    assert once(read(tmp_path / "t")) == 6
-    assert deltalake.DeltaTable(str(tmp_path / "t")).version() == 2
-
-
-def test_a_commit_that_runs_often_at_once_is_done_once(tmp_path):
-    sink = DeltaSink(tmp_path / "t")
-    made = prepared(sink, rows_of(3))
-    at_once(lambda: DeltaSink(tmp_path / "t").commit(1, made))
-    assert once(read(tmp_path / "t")) == 3
 
 
 def test_the_same_checkpoint_of_another_run_is_another_commit(tmp_path):

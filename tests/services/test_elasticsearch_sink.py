@@ -106,32 +106,6 @@ def test_orders_that_are_joined_with_their_customers_are_those_of_the_table(
     assert search.table(index) == expected
 
 
-def test_job_and_server_die_and_the_index_is_the_table(search, index, tmp_path):
-    died = []
-
-    def newest(state, row):
-        if row["i"] == 1_500 and not died:
-            died.append(True)
-            if search.child is not None:
-                search.child.kill()
-                search.child.start()
-            raise RuntimeError("once")
-        return None, {"k": row["k"], "i": row["i"]}
-
-    job = rs.Job(
-        "survives",
-        runtime="local",
-        checkpoint=rs.Checkpointing(tmp_path, every="100ms"),
-        config={"batch_rows_max": 100},
-    )
-    source = rs.DataGenSource(lambda i: {"k": i % 100, "i": i}, rows=3_000, rows_per_second=3_000)
-    schema = pa.schema({"k": pa.int64(), "i": pa.int64()})
-    rows = job.source(source).key_by(lambda row: row["k"]).map_with_state(newest, schema=schema)
-    rows.sink(elasticsearch.ElasticsearchSink(URL, index, "{k}"))
-    assert job.run().restarts >= 1
-    assert search.table(index) == {str(k): {"k": k, "i": 2_900 + k} for k in range(100)}
-
-
 def test_documents_that_are_refused_follow_the_policy(search, index):
     search.ask(
         "PUT",

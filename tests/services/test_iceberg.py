@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
-from decimal import Decimal
 
-import lake_jobs
 import pyarrow as pa
 import pytest
-from lake_jobs import ROW, at_once, once, rows_of, taken
+from lake_rows import FULL, KINDS, ROW, once, rows_of, taken
 
 import raystream as rs
 from raystream.connectors.iceberg import IcebergSink, IcebergSource
@@ -56,42 +54,6 @@ def prepared(sink, rows, checkpoint_id=1, schema=ROW):
     return pickle.loads(pickle.dumps(writer.prepare_commit(checkpoint_id)))
 
 
-KINDS = pa.schema(
-    {
-        "i8": pa.int8(),
-        "i64": pa.int64(),
-        "u32": pa.uint32(),
-        "f64": pa.float64(),
-        "s": pa.string(),
-        "raw": pa.binary(),
-        "flag": pa.bool_(),
-        "day": pa.date32(),
-        "clock": pa.time64("us"),
-        "at": pa.timestamp("us", "UTC"),
-        "local": pa.timestamp("us"),
-        "price": pa.decimal128(12, 2),
-        "list": pa.list_(pa.int64()),
-        "struct": pa.struct({"a": pa.int64(), "b": pa.string()}),
-    }
-)
-FULL = {
-    "i8": -8,
-    "i64": 2**62,
-    "u32": 2**32 - 1,
-    "f64": 1.5,
-    "s": "ä" * 50,
-    "raw": b"\x00\xff",
-    "flag": True,
-    "day": dt.date(2020, 2, 29),
-    "clock": dt.time(23, 59, 59, 999999),
-    "at": dt.datetime(2020, 1, 1, 12, 0, 0, 123456, dt.timezone.utc),
-    "local": dt.datetime(1969, 12, 31, 23, 59, 59, 999999),  # noqa: DTZ001  it has no zone
-    "price": Decimal("12.30"),
-    "list": [1, None, 3],
-    "struct": {"a": 1, "b": None},
-}
-
-
 def test_values_of_every_type_come_back(catalog):
     rows = [FULL, dict.fromkeys(FULL)]
     write(catalog, rows, KINDS)
@@ -123,68 +85,6 @@ def test_a_table_keeps_its_own_partitioning(catalog):
     write(catalog, rows_of(20, 2))
     assert once(read(catalog)) == 22
     assert len(list(opened(catalog).scan().plan_files())) == 3
-
-
-@pytest.mark.parametrize("parallelism", [1, 2])
-@pytest.mark.parametrize("skip", [0, 2])
-@pytest.mark.parametrize("phase", lake_jobs.PHASES)
-def test_rows_are_there_once_wherever_the_sink_fails(catalog, phase, skip, parallelism):
-    job, faulty = lake_jobs.failing_job(
-        IcebergSink(NAME, catalog, partition_by="kind"),
-        phase,
-        skip=skip,
-        parallelism=parallelism,
-        count=40,
-    )
-    T.run(job, seed=skip)
-    assert faulty.left == [0], "it has not failed"
-    assert once(read(catalog)) == 40
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_rows_are_there_once_whenever_the_job_crashes(catalog, seed):
-    sink = IcebergSink(NAME, catalog)
-    T.run(lake_jobs.crashing_job(sink, seed, parallelism=1 + seed % 2), seed=seed)
-    assert once(read(catalog)) == 60
-
-
-def test_a_table_that_grows_is_copied_once_though_the_job_fails(catalog):
-    IcebergSink(NAME, catalog, schema=ROW).open(rs.OpenContext())
-    source = IcebergSource(NAME, catalog, mode="continuous", poll="1ms")
-    for start in (0, 5, 10):
-        write(catalog, rows_of(5, start))
-    copy = IcebergSink("lake.copy", catalog, schema=ROW)
-    copy.open(rs.OpenContext())
-    job, failures = lake_jobs.following_job(source, copy)
-    table = load_catalog("default", **catalog).load_table("lake.copy")
-    more = [15]
-
-    def copied():
-        found = table.refresh().scan().to_arrow().to_pylist()
-        if once(found) == 15 and more:
-            write(catalog, rows_of(5, more.pop()))
-        return len(found) == 20
-
-    lake_jobs.lives_until(job, copied)
-    assert not failures, "it has not failed"
-
-
-def test_a_commit_that_is_repeated_changes_nothing(catalog):
-    sink = IcebergSink(NAME, catalog)
-    made = prepared(sink, rows_of(3), 1)
-    sink.commit(1, made)
-    IcebergSink(NAME, catalog).commit(1, made)
-    sink.commit(2, prepared(sink, rows_of(3, 3), 2))
-    sink.commit(1, made)
-    assert once(read(catalog)) == 6
-    assert len(opened(catalog).snapshots()) == 2
-
-
-def test_a_commit_that_runs_often_at_once_is_done_once(catalog):
-    sink = IcebergSink(NAME, catalog)
-    made = prepared(sink, rows_of(3))
-    at_once(lambda: IcebergSink(NAME, catalog).commit(1, made), 4)
-    assert once(read(catalog)) == 3
 
 
 def test_the_same_checkpoint_of_another_run_is_another_commit(catalog):
@@ -312,25 +212,6 @@ def test_a_snapshot_is_read_as_it_was(catalog):
     assert once(back) == 3
 
 
-def test_following_goes_on_in_the_middle_of_any_snapshot(catalog):
-    IcebergSink(NAME, catalog, schema=ROW).open(rs.OpenContext())
-    source = IcebergSource(NAME, catalog, mode="continuous", poll="1ms")
-    (split,) = source.splits()
-    for start in (0, 5, 10):
-        write(catalog, rows_of(5, start))
-    for stop in range(1, 15, 2):
-        reader = source.open(split, None)
-        rows = taken(reader, stop)
-        position = pickle.loads(pickle.dumps(reader.position()))
-        reader.close()
-        again = source.open(split, position)
-        rows += taken(again, 15 - stop)
-        assert once(rows) == 15
-        assert not isinstance(again.poll(1), pa.RecordBatch)
-        last = source.open(split, again.position())
-        assert not isinstance(last.poll(9), pa.RecordBatch)
-
-
 def test_following_refuses_rows_that_are_taken_back(catalog):
     write(catalog, rows_of(5))
     source = IcebergSource(NAME, catalog, mode="continuous")
@@ -340,14 +221,3 @@ def test_following_refuses_rows_that_are_taken_back(catalog):
     taken(reader, 5)
     with pytest.raises(rs.SourceError, match="deletes or changes rows"):
         reader.poll(1)
-
-
-def test_a_bounded_read_goes_on_in_the_middle(catalog):
-    write(catalog, rows_of(9))
-    source = IcebergSource(NAME, catalog)
-    (split,) = source.splits()
-    reader = source.open(split, None)
-    rows = taken(reader, 4)
-    assert once(
-        [*rows, *taken(pickle.loads(pickle.dumps(source)).open(split, reader.position()), 5)]
-    )

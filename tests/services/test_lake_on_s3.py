@@ -1,4 +1,4 @@
-"""Tables and files on a real S3 server: jobs that fail, are killed and move show each row once."""
+"""Tables and files on a real S3 server: a job that is killed and resumed shows each row once."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ import sys
 import textwrap
 import time
 
-import lake_jobs
-import lives
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import s3_servers
-from lake_jobs import ROW, at_once, once, rows_of, taken
+from lake_rows import ROW, once, rows_of
 
 import raystream as rs
-from raystream.connectors.delta import DeltaSink, DeltaSource
-from raystream.connectors.iceberg import IcebergSink, IcebergSource
 
 s3fs = pytest.importorskip("s3fs", reason="the extra s3 is not installed")
 
@@ -43,77 +39,10 @@ def bucket(server):
         yield address
 
 
-@pytest.fixture
-def catalog(server, tmp_path, bucket):
-    return {
-        "type": "sql",
-        "uri": f"sqlite:///{tmp_path}/catalog.db",
-        "warehouse": f"{bucket}/warehouse",
-        "s3.endpoint": server,
-    }
-
-
 def delta_rows(url):
     deltalake = pytest.importorskip("deltalake", reason="the extra delta is not installed")
     table = deltalake.DeltaTable(url, storage_options={"allow_http": "true"})
     return pa.table(table.to_pyarrow_table()).to_pylist()
-
-
-@pytest.mark.parametrize("phase", ["after prepare", "after commit"])
-def test_a_delta_table_has_each_row_once(bucket, phase):
-    job, faulty = lake_jobs.failing_job(DeltaSink(f"{bucket}/t"), phase, parallelism=2, count=40)
-    T.run(job)
-    assert faulty.left == [0]
-    assert once(delta_rows(f"{bucket}/t")) == 40
-    source = DeltaSource(f"{bucket}/t", mode="continuous", poll="1ms")
-    assert once(rs.Job("back").source(DeltaSource(f"{bucket}/t")).collect()) == 40
-    (split,) = source.splits()
-    rs.Job("more", runtime="local").from_items(rows_of(5, 40), schema=ROW).sink(
-        DeltaSink(f"{bucket}/t")
-    )
-    reader = source.open(split, None)
-    rows = taken(reader, 25)
-    assert once(rows + taken(source.open(split, reader.position()), 15)) == 40
-
-
-def test_delta_commits_at_once_are_done_once(bucket):
-    sink = DeltaSink(f"{bucket}/t")
-    writer = sink.open(rs.OpenContext())
-    writer.write(rs.Batch(pa.RecordBatch.from_pylist(rows_of(3), ROW)))
-    made = writer.prepare_commit(1)
-    at_once(lambda: DeltaSink(f"{bucket}/t").commit(1, made), 3)
-    assert once(delta_rows(f"{bucket}/t")) == 3
-
-
-@pytest.mark.parametrize("phase", ["after prepare", "after commit"])
-def test_an_iceberg_table_has_each_row_once(catalog, phase):
-    sink = IcebergSink("lake.rows", catalog)
-    job, faulty = lake_jobs.failing_job(sink, phase, parallelism=2, count=40)
-    T.run(job)
-    assert faulty.left == [0]
-    assert once(rs.Job("back").source(IcebergSource("lake.rows", catalog)).collect()) == 40
-
-
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
-def test_a_savepoint_goes_on_at_another_parallelism(bucket, before, after):
-    def job(parallelism):
-        made = rs.Job(
-            "move", runtime="local", parallelism=parallelism, config={"batch_rows_max": 7}
-        )
-        rows = made.from_items(rows_of(200), schema=ROW).named("read")
-        rows.rebalance().sink(DeltaSink(f"{bucket}/t", partition_by="kind")).uid("sink")
-        return made
-
-    url = lives.savepoint(job(before), f"{bucket}/save", rows=50)
-    seen = once_any(delta_rows(f"{bucket}/t"))
-    assert 50 <= seen < 200
-    for _ in range(2):  # the second begins at the savepoint again: it is a run of its own
-        made = lives.local(job(after), url)
-        lives.steps(made, lambda made=made: made.over)
-        made.result()
-        made.close()
-        break
-    assert once(delta_rows(f"{bucket}/t")) == 200
 
 
 def once_any(rows):

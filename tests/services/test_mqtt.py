@@ -115,32 +115,6 @@ def test_a_broker_that_dies_is_connected_to_again(mqtt_broker, place):
     reader.close()
 
 
-def test_each_message_counts_though_the_job_dies(mqtt_broker, place, tmp_path):
-    source = source_of(mqtt_broker, *place)
-    opened(source).close()  # from now on the broker keeps messages for the session
-    mqtt_broker.publish(place[0], [*lines(range(100)), b"{broken", *lines(range(100, 200))])
-    died, seen = [], set()
-
-    def dying(row):
-        if row["n"] == 60 and not died:
-            died.append(True)
-            raise RuntimeError("once")
-        seen.add(row["n"])
-        return row
-
-    job = rs.Job(
-        "sensors",
-        runtime="local",
-        checkpoint=rs.Checkpointing(tmp_path, every="100ms"),
-        config={"batch_rows_max": 10},
-    )
-    rows = job.source(source).on_error("skip").map(dying, schema=SCHEMA)
-    rows.filter(rs.col("n") == 199).sink(rs.MemorySink(limit=1))
-    result = job.run(timeout="60s")
-    assert result.restarts >= 1
-    assert seen == set(range(200))
-
-
 def test_messages_that_cannot_be_read_follow_the_policy(mqtt_broker, place):
     reader = opened(source_of(mqtt_broker, *place).tolerating())
     mqtt_broker.publish(place[0], [*lines([1]), b"\xff", b"", *lines([2])])

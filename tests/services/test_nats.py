@@ -10,7 +10,7 @@ from nats_server import PASSWORD, nats_server, running_nats  # noqa: F401  fixtu
 
 import raystream as rs
 from raystream.connectors import nats
-from raystream.contracts.source import END, Later
+from raystream.contracts.source import Later
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -63,21 +63,6 @@ def test_what_else_is_known_of_a_message_becomes_columns(nats_server):
     assert row == {"n": 5, "s": f"{stream}.x", "seq": 1}
 
 
-def test_a_reader_goes_on_where_it_stood(nats_server):
-    stream = nats_server.stream()
-    nats_server.publish(f"{stream}.x", lines(range(10)))
-    source = nats.NatsSource(URL, stream, SCHEMA, bounded=True)
-    (split,) = source.splits()
-    reader = source.open(split, None)
-    assert until(reader, 4)[:4] == [0, 1, 2, 3]
-    again = source.open(split, reader.position())
-    first = reader.position() - 1
-    assert until(again, 10 - first) == list(range(first, 10))
-    assert again.poll(5) is END
-    again.close()
-    reader.close()
-
-
 def test_messages_that_were_removed_unread_are_told_of(nats_server):
     stream = nats_server.stream(max_msgs=4)
     nats_server.publish(f"{stream}.x", lines(range(10)))
@@ -89,21 +74,6 @@ def test_messages_that_were_removed_unread_are_told_of(nats_server):
     passing = nats.NatsSource(URL, stream, SCHEMA, lost="skip").open(split, 3)
     assert until(passing, 4) == [6, 7, 8, 9]
     passing.close()
-
-
-def test_a_server_that_is_away_is_asked_again(nats_server):
-    if nats_server.child is None:
-        pytest.skip("a server that is not ours is not killed")
-    stream = nats_server.stream()
-    nats_server.publish(f"{stream}.x", lines(range(5)))
-    source = nats.NatsSource(URL, stream, SCHEMA)
-    reader = source.open(source.splits()[0], None)
-    assert len(until(reader, 3)) == 3
-    nats_server.child.kill()
-    assert isinstance(reader.poll(3), Later)
-    nats_server.child.start()
-    assert until(reader, 2) == [3, 4]
-    reader.close()
 
 
 def test_messages_that_cannot_be_read_follow_the_policy(nats_server):
@@ -120,52 +90,6 @@ def test_messages_that_cannot_be_read_follow_the_policy(nats_server):
     assert [letter["row"] for letter in letters.rows] == [b"", b"\xff{", b'{"n": "x"}']
     with pytest.raises(rs.JobFailed, match=f"stream {stream}, message 2"):
         rs.Job("read", runtime="local").source(source).collect()
-
-
-def test_rows_are_written_once_though_job_and_server_die(nats_server, tmp_path):
-    stream, out = nats_server.stream(), nats_server.stream()
-    nats_server.publish(f"{stream}.x", lines(range(1_500)))
-    died = []
-
-    def count(state, row):
-        if row["n"] == 900 and not died:
-            died.append(True)
-            if nats_server.child is not None:
-                nats_server.child.kill()
-                nats_server.child.start()
-            raise RuntimeError("once")
-        seen = (state or 0) + 1
-        return seen, {"k": row["n"] % 50, "count": seen}
-
-    job = rs.Job(
-        "counts",
-        runtime="local",
-        checkpoint=rs.Checkpointing(tmp_path, every="200ms"),
-        config={"batch_rows_max": 50},
-    )
-    source = nats.NatsSource(URL, stream, SCHEMA, bounded=True)
-    counts = job.source(source).key_by(lambda row: row["n"] % 50)
-    schema = pa.schema({"k": pa.int64(), "count": pa.int64()})
-    sink = nats.NatsSink(URL, f"{out}.k{{k}}")
-    counts.map_with_state(count, schema=schema).sink(sink)
-    assert "exactly once" in job.explain()
-    assert job.run().restarts >= 1
-    written = nats_server.read(out)
-    assert sorted(
-        (row["k"], row["count"]) for _, data in written for row in [json.loads(data)]
-    ) == [(k, n + 1) for k in range(50) for n in range(30)]
-    assert {subject for subject, _ in written} == {f"{out}.k{k}" for k in range(50)}
-
-
-def test_a_commit_that_is_repeated_changes_nothing(nats_server):
-    out = nats_server.stream()
-    sink = nats.NatsSink(URL, f"{out}.x")
-    writer = sink.open(rs.OpenContext())
-    writer.write(rs.Batch(pa.RecordBatch.from_pylist([{"n": n} for n in range(5)], SCHEMA)))
-    prepared = writer.prepare_commit(3)
-    for _ in range(3):
-        sink.commit(3, prepared)
-    assert [data for _, data in nats_server.read(out)] == [b'{"n":%d}' % n for n in range(5)]
 
 
 def test_rows_without_a_subject_follow_the_policy(nats_server):

@@ -12,7 +12,6 @@ from postgres_server import postgres, running_postgres  # noqa: F401  fixtures
 import raystream as rs
 from raystream.connectors.postgres import PostgresSink
 from raystream.contracts.rejects import Rejects
-from raystream.contracts.sink import Writer
 from raystream.errors import SubtaskLost
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -258,57 +257,3 @@ def test_a_table_that_does_not_fit_is_told(postgres, target, statement, problem)
     with pytest.raises(rs.PlanError, match=problem):
         writer.write(batch((1, "a")))
     writer.close()
-
-
-@pytest.mark.parametrize("dies", ["prepare_commit", "before", "after"])
-def test_a_job_that_dies_at_any_phase_writes_each_row_once(  # noqa: PLR0917
-    postgres,
-    target,
-    mode,
-    dies,
-    tmp_path,
-    monkeypatch,
-):
-    """The crash comes once: while preparing, before the commit, or after it and unconfirmed."""
-    target.execute("CREATE TABLE plain (id bigint, v text)")
-    times = {"left": 1}
-
-    def failing(method):
-        def call(self, *arguments):
-            if dies != "after":
-                crash()
-            result = method(self, *arguments)
-            if dies == "after":
-                crash()
-            return result
-
-        return call
-
-    def crash():
-        times["left"] -= 1
-        if times["left"] == 0:
-            raise RuntimeError("power cut")
-
-    writer = type(made(postgres, mode).open(rs.OpenContext()))
-    assert issubclass(writer, Writer)
-    place = (writer, "prepare_commit") if dies == "prepare_commit" else (PostgresSink, "commit")
-    monkeypatch.setattr(*place, failing(getattr(*place)))
-    job = rs.Job(
-        "dying",
-        runtime="local",
-        parallelism=2,
-        checkpoint=rs.Checkpointing(tmp_path, every="20ms"),
-        config={"batch_rows_max": 50},
-    )
-    rows = job.from_items([{"id": n, "v": str(n)} for n in range(600)], schema=SCHEMA)
-    if mode == "upsert":
-        rows.rebalance().sink(PostgresSink(postgres.dsn, "target", key="id"))
-    else:
-        rows.rebalance().sink(PostgresSink(postgres.dsn, "plain", mode="append"))
-    result = job.run()
-    assert times["left"] <= 0, "it died"
-    assert result.restarts >= 1
-    table = "target" if mode == "upsert" else "plain"
-    held = target.execute(f"SELECT id, v FROM {table} ORDER BY id").fetchall()
-    assert held == [(n, str(n)) for n in range(600)]
-    assert left_behind(target) == (0, 0)

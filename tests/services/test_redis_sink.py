@@ -147,46 +147,6 @@ def test_changes_that_come_in_any_order_end_in_the_table(redis_server, tmp_path)
     assert found == expected
 
 
-@pytest.mark.parametrize("kind", ["hash", "stream"])
-def test_a_server_that_is_killed_loses_and_repeats_nothing(redis_server, tmp_path, kind):
-    if redis_server.child is None:
-        pytest.skip("a server that is not ours is not killed")
-    rows_max, killed = 4_000, []
-
-    def seen(state, row):
-        if row["i"] in {1_500, 3_000} and row["i"] not in killed:
-            killed.append(row["i"])
-            redis_server.restart()
-            if row["i"] == 3_000:
-                raise RuntimeError("the job dies, too")
-        return (state or 0) + 1, {"k": row["k"], "i": row["i"]}
-
-    job = rs.Job(
-        "survives",
-        runtime="local",
-        checkpoint=rs.Checkpointing(tmp_path, every="50ms"),
-        config={"batch_rows_max": 100},
-    )
-    source = rs.DataGenSource(
-        lambda i: {"k": i % 500, "i": i}, rows=rows_max, rows_per_second=4_000
-    )
-    rows = job.source(source).key_by(lambda row: row["k"])
-    mapped = rows.map_with_state(seen, schema=pa.schema({"k": pa.int64(), "i": pa.int64()}))
-    key = "k:{k}" if kind == "hash" else "log"
-    mapped.sink(redis.RedisSink(URL, key, kind))
-    result = job.run()
-    assert result.restarts >= 1
-    assert len(killed) == 2
-    client = redis_server.connect()
-    if kind == "hash":
-        assert table(client, "k:*") == {
-            f"k:{k}": {"k": str(k), "i": str(rows_max - 500 + k)} for k in range(500)
-        }
-    else:
-        written = [int(fields["i"]) for _, fields in client.xrange("log")]
-        assert sorted(written) == list(range(rows_max))
-
-
 @pytest.mark.parametrize("policy", ["skip", "dead_letter"])
 def test_bad_rows_follow_the_policy_and_their_neighbours_are_written(redis_server, policy):
     client = redis_server.connect()

@@ -8,7 +8,7 @@ from redis_server import redis_server, running_redis  # noqa: F401  fixtures
 
 import raystream as rs
 from raystream.connectors import redis
-from raystream.contracts.source import END, Later
+from raystream.contracts.source import END
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -96,22 +96,6 @@ def test_entries_that_were_trimmed_unread_are_told_of(redis_server):
     passing.close()
 
 
-def test_a_server_that_is_away_is_asked_again(redis_server):
-    if redis_server.child is None:
-        pytest.skip("a server that is not ours is not killed")
-    client = redis_server.connect()
-    fill(client, "s", range(3))
-    source = redis.RedisStreamSource(URL, "s", SCHEMA)
-    reader = source.open(source.splits()[0], None)
-    assert len(reader.poll(2)) == 2
-    redis_server.child.kill()
-    assert isinstance(reader.poll(2), Later)
-    redis_server.child.start()
-    assert reader.poll(2).column("n").to_pylist() == [2]
-    assert reader.poll(2) is None
-    reader.close()
-
-
 def test_entries_that_do_not_fit_follow_the_policy(redis_server):
     client = redis_server.connect()
     fill(client, "s", [1, "x", 2, 2**70])
@@ -127,40 +111,3 @@ def test_entries_that_do_not_fit_follow_the_policy(redis_server):
     assert [letter["row"] for letter in letters.rows] == [{b"n": b"x"}, {b"n": b"%d" % 2**70}]
     with pytest.raises(rs.JobFailed, match='stream s, entry .*: field "n" holds no int64'):
         rs.Job("read", runtime="local").source(source).collect()
-
-
-def test_each_entry_counts_once_though_job_and_server_die(redis_server, tmp_path):
-    client = redis_server.connect()
-    with client.pipeline() as pipe:
-        for n in range(2_000):
-            pipe.xadd(f"s{n % 2}", {"n": n, "k": n % 50})
-        pipe.execute()
-    died = []
-
-    def count(state, row):
-        if row["n"] == 1_001 and not died:
-            died.append(True)
-            if redis_server.child is not None:
-                redis_server.restart()
-            raise RuntimeError("once")
-        return (state or 0) + 1, {"k": row["k"], "count": (state or 0) + 1}
-
-    job = rs.Job(
-        "counts",
-        runtime="local",
-        parallelism=2,
-        checkpoint=rs.Checkpointing(tmp_path, every="100ms"),
-        config={"batch_rows_max": 20},
-    )
-    schema = pa.schema({"n": pa.int64(), "k": pa.int64()})
-    source = redis.RedisStreamSource(URL, ["s0", "s1"], schema, bounded=True)
-    counts = (
-        job.source(source)
-        .key_by("k")
-        .map_with_state(count, schema=pa.schema({"k": pa.int64(), "count": pa.int64()}))
-    )
-    counts.sink(redis.RedisSink(URL, "out", "stream"))
-    result = job.run()
-    assert result.restarts >= 1
-    written = sorted((int(row["k"]), int(row["count"])) for _, row in client.xrange("out"))
-    assert written == [(k, n + 1) for k in range(50) for n in range(40)]

@@ -29,6 +29,11 @@ class Ledger(rs.Sink):
     def abort(self, committables: list[Any]) -> None:
         """Let go of what was never written here."""
 
+    @property
+    def rows(self) -> list[Any]:
+        """Give the rows, one commit after another."""
+        return [row for batches in self._pages.values() for batch in batches for row in batch]
+
     def table(self, key: tuple[str, ...]) -> pa.Table:
         """Give the table that the changes end in; those of a key are in order."""
         sink = TableSink(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from raystream.api.binding import bind_sinks
 from raystream.api.restoring import home_of
 from raystream.clock import SystemClock
 from raystream.coordinator import events as asked
@@ -16,7 +17,9 @@ STEPS_MAX = 20_000
 
 def local(job, start=None, clock=None):
     """Make the machines of a job in this process, and begin."""
-    plan = physical_plan(job._draft.plan())
+    logical = job._draft.plan()
+    bind_sinks(logical)
+    plan = physical_plan(logical)
     home = home_of(plan, start, allow_dropped=False, where="")
     beginning = None if home is None else home.beginning
     made = LocalJob(
@@ -43,10 +46,25 @@ def savepoint(job, url="", *, rows=0, stop=True, drain=False, start=None) -> str
     assert not made.over, "it was over before the savepoint"
     made.ask(asked.SavepointAsked("it", str(url), stop, drain))
     if stop:
-        steps(made, lambda: made.over)
-        made.result()
-    else:
-        steps(made, lambda: "it" in made.answers)
+        return stopped(made)
+    steps(made, lambda: "it" in made.answers)
+    return _answer(made)
+
+
+def stop(made: LocalJob, url: object) -> str:
+    """Stop a job behind a savepoint; give its URL."""
+    made.ask(asked.SavepointAsked("it", str(url), True, False))
+    return stopped(made)
+
+
+def stopped(made: LocalJob) -> str:
+    """Let a job end that was asked for a savepoint; give its URL."""
+    steps(made, lambda: made.over)
+    made.result()
+    return _answer(made)
+
+
+def _answer(made: LocalJob) -> str:
     answer = made.answers["it"]
     made.close()
     assert not answer.error, answer.error

@@ -8,10 +8,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,11 +62,23 @@ def s3_bucket(endpoint: str) -> Iterator[str]:
 @contextlib.contextmanager
 def _moto() -> Iterator[str]:
     moto = pytest.importorskip("moto.server", reason="the package moto[server] is not installed")
-    server = moto.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    serving = pytest.importorskip("werkzeug.serving")
+    backends = moto.DomainDispatcherApplication(moto.create_backend_app)
+    lock = threading.Lock()
+
+    def one_at_a_time(environ: Any, start_response: Any) -> Any:
+        # It looks and then writes: of two puts that want to be the first both would be.
+        with lock:
+            return backends(environ, start_response)
+
+    server = serving.make_server(
+        "127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=moto.MotoRequestHandler
+    )
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
 
 
 @contextlib.contextmanager

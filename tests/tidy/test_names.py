@@ -21,6 +21,7 @@ MAY_SLEEP: dict[str, str] = {
     "tests/cluster/test_kills_on_ray.py": "kills come at moments of chance",
     "tests/cluster/test_rescale_on_ray.py": "looks for what other processes do",
     "tests/cluster/test_lost_nodes_on_ray.py": "looks for a file that another process writes",
+    "tests/support/tide.py": "a row that waits for something outside takes its time",
 }
 
 # Folders of checkouts that hold no source of ours.

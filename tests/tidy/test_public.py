@@ -15,6 +15,7 @@ PUBLIC = [
     "AggregateFunction",
     "AggregatingState",
     "Alignment",
+    "Autoscale",
     "Batch",
     "Boolean",
     "BroadcastProcessFunction",

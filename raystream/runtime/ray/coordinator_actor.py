@@ -25,7 +25,7 @@ from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.report import JobReport
 from raystream.coordinator.states import Beginning
-from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
+from raystream.flow.control import JobResult, JobStatus, Rescaling, SubtaskFigures
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Closed
 from raystream.graph.described import described
@@ -38,6 +38,7 @@ from raystream.runtime.ray.errands import Errands
 from raystream.runtime.ray.exporting import Export
 from raystream.runtime.ray.hiring import Recruits
 from raystream.runtime.ray.report import pack_report, unpack_report
+from raystream.runtime.scaling import Scaling
 from raystream.runtime.shell import abort_sinks, list_splits, source_spec, travelling
 from raystream.runtime.vault import Home
 
@@ -64,6 +65,7 @@ class Published:
     attempt: int = 0
     answers: Mapping[str, job.Answer] = dataclasses.field(default_factory=dict)
     checkpoints: tuple[CheckpointFigures, ...] = ()
+    rescalings: tuple[Rescaling, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -209,6 +211,7 @@ class _Shell:
         self._export, self._told_us = Export(), 0
         self._errands = Errands(given.plan, given.home, mailbox.put)
         self._answers: dict[str, job.Answer] = {}
+        self._scaling = Scaling(given.plan.job, given.replan, self._clock)
         self.crew = Crew(given, mailbox.put)
 
     def published(self) -> Published:
@@ -216,7 +219,7 @@ class _Shell:
         machine = self._machine
         return Published(
             self._given.job_id,
-            self._observer.status(self._state),
+            self._observer.status(self._state, self._scaling.said),
             machine.over,
             self._observer.result(machine) if machine.over else None,
             None if machine.error is None else pack_report(job.Failed(None, machine.error)),
@@ -224,11 +227,13 @@ class _Shell:
             machine.attempt,
             dict(self._answers),
             tuple(machine.checkpoints),
+            machine.moves.shown,
         )
 
     def report(self) -> JobReport:
         """Give all that is known of the job."""
-        return self._observer.report(self._machine, self._given.job_id, self._state)
+        job_id, scaling = self._given.job_id, self._scaling.said
+        return self._observer.report(self._machine, job_id, self._state, scaling)
 
     @property
     def _state(self) -> str:
@@ -243,6 +248,8 @@ class _Shell:
             while not self._machine.over:
                 self._take()
                 self._tell_ray()
+                for wish in self._scaling.look(self._machine, self.crew.plan):
+                    self._step(wish)
                 self.crew.enforce_deadlines()
                 if self._machine.state == "starting":
                     self.crew.room.check()
@@ -252,8 +259,8 @@ class _Shell:
         finally:
             self._errands.close()
             self.crew.end()
-            self._export.give(self.report())
             self._publish(self.published())
+            self._export.give(self.report())
 
     def _tell_ray(self) -> None:
         now_us = self._clock.monotonic_us()
@@ -272,6 +279,7 @@ class _Shell:
             return
         if isinstance(message, SubtaskFigures):
             self._observer.take(message)
+            self._scaling.take(message)
             return
         if isinstance(message, _Look):
             message.answer.put(self.report())
@@ -320,7 +328,8 @@ class _Shell:
                 case job.AbortSinks(prepared):
                     abort_sinks(self._given.plan, prepared)
                 case job.Answer(request):
-                    self._answers[request] = effect
+                    if not self._scaling.heard(effect):
+                        self._answers[request] = effect
                     self._publish(self.published())
                 case job.Done():
                     pass

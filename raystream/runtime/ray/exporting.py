@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ray.util import metrics as ray_metrics
@@ -14,6 +15,8 @@ from raystream.flow.figures import BOUNDS, HistogramFigures
 _OBSERVED_MAX = 1_000
 """Values of one histogram that are given at once: Ray takes them one by one."""
 
+_LOG = logging.getLogger("raystream")
+
 _Key = tuple[str, tuple[str, ...]]
 
 
@@ -21,14 +24,24 @@ class Export:
     """What Ray has been told of a job, so that counters are told what was added."""
 
     def __init__(self) -> None:
+        self._refused = False
         self._made: dict[str, Any] = {}
         self._told: dict[_Key, float | HistogramFigures] = {}
 
     def give(self, report: JobReport) -> None:
-        """Tell Ray of a job as it stands."""
+        """Tell Ray of a job as it stands; a job goes on without, where Ray does not take it."""
+        if self._refused:
+            return
+        try:
+            self._give_all(report)
+        except Exception:  # noqa: BLE001  what Ray raises here is no business of the job's
+            self._refused = True
+            _LOG.warning("job %s: Ray takes no metrics", report.job, exc_info=True)
+
+    def _give_all(self, report: JobReport) -> None:
         told: dict[_Key, float | HistogramFigures] = {}
         for sample in samples(report):
-            key = (sample.metric.name, tuple(sample.labels.values()))
+            key = (sample.metric.name, tuple(map(_ascii, sample.labels.values())))
             told[key] = sample.value
             self._give(sample, self._told.get(key))
         # What is not there any more, such as a subtask or a state, is told as nothing.
@@ -39,7 +52,8 @@ class Export:
         self._told = told
 
     def _give(self, sample: Sample, before: float | HistogramFigures | None) -> None:
-        metric, value, tags = sample.metric, sample.value, dict(sample.labels)
+        metric, value = sample.metric, sample.value
+        tags = {name: _ascii(label) for name, label in sample.labels.items()}
         made = self._made.get(metric.name)
         if made is None:
             made = self._made[metric.name] = _made(metric, tuple(tags))
@@ -53,6 +67,11 @@ class Export:
                 made.inc(added, tags)
         else:
             made.set(float(value), tags)
+
+
+def _ascii(label: str) -> str:
+    """Write a label as Ray takes it: names of chains have an arrow, users' names anything."""
+    return label.replace("→", "->").encode("ascii", "backslashreplace").decode()
 
 
 def _added(value: float, before: float) -> float:

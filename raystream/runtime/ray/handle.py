@@ -19,7 +19,7 @@ from raystream.coordinator.metrics import by_operator
 from raystream.coordinator.report import JobReport
 from raystream.coordinator.states import shown_state
 from raystream.errors import ClusterError, ConfigError, JobFailed, PlanError, job_failed
-from raystream.flow.control import JobResult, JobStatus
+from raystream.flow.control import JobResult, JobStatus, Rescaling
 from raystream.flow.ids import SubtaskId
 from raystream.flow.time import Duration, positive
 from raystream.graph.logical import EVERY
@@ -167,6 +167,14 @@ class RayJobHandle:
                 hint="give another name",
             )
         return url
+
+    def scaling(self) -> str:
+        """Say why a job that chooses its size has the one that it has; empty for any other."""
+        return self._published().status.scaling
+
+    def rescalings(self) -> list[Rescaling]:
+        """Give the newest changes of size, asked for or its own, why, and how they went."""
+        return list(self._published().rescalings)
 
     def savepoint(self, path: str | None = None) -> str:
         """Make a savepoint, and give its URL; ``path`` is where, if not beside the checkpoints.

@@ -51,7 +51,8 @@ from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, 
 from raystream.runtime.vault import Keeper, Upload, Vault, frozen
 from raystream.subtask import events as sub
 from raystream.subtask.chain import RunningChain
-from raystream.subtask.machine import State, SubtaskMachine
+from raystream.subtask.machine import SubtaskMachine
+from raystream.subtask.states import State
 
 _IDLE_S = 0.25
 _CLOSE_S = 10.0

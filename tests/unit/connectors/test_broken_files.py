@@ -39,6 +39,18 @@ def test_lines_that_are_no_json_are_letters_of_raw_bytes(tmp_path):
         rs.Job("it").source(rs.FileSource(path, format="json", schema=N)).collect()
 
 
+@pytest.mark.parametrize("line", [b"null", b"5", b"[]", b'{"n": 1}{"n": 2}', b'{"text": "\xff"}'])
+def test_a_line_that_is_no_object_of_utf_8_is_refused(tmp_path, line):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'{"n": 1, "text": "a"}\r\n\n' + line + b'\n {"n": 2}\n')
+    rows, dead = read(path, "json", N)
+    assert [row["n"] for row in rows] == [1, 2]
+    assert [letter["row"] for letter in dead] == [line]
+    for schema in (N, None):
+        with pytest.raises(rs.RaystreamError, match="a.json"):
+            rs.Job("it").source(rs.FileSource(path, format="json", schema=schema)).collect()
+
+
 def test_csv_rows_that_do_not_fit_are_letters(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b'n,text\n1,"a\nb"\nx,c\n2,\xff\n3\n,"d,"\n4,e,f\n5,""\n')

@@ -100,6 +100,21 @@ def test_rows_are_held_back_until_they_are_due():
     assert reader.poll(100) is END
 
 
+def test_what_is_due_and_not_read_is_the_backlog():
+    clock = ManualClock()
+    source = DataGenSource(lambda i: i, rows=30, rows_per_second=20_000, clock=clock)
+    reader = source.open(source.splits()[0], None)
+    assert (reader.poll(100), reader.backlog()) == (None, 0)
+    clock.advance(500)
+    assert reader.backlog() == 10
+    assert len(reader.poll(4)) == 4
+    assert reader.backlog() == 6
+    clock.advance(10_000_000)
+    assert reader.backlog() == 26
+    endless = DataGenSource(SCHEMA)
+    assert endless.open(endless.splits()[0], None).backlog() is None
+
+
 def test_a_high_rate_is_shared_by_splits():
     clock = ManualClock()
     source = DataGenSource(SCHEMA, rows_per_second=1_000_000, clock=clock)

@@ -89,14 +89,18 @@ def test_a_plan_shows_addresses_and_no_secret():
     assert SECRET not in shown
 
 
-def test_an_option_may_be_read_where_the_client_is_opened():
+def test_an_option_may_be_read_where_the_client_is_opened(monkeypatch):
+    monkeypatch.setenv("KAFKA_PASSWORD", SECRET)
+
     class File:
         def read(self):
             return SECRET
 
     options = {"sasl.password": lambda: SECRET, "ssl.key.password": File(), "linger.ms": 5}
+    options["ssl.keystore.password"] = rs.secret("KAFKA_PASSWORD")
     assert kafka_client.opened(options) == {
         "sasl.password": SECRET,
+        "ssl.keystore.password": SECRET,
         "ssl.key.password": SECRET,
         "linger.ms": 5,
     }

@@ -32,6 +32,7 @@ URL = rs.secret("SOME_URL")
         (lambda: redis.RedisSink(URL, "k", "sorted_set", score="v"), "member= and score="),
         (lambda: redis.RedisSink(URL, "k", "stream", length_max=0), "positive"),
         (lambda: redis.RedisSink(URL, "k", ttl="0s"), "longer than nothing"),
+        (lambda: redis.RedisSink(URL, "k", guarantee="never"), "at_least_once, exactly_once"),
         (lambda: redis.RedisStreamSource(URL, []), "streams="),
         (lambda: redis.RedisStreamSource(URL, "s", start="newest"), "earliest, latest or the id"),
         (lambda: redis.RedisStreamSource(URL, "s", SCHEMA, id="v"), "another column"),
@@ -39,6 +40,16 @@ URL = rs.secret("SOME_URL")
         (lambda: elasticsearch.ElasticsearchSink(f"http://u:{SECRET}@h", "i"), "password in it"),
         (lambda: elasticsearch.ElasticsearchSink(URL, "i", api_key=SECRET), "rs.secret"),
         (lambda: elasticsearch.ElasticsearchSink(URL, ""), "index="),
+        (
+            lambda: elasticsearch.ElasticsearchSink(URL, "i", guarantee="once").bound(SCHEMA, None),
+            "at_least_once, exactly_once",
+        ),
+        (
+            lambda: elasticsearch.ElasticsearchSink(URL, "i", guarantee="exactly_once").bound(
+                SCHEMA, None
+            ),
+            "without ids",
+        ),
         (lambda: nats.NatsSink(f"nats://u:{SECRET}@h", "s"), "password in it"),
         (lambda: nats.NatsSink(f"nats://{SECRET}@h", "s"), "user or a token"),
         (lambda: nats.NatsSource(URL, "s", token=SECRET), "rs.secret"),

@@ -300,3 +300,56 @@ def test_who_cancels_the_job_meanwhile_is_heard_and_who_waits_is_told():
     it.step(job.StopAsked())
     it.say(Closed())
     assert (it.machine.state, it.answers["r"].error) == ("canceled", "the job is over")
+
+
+# What is told of them ------------------------------------------------------------------------
+
+
+def told(it: Hand) -> list[tuple[Any, ...]]:
+    return [(set(one.after.values()), one.outcome, one.pause_us) for one in it.machine.moves.shown]
+
+
+def test_changes_are_told_with_their_pause_and_what_became_of_them():
+    it = Hand().start()
+    it.ask(FOUR)
+    assert told(it) == [({4}, "under way", None)]
+    it.step(job.Grown("r", "no room"))
+    it.step(job.RescaleAsked("s", {EVERY: 3}, "more is due"))
+    it.step(job.Grown("s"))
+    it.ack()
+    it.clock.advance(300_000)
+    it.say(Closed())
+    assert told(it)[-1] == ({3}, "under way", None)
+    it.start()
+    assert told(it) == [({4}, "no room", None), ({3}, "done", 300_000)]
+    assert [one.reason for one in it.machine.moves.shown] == ["", "more is due"]
+    assert {tuple(one.before.values()) for one in it.machine.moves.shown} == {(2, 2)}
+
+
+def test_only_the_newest_changes_are_told():
+    it = Hand().start()
+    for number in range(50):
+        it.ask({EVERY: 3 + number % 2}, f"r{number}")
+        it.step(job.Grown(f"r{number}", f"no room {number}"))
+    assert [one.outcome for one in it.machine.moves.shown] == [
+        f"no room {number}" for number in range(30, 50)
+    ]
+
+
+def test_a_job_that_ends_meanwhile_tells_so():
+    it = Hand().start()
+    it.ask(FOUR)
+    it.step(job.StopAsked())
+    it.say(Closed())
+    assert told(it) == [({4}, "the job is over", None)]
+
+
+def test_what_the_job_wants_itself_moves_nobody_that_it_does_not_name():
+    made = kept(parallelism=1)
+    assert len(made.plan({}).chains) == 1
+    it = Hand(made=made).start()
+    it.step(job.RescaleAsked("r", {"count": 3, "print#1": 3}, "more is due"))
+    assert {c.name: c.parallelism for c in it.grows[0].plan.chains} == {
+        "source#1": 1,
+        "count→print#1": 3,
+    }

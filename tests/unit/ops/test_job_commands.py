@@ -14,7 +14,7 @@ from raystream.api import running
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.report import JobReport
 from raystream.errors import ClusterError, NotFound
-from raystream.flow.control import JobStatus, OperatorStatus
+from raystream.flow.control import JobStatus, OperatorStatus, Rescaling
 from raystream.ops.cli import commands, exit_code
 
 
@@ -36,6 +36,12 @@ class Handle:
     def report(self):
         operators = (OperatorStatus("count", 2, 7, 5),)
         return JobReport(self.id, 0, JobStatus(self.name, "running", 1.0, operators))
+
+    def scaling(self):
+        return "the size fits: count is busiest, 40% of its time"
+
+    def rescalings(self):
+        return [Rescaling(0, "", {"count": 2}, {"count": 4}, "done", 300_000)]
 
     def checkpoints(self):
         return [CheckpointFigures(3, 1, "completed", 0, 20, 1_000)]
@@ -93,6 +99,16 @@ def test_the_status_shows_each_operator(cluster):
     found = json.loads(invoke("status", "hot-1", "--json").stdout)
     assert (found["operators"]["count"]["rows_in"], found["status"]) == (7, "running")
     assert found["diagnosis"] == ["nothing holds this job up"]
+
+
+def test_the_status_says_why_a_job_has_its_size_and_how_it_came_to_it(cluster):
+    assert "scaling: the size fits" in invoke("status", "hot").stdout
+    (change,) = json.loads(invoke("status", "hot", "--json").stdout)["rescalings"]
+    assert (change["before"], change["after"], change["outcome"]) == (
+        {"count": 2},
+        {"count": 4},
+        "done",
+    )
 
 
 def test_checkpoints_are_shown(cluster):
@@ -180,6 +196,25 @@ def test_what_is_not_there_is_told(snapshot, tmp_path):
     result = invoke("state", "dump", snapshot, "nobody")
     assert result.exit_code == 4
     assert "count" in result.stderr
+
+
+@pytest.mark.parametrize("words", ["4", "0..4", "4..2", "a..b", "..", "1..2..3", ""])
+def test_bounds_that_are_none_are_wrong_use(tmp_path, words):
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT.format(uid="count"))
+    result = invoke("run", script, "--autoscale", words)
+    assert result.exit_code == 2
+    assert "MIN..MAX is expected, as 1..8" in result.stderr
+
+
+def test_a_script_sizes_itself_where_flags_say_so(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT.format(uid="count"))
+    alone = invoke("run", script, "--autoscale", "1..4")
+    assert "no checkpoints to go on from" in alone.stderr
+    assert invoke("run", script, "--autoscale", "1..", "--checkpoint", tmp_path).exit_code == 0
+    many = invoke("run", script, "--autoscale", "1..400", "--checkpoint", tmp_path)
+    assert "up to 400 subtasks" in many.stderr
 
 
 SCRIPT = """

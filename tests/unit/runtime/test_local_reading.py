@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 
 import raystream as rs
+from raystream.operators.source import SourceSpec
+from raystream.runtime.shell import Readers
+from raystream.subtask.events import Poll
 
 SCHEMA = pa.schema([("n", pa.int64())])
 
@@ -41,6 +45,33 @@ class Counting(rs.Reader):
 
     def position(self):
         return self.at
+
+
+class Numbers(rs.Source):
+    """One split, whose reader has what it is given under the name ``backlog``."""
+
+    schema = SCHEMA
+
+    def __init__(self, backlog):
+        self.backlog = backlog
+
+    def splits(self):
+        return [rs.Split("a")]
+
+    def open(self, split, position):
+        reader = Counting(self, 0 if position is None else position)
+        reader.backlog = self.backlog
+        self.polls = 1
+        return reader
+
+
+@pytest.mark.parametrize(
+    ("backlog", "told"), [(lambda: 7, 7), (lambda: None, None), (lambda: "many", None), ([1], None)]
+)
+def test_a_backlog_is_a_number_that_a_reader_tells_or_its_own_affair(backlog, told):
+    spec = SourceSpec(Numbers(backlog), SCHEMA, None, "numbers", "", timed=False)
+    polled = Readers(spec).poll(Poll(rs.Split("a"), 10))
+    assert (polled.rows, polled.backlog_rows) == ([{"n": 1}], told)
 
 
 def test_a_poll_that_was_asked_before_a_failure_is_not_made_after_it():

@@ -8,15 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from subtasks import SMALL, WIRE, link, rows, spell
+from plans import Passing
+from subtasks import SMALL, WIRE, link, one_chain, rows, spell
 
+from raystream.clock import ManualClock
 from raystream.config import Limits
 from raystream.flow.batch import Columns, Objects
 from raystream.flow.codec import decode, read_header
 from raystream.flow.element import EndOfInput, Status, Watermark
 from raystream.flow.exchange import Broadcast, Rebalance
 from raystream.flow.ids import ChannelId
+from raystream.graph.physical import ChainNode
+from raystream.subtask.events import CreditCame
 from raystream.subtask.output import Outgoing, OutputEdge
+from raystream.subtask.outputs import Outputs
 from raystream.subtask.partition import partitioner
 
 CHANNEL = ChannelId(3, 0, 1)
@@ -361,12 +366,21 @@ def edge(exchange, down):
     return OutputEdge(0, divide, channels)
 
 
-def test_an_edge_is_full_when_one_of_its_channels_is():
-    output = edge(Rebalance(), 3)
-    output.put(rows(0, 9))
-    assert not output.full
-    output.channels[1].put(rows(0, 500))
-    assert output.full
+def test_outputs_are_full_while_one_of_their_channels_is():
+    node = ChainNode("pass", "pass", Passing(), WIRE, "test", (), (1,))
+    plan = one_chain((node,), WIRE, [Rebalance()], up=0, down=3, limits=SMALL)
+    outputs = Outputs(plan, plan.chain("it").subtasks[0], 1, ManualClock())
+    assert not list(outputs.put((1,), rows(0, 9)))
+    assert not outputs.full
+    sent = []
+    while not outputs.full:
+        sent += outputs.put((1,), rows(0, 500))
+    assert sent
+    for down in range(3):
+        channel = ChannelId(1, 0, down)
+        total = sum(len(one.frame) for one in sent if read_header(one.frame).channel == channel)
+        sent += outputs.credit(CreditCame(channel, total, 1 << 24))
+    assert not outputs.full
 
 
 def test_a_watermark_goes_to_every_channel_of_an_edge():

@@ -13,6 +13,7 @@ from raystream.contracts.source import Later, Split
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.flow.element import Status, Watermark
 from raystream.operators.source import SourceSpec
+from raystream.subtask.events import Polled
 from raystream.subtask.splits import Splits
 
 LIMITS = Limits()
@@ -355,6 +356,43 @@ def test_after_its_end_a_split_is_not_asked_again():
     assert reading.splits.finished
     assert reading.ask() == []
     assert reading.due_us() is None
+
+
+def given(reading: Reading, rows: list[int], backlog: int | None = None) -> None:
+    split = reading.rows()
+    reading.splits.begin(Polled(split, rows, 1, backlog))
+
+
+def test_a_split_that_gives_little_has_given_all_that_it_had():
+    most = LIMITS.batch_rows_max
+    reading = Reading("a", bounded=False)
+    reading.ask()
+    given(reading, [0] * most)
+    assert reading.splits.dry_polls == 0
+    given(reading, [0] * (most // 8 - 1))
+    assert reading.splits.dry_polls == 1
+    reading.ask()
+    reading.nothing()
+    assert reading.splits.dry_polls == 2
+
+
+def test_a_bounded_split_says_only_with_nothing_that_it_is_dry():
+    reading = Reading("a")
+    reading.ask()
+    given(reading, [0])
+    assert reading.splits.dry_polls == 0
+
+
+def test_the_backlog_is_that_of_all_splits_if_all_can_tell():
+    reading = Reading("a", "b", bounded=False)
+    reading.ask()
+    given(reading, [0], 40)
+    assert (reading.splits.unfinished, reading.splits.backlog_rows) == (2, None)
+    given(reading, [0], 2)
+    assert reading.splits.backlog_rows == 42
+    reading.ask()
+    reading.end()
+    assert (reading.splits.unfinished, reading.splits.backlog_rows) in ((1, 2), (1, 40))
 
 
 def test_an_answer_to_no_poll_is_a_bug_of_ours():

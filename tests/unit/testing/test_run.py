@@ -332,3 +332,27 @@ def test_sources_wait_for_each_other_on_one_clock(seed, parallelism):
     assert run.rows == [("v", "large")]
     assert run.state("rules", "rules") == {"large": 10}
     assert run.state("rules", "total") == {"u": 5, "v": 15}
+
+
+class Learning(rs.Sink):
+    """Writes nothing until it was told what it writes."""
+
+    def __init__(self, told=None, written=None):
+        self.told, self.written = told, [] if written is None else written
+
+    def bound(self, schema, changelog):
+        return Learning(schema.names, self.written)
+
+    def open(self, ctx):
+        return self
+
+    def write(self, batch):
+        self.written.append((self.told, len(batch)))
+
+
+def test_sinks_learn_what_stream_they_write():
+    sink = Learning()
+    job = rs.Job("told")
+    job.source(T.Source([{"n": 1}], schema=pa.schema({"n": pa.int64()}))).sink(sink)
+    T.run(job)
+    assert sink.written == [(["n"], 1)]
