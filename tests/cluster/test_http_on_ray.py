@@ -137,6 +137,7 @@ def changed(ask, folder):
     assert ask.post("/rescale", operators={"by-key": 1})["to"] == {"by-key": 1}
     sizes = {one["name"]: one["parallelism"] for one in ask.get("/operators")["operators"]}
     assert (sizes["read"], sizes["count"]) == (2, 1)
+    assert ask.get("/rescales")["rescales"][0]["outcome"] == "done"
     assert ask.refused("/rescale", {"parallelism": 129}) == (422, "cannot_be")
 
 
