@@ -63,9 +63,10 @@ class Asker:
     def until(self, holds, what):
         """Listen to the job until something holds of it."""
         give_up_s = time.monotonic() + SOON_S
+        said = None
         with self._opened(f"{self._server.url}/api/v1/events") as events:
             for line in events:
-                assert time.monotonic() < give_up_s, what
+                assert time.monotonic() < give_up_s, f"{what}: {said}"
                 if line.startswith(b"data: "):
                     said = json.loads(line.removeprefix(b"data: "))
                     if said["name"] == "asked" and holds(said):
@@ -136,6 +137,7 @@ def changed(ask, folder):
     assert ask.post("/rescale", operators={"by-key": 1})["to"] == {"by-key": 1}
     sizes = {one["name"]: one["parallelism"] for one in ask.get("/operators")["operators"]}
     assert (sizes["read"], sizes["count"]) == (2, 1)
+    assert ask.get("/rescales")["rescales"][0]["outcome"] == "done"
     assert ask.refused("/rescale", {"parallelism": 129}) == (422, "cannot_be")
 
 

@@ -21,7 +21,13 @@ from raystream.coordinator.report import (
     SubtaskReport,
 )
 from raystream.errors import ConfigError, NotFound
-from raystream.flow.control import JobStatus, OperatorFigures, OperatorStatus, SubtaskFigures
+from raystream.flow.control import (
+    JobStatus,
+    OperatorFigures,
+    OperatorStatus,
+    Rescaling,
+    SubtaskFigures,
+)
 from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.figures import (
     HistogramFigures,
@@ -151,6 +157,12 @@ class FakeJob:
         if self.fails is not None:
             raise self.fails
         return report_of(self.shown)
+
+    def rescalings(self):
+        return [
+            Rescaling(1, "", {"a": 1}, {"a": 2}, "done", 7),
+            Rescaling(2, "it is busy", {"a": 2}, {"a": 3}),
+        ]
 
     def plan(self):
         return self.shown

@@ -182,11 +182,14 @@ def diagnosis(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rescales(one: JobView, _: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell the size of each operator, and whether that is changing now."""
+    """Tell how its size has changed, newest first, and why it has the one that it has."""
     status = one.report().status
+    past = [_only("Rescaling", dataclasses.asdict(each)) for each in reversed(one.rescalings())]
     return {
         "under_way": status.state == "rescaling",
         "sizes": {each.name: each.parallelism for each in status.operators},
+        "says": status.scaling,
+        "rescales": past,
     }
 
 

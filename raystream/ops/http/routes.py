@@ -122,7 +122,7 @@ ROUTES: tuple[Route, ...] = (
         "Diagnosis",
         reading.diagnosis,
     ),
-    Route(f"{_JOB}/rescales", "Tell its sizes.", "Rescales", reading.rescales),
+    Route(f"{_JOB}/rescales", "Tell its size, and how it changed.", "Rescales", reading.rescales),
     Route(f"{_JOB}/config", "Show its settings.", "Config", reading.config),
     Route(f"{_JOB}/state", "List what the newest checkpoint holds.", "States", looking.states),
     Route(

@@ -271,7 +271,19 @@ SCHEMAS: dict[str, Schema] = {
         bottleneck=maybe(record(cause=TEXT, operator=TEXT, subtask=maybe(COUNT), says=TEXT)),
         watermark=listed(TEXT),
     ),
-    "Rescales": record(under_way=YES, sizes=mapped(COUNT)),
+    "Rescaling": record(
+        "A change of size, subtasks by chain; `reason` is empty where somebody asked, `outcome` is "
+        "under way, done, or why there was none; for `pause_us` no source read.",
+        at_us=INTEGER,
+        reason=TEXT,
+        before=mapped(COUNT),
+        after=mapped(COUNT),
+        outcome=TEXT,
+        pause_us=maybe(COUNT),
+    ),
+    "Rescales": record(
+        under_way=YES, sizes=mapped(COUNT), says=TEXT, rescales=listed(ref("Rescaling"))
+    ),
     "Checkpoint": record("How one checkpoint or savepoint went.", **_CHECKPOINT),
     "Checkpoints": record(settings=maybe(mapped(ANYTHING)), checkpoints=listed(ref("Checkpoint"))),
     "Config": record(

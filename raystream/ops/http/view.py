@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from raystream.coordinator.report import JobReport
+from raystream.flow.control import Rescaling
 from raystream.runtime.profiler import Profile
 from raystream.storage.states import Held
 
@@ -22,6 +23,10 @@ class JobView(Protocol):
 
     def report(self) -> JobReport:
         """Give all that is known of it."""
+        ...
+
+    def rescalings(self) -> Sequence[Rescaling]:
+        """Give how its size has changed, newest last."""
         ...
 
     def plan(self) -> Mapping[str, Any]:

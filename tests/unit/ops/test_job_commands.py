@@ -35,10 +35,8 @@ class Handle:
 
     def report(self):
         operators = (OperatorStatus("count", 2, 7, 5),)
-        return JobReport(self.id, 0, JobStatus(self.name, "running", 1.0, operators))
-
-    def scaling(self):
-        return "the size fits: count is busiest, 40% of its time"
+        said = "the size fits: count is busiest, 40% of its time"
+        return JobReport(self.id, 0, JobStatus(self.name, "running", 1.0, operators, said))
 
     def rescalings(self):
         return [Rescaling(0, "", {"count": 2}, {"count": 4}, "done", 300_000)]

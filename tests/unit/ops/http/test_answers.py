@@ -195,6 +195,10 @@ def test_metrics_are_those_of_prometheus(ask):
 def test_sizes_are_told(ask, job):
     said = got(ask, f"{OF}/rescales")
     assert said["under_way"] is False
+    assert [(one["after"], one["outcome"], one["pause_us"]) for one in said["rescales"]] == [
+        ({"a": 3}, "under way", None),
+        ({"a": 2}, "done", 7),
+    ]
     assert said["sizes"]["users/a"] == job.shown["chains"][0]["parallelism"]
 
 
