@@ -31,6 +31,7 @@ from raystream.flow.messages import (
     Closed,
     Commit,
     Committed,
+    Drain,
     Ended,
     Finish,
     Settled,
@@ -62,12 +63,12 @@ def passing(exchange=None, *, by_row=False, down=1, up=1, limits=SMALL, start=No
     return Driven(plan, clock, start)
 
 
-def reading(*names, watermark=None, more=False, bounded=True, limits=SMALL):
+def reading(*names, watermark=None, more=False, bounded=True, limits=SMALL, clock=None):
     source = SilentSource(names, pa.schema(list(WIRE)[:-1]))
     source.bounded = bounded
     spec = SourceSpec(source, WIRE, watermark or WatermarkStrategy("n"), "it", "", timed=True)
     plan = one_chain((node(spec),), None, [ToOne()], up=0, limits=limits)
-    return Driven(plan, start=Start(tuple(Split(name) for name in names), more))
+    return Driven(plan, clock, Start(tuple(Split(name) for name in names), more))
 
 
 def polled(start, count, width=4):
@@ -728,6 +729,25 @@ def test_polls_that_are_answered_late_do_not_pile_up():
     it.step(Polled(it.polls.pop(0).split.id, polled(0, 1)))
     it.settle()
     assert len(it.polls) == 2
+
+
+class Slow(ManualClock):
+    """Each look at the clock takes longer than a slice of work may."""
+
+    def monotonic_us(self):
+        self.advance(SECOND)
+        return super().monotonic_us()
+
+
+def test_a_drained_input_ends_behind_the_rows_in_hand():
+    it = reading("s", watermark=WatermarkStrategy("n"), clock=Slow())
+    it.step(Polled(it.polls.pop(0).split.id, polled(0, 4)))
+    it._take(it.machine.work())
+    assert it.machine._task is not None  # the rows have left, what they say of time has not
+    it.step(Drain())
+    while it.machine.runnable:
+        it._take(it.machine.work())
+    assert [word for word in it.sent() if word != "W2"] == [0, 1, 2, 3, "end"]
 
 
 def held_up():
