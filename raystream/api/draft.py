@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -123,19 +124,15 @@ class Draft:
             new = [node for node in wanted if node not in nodes]
             nodes = [node for node in [*nodes, *new] if node in needed]
         check_dead_letters(nodes)
-        parallelism = overrides.current().parallelism or self.parallelism
+        said = overrides.current()
+        parallelism = said.parallelism or self.parallelism
         if parallelism > self.max_parallelism:
             raise PlanError(
                 f'job "{self.name}" cannot run at parallelism {parallelism}: its max_parallelism '
                 f"is {self.max_parallelism}",
                 hint="give the job a larger max_parallelism=; it is the number of key groups",
             )
-        directory = overrides.current().checkpoint
-        checkpoint = self.checkpoint
-        if directory is not None:
-            checkpoint = (
-                Checkpointing(directory) if checkpoint is None else checkpoint.at(directory)
-            )
+        checkpoint = _checkpointing(self.checkpoint, said)
         restart = self.restart
         if restart is None:
             # What is kept safe goes on after a failure; what is not would begin anew.
@@ -145,10 +142,21 @@ class Draft:
             tuple(nodes),
             parallelism,
             self.max_parallelism,
-            self.limits,
+            dataclasses.replace(self.limits, **said.limits),
             checkpoint,
             restart,
         )
+
+
+def _checkpointing(own: Checkpointing | None, said: overrides.Overrides) -> Checkpointing | None:
+    """Give how a job is kept safe; what is said of that alone, without a place, asks for nothing.
+
+    Raises: PlanError where what is said does not go together.
+    """
+    checkpoint = own
+    if said.checkpoint is not None:
+        checkpoint = Checkpointing(said.checkpoint) if own is None else own.at(said.checkpoint)
+    return checkpoint.but(said.checkpointing) if checkpoint is not None else None
 
 
 def _check_told_once(verb: str, one: Input, where: str) -> None:
