@@ -19,7 +19,7 @@ from typing import Any
 from raystream.api.project import in_files, running_script
 from raystream.api.settings import BY_NAME, RUNTIMES, Said, in_environment, in_flags
 
-__all__ = ["RUNTIMES", "Overrides", "all_said", "current", "overriding"]
+__all__ = ["RUNTIMES", "Overrides", "all_said", "current", "flags", "overriding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +65,29 @@ def overriding(flags: Overrides) -> Iterator[None]:
         _flags.reset(token)
 
 
+def flags() -> Overrides:
+    """Give what flags alone say."""
+    return _flags.get()
+
+
 def current(environment: Mapping[str, str] | None = None) -> Overrides:
     """Give what holds now.
 
     Raises: ConfigError if a variable, a file or a flag makes no sense.
     """
     env = os.environ if environment is None else environment
-    flags = _flags.get()
+    flags_said = _flags.get()
     groups: dict[str, dict[str, Any]] = {"": {}, "checkpointing": {}, "limits": {}}
-    for name, said in all_said(env, flags.sets).items():
+    for name, said in all_said(env, flags_said.sets).items():
         setting = BY_NAME[name]
         groups[setting.group][setting.key or _FIELDS.get(name, name)] = said.value
-    single = {name: value for name, value in groups[""].items() if not getattr(flags, name)}
+    single = {name: value for name, value in groups[""].items() if not getattr(flags_said, name)}
     return dataclasses.replace(
-        flags,
+        flags_said,
         **single,
         checkpointing=groups["checkpointing"],
         limits=groups["limits"],
-        explain=flags.explain or _explain(env.get("RAYSTREAM_EXPLAIN")),
+        explain=flags_said.explain or _explain(env.get("RAYSTREAM_EXPLAIN")),
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -115,18 +114,10 @@ def _checkpointing(name: str, kind: Kind, doc: str, default: Any) -> Setting:
 
 
 def _limits() -> Iterable[Setting]:
-    docs = _docs_of(Limits)
     for field in dataclasses.fields(Limits):
         kind = _one_of(*WORDS[field.name]) if field.name in WORDS else COUNT
-        doc = docs.get(field.name, "")
+        doc = f"A limit of each subtask; Job(config={{'{field.name}': …}}) in a script."
         yield Setting(field.name, kind, doc, field.default, group="limits", key=field.name)
-
-
-def _docs_of(kind: type) -> dict[str, str]:
-    """Read the text that stands below each field of a class."""
-    pattern = re.compile(r'^    (\w+): [^\n]*\n    """(.*?)"""', re.MULTILINE | re.DOTALL)
-    found = pattern.findall(inspect.getsource(kind))
-    return {name: " ".join(text.split()) for name, text in found}
 
 
 SETTINGS: tuple[Setting, ...] = (

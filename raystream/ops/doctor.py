@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from raystream.ops.printing import json_option
+
 PACKAGES = ("raystream", "ray", "pyarrow", "numpy", "narwhals")
 SHM = "/dev/shm"  # noqa: S108  where Ray keeps its objects on Linux
 SHM_BYTES_MIN = 1 << 30
@@ -41,7 +43,7 @@ class Check:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),

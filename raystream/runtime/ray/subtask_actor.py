@@ -40,6 +40,7 @@ from raystream.flow.messages import (
 from raystream.flow.snapshots import Manifest, SubtaskSnapshot
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
+from raystream.runtime.journal import Notes, record
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.report import pack_report
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling
@@ -86,6 +87,7 @@ class SubtaskCalls:
         self._shell: _Shell | None = None
         self._outbox = Outbox(1)
         self._attempt = 0
+        self._notes: Notes | None = None
 
     def warm(self, plan: bytes) -> None:
         """Load what the job's code needs, before there is a subtask to run."""
@@ -106,7 +108,8 @@ class SubtaskCalls:
         self._done, self._closing = threading.Event(), threading.Event()
         self._outbox = Outbox(plan.limits.deliver_batches_max)
         self._attempt = deployment.attempt
-        shell = _Shell(plan, deployment, self._mailbox, self._outbox, self._closing)
+        notes = self._noting(plan, deployment)
+        shell = _Shell(plan, deployment, self._mailbox, self._outbox, self._closing, notes=notes)
         self._shell = shell
         run = threading.Thread(
             target=self._run,
@@ -115,6 +118,16 @@ class SubtaskCalls:
             daemon=True,
         )
         run.start()
+
+    def _noting(self, plan: PhysicalPlan, deployment: Deployment) -> Notes:
+        """Note what this process says from its first deployment on, as the newest one's subtask."""
+        if self._notes is None:
+            self._notes = Notes(SystemClock(), plan.limits.log_lines_sent_max)
+            record(self._notes.note, plan.limits.log_level)
+        subtask = deployment.subtask
+        self._notes.chain, self._notes.index = subtask.chain, subtask.index
+        self._notes.attempt = deployment.attempt
+        return self._notes
 
     def credit(self, message: bytes, attempt: int) -> None:
         """Take a grant."""
@@ -180,8 +193,11 @@ class _Shell:
         mailbox: queue.SimpleQueue[sub.Event],
         outbox: Outbox,
         closing: threading.Event,
+        *,
+        notes: Notes,
     ) -> None:
         self._plan = plan
+        self._notes = notes
         self._deployment = deployment
         self._subtask, self._attempt = deployment.subtask, deployment.attempt
         self._mailbox = mailbox
@@ -351,9 +367,16 @@ class _Shell:
         if now_us - self._reported_us >= self._plan.limits.heartbeat_us:
             self._reported_us = now_us
             self._report(machine.figures())
+            self._tell_lines()
+
+    def _tell_lines(self) -> None:
+        lines = self._notes.take()
+        if lines:
+            self._coordinator.log.options(num_returns=0, concurrency_group="report").remote(lines)
 
     def drain(self) -> None:
         """Return when all reports are taken: whoever hears of the exit has heard them before."""
+        self._tell_lines()
         taken = self._coordinator.report_taken.options(concurrency_group="report").remote()
         with contextlib.suppress(ray.exceptions.RayError):  # nobody is left to hear
             ray.get(taken)
