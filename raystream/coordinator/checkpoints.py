@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from raystream.contracts.checkpointing import Checkpointing
 from raystream.coordinator.commits import Commits
 from raystream.coordinator.events import Effect, SavepointAsked, Tell
+from raystream.flow.figures import SnapshotFigures
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Acked, Completed, GiveUp, Prepared, Settled, Trigger
 from raystream.flow.snapshots import Manifest, OperatorEntry, Part, SubtaskSnapshot
 from raystream.graph.physical import PhysicalPlan
+
+PARTS_MAX = 32
+"""Of so many subtasks, the slowest, a checkpoint says where their time went."""
 
 UNSETTLED_MAX = 4
 """With so many checkpoints whose commits are not confirmed no new one begins."""
@@ -41,7 +46,9 @@ class Reason(enum.Enum):
 class CheckpointFigures:
     """One checkpoint as it is shown: times in microseconds since the epoch and of length.
 
-    ``bytes`` is all that it names, ``new_bytes`` what was stored for it.
+    ``bytes`` is all that it names, ``new_bytes`` what was stored for it. ``parts`` say of the
+    slowest subtasks where their time went; of the newest checkpoints only. ``state`` is what each
+    operator keeps, by its uid: stored rows and bytes.
     """
 
     checkpoint_id: int
@@ -53,6 +60,8 @@ class CheckpointFigures:
     new_bytes: int = 0
     savepoint: bool = False
     reason: str = ""
+    parts: Mapping[str, SnapshotFigures] = field(default_factory=dict)
+    state: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -64,6 +73,7 @@ class Pending:
     triggered_us: int
     asked: SavepointAsked | None
     acks: dict[SubtaskId, SubtaskSnapshot] = field(default_factory=dict)
+    parts: dict[SubtaskId, SnapshotFigures] = field(default_factory=dict)
     new_bytes: int = 0
     writing: bool = False
 
@@ -139,7 +149,7 @@ class Checkpoints:
 
     # Acks ------------------------------------------------------------------------------------
 
-    def acked(self, subtask: SubtaskId, ack: Acked) -> bool:
+    def acked(self, subtask: SubtaskId, ack: Acked, now_us: int) -> bool:
         """Take an ack; True once all are there. One that is late, or comes twice, is ignored."""
         pending = self.pending
         if pending is None or ack.checkpoint_id != pending.checkpoint_id or pending.writing:
@@ -147,6 +157,12 @@ class Checkpoints:
         if subtask in pending.acks:
             return False
         pending.acks[subtask] = ack.snapshot
+        pending.parts[subtask] = dataclasses.replace(
+            ack.figures or SnapshotFigures(ack.checkpoint_id),
+            acked_us=now_us - pending.began_us,
+            bytes=sum(part.length for part in ack.snapshot.parts),
+            rows=sum(part.rows for part in ack.snapshot.parts),
+        )
         known = set(self.newest[subtask].parts) if subtask in self.newest else set()
         new = set(ack.snapshot.parts) - known
         pending.new_bytes += sum(part.length for part in new)
@@ -285,6 +301,8 @@ class Checkpoints:
             pending.new_bytes,
             bool(pending.target),
             reason,
+            _slowest(pending),
+            _state(pending),
         )
 
     def _settle(self) -> list[Effect]:
@@ -294,3 +312,21 @@ class Checkpoints:
 
 def _keeps(pending: Pending, uid: str) -> bool:
     return any(snapshot.operators.get(uid) for snapshot in pending.acks.values())
+
+
+def _slowest(pending: Pending) -> dict[str, SnapshotFigures]:
+    last = sorted(pending.parts.items(), key=lambda one: one[1].acked_us, reverse=True)
+    return {str(subtask): figures for subtask, figures in last[:PARTS_MAX]}
+
+
+def _state(pending: Pending) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for snapshot in pending.acks.values():
+        for uid, kept in snapshot.operators.items():
+            rows, size = found.get(uid, (0, 0))
+            parts = [part for one in kept for part in one.parts]
+            found[uid] = (
+                rows + sum(part.rows for part in parts),
+                size + sum(part.length for part in parts),
+            )
+    return found

@@ -6,6 +6,8 @@ there is a last checkpoint, so that what sinks have prepared becomes visible.
 
 from __future__ import annotations
 
+import dataclasses
+
 from raystream.clock import Clock
 from raystream.coordinator.checkpoints import CheckpointFigures, Checkpoints, Reason
 from raystream.coordinator.events import (
@@ -26,6 +28,9 @@ from raystream.operators.sink import SinkSpec
 
 _SHOWN_MAX = 100
 """So many of the newest checkpoints are shown."""
+
+_DETAILED_MAX = 10
+"""Of so many of them it is told where the time of each subtask went."""
 
 
 class Course:
@@ -106,7 +111,7 @@ class Course:
 
     def acked(self, subtask: SubtaskId, ack: Acked) -> list[Effect]:
         """Take an ack; once all are there the checkpoint is written down."""
-        if not self.checkpoints.acked(subtask, ack):
+        if not self.checkpoints.acked(subtask, ack, self._clock.monotonic_us()):
             return []
         pending = self.checkpoints.under_way
         manifest, logged = self.checkpoints.manifest(), self._plan.checkpoint is not None
@@ -180,7 +185,11 @@ class Course:
 
     def _show(self, status: str, reason: str = "") -> None:
         figures = self.checkpoints.figures(status, self._clock.monotonic_us(), reason)
-        self.shown = [*self.shown[1 - _SHOWN_MAX :], figures]
+        shown = self.shown[1 - _SHOWN_MAX :]
+        if len(shown) >= _DETAILED_MAX:
+            old = dataclasses.replace(shown[-_DETAILED_MAX], parts={}, state={})
+            shown[-_DETAILED_MAX] = old
+        self.shown = [*shown, figures]
 
     @property
     def _needed(self) -> bool:

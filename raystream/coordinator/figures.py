@@ -2,49 +2,71 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import deque
+from collections.abc import Mapping
+
+from raystream.coordinator.report import SubtaskReport
+from raystream.coordinator.topology import OperatorPlace, places
 from raystream.flow.control import (
     JobResult,
     JobStatus,
+    OperatorFigures,
     OperatorStatus,
+    Spread,
     SubtaskFigures,
 )
+from raystream.flow.figures import HistogramFigures, InputFigures
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import Chain, PhysicalPlan
-from raystream.operators.sink import SinkSpec
 
 _SHARE_SPAN_US = 500_000
 """Shares are of at least this long: two reports at once say nothing of a subtask."""
 
+_SPAN_US_MAX = 10_000_000
+"""What is said of a subtask's last while reaches back this far."""
 
-def _lived_us(figures: SubtaskFigures) -> int:
-    return figures.busy_us + figures.idle_us + figures.backpressured_us
+_KEPT_MAX = 12
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Taken:
+    figures: SubtaskFigures
+    at_us: int
 
 
 class JobFigures:
-    """The newest figures of each subtask, and the ones before for what changed between."""
+    """The newest figures of each subtask, and some before, for what changed between."""
 
     def __init__(self, plan: PhysicalPlan, started_us: int) -> None:
         self._plan = plan
+        self._places = places(plan)
         self._started_us = started_us
         self._running_us: int | None = None
-        self._newest: dict[SubtaskId, SubtaskFigures] = {}
+        self._newest: dict[SubtaskId, _Taken] = {}
         self._before: dict[SubtaskId, SubtaskFigures] = {}
+        self._older: dict[SubtaskId, deque[_Taken]] = {}
+        self._moved: dict[SubtaskId, dict[str, tuple[InputFigures, int]]] = {}
 
     def follow(self, plan: PhysicalPlan) -> None:
         """Count on with the subtasks of another plan of the same job."""
         self._plan = plan
-        self._newest.clear()
-        self._before.clear()
+        self._places = places(plan)
+        for kept in (self._newest, self._before, self._older, self._moved):
+            kept.clear()
 
-    def take(self, figures: SubtaskFigures) -> None:
+    def take(self, figures: SubtaskFigures, now_us: int) -> None:
         """Take newer figures of a subtask."""
-        newest = self._newest.get(figures.subtask)
-        before = self._before.get(figures.subtask)
+        subtask = figures.subtask
+        newest = self._newest.get(subtask)
+        before = self._before.get(subtask)
         if newest is not None and (
-            before is None or _lived_us(newest) - _lived_us(before) >= _SHARE_SPAN_US
+            before is None or _lived_us(newest.figures) - _lived_us(before) >= _SHARE_SPAN_US
         ):
-            self._before[figures.subtask] = newest
-        self._newest[figures.subtask] = figures
+            self._before[subtask] = newest.figures
+        figures = dataclasses.replace(figures, inputs=self._stood(figures, now_us))
+        self._newest[subtask] = _Taken(figures, now_us)
+        self._remember(subtask, self._newest[subtask])
 
     def running(self, now_us: int) -> None:
         """Note that all subtasks run."""
@@ -56,21 +78,20 @@ class JobFigures:
         uptime_s = (now_us - self._started_us) / 1e6
         return JobStatus(self._plan.job, state, uptime_s, tuple(operators))
 
+    def subtasks(self, now_us: int) -> tuple[SubtaskReport, ...]:
+        """Give every subtask that has said anything, in the order of the plan."""
+        known = (subtask for subtask in self._plan.subtasks if subtask in self._newest)
+        return tuple(self._subtask(subtask, now_us) for subtask in known)
+
     def result(self, state: str, now_us: int) -> JobResult:
         """Give the job's end: rows its sources gave, rows its sinks took, figures by operator."""
         status = self.status(state, now_us)
         heads = {c.nodes[0].name for c in self._plan.chains if not self._plan.inputs(c.name)}
-        sinks = {
-            node.name
-            for chain in self._plan.chains
-            for node in chain.nodes
-            if isinstance(node.spec, SinkSpec)
-        }
         return JobResult(
             state,
             status.uptime_s,
             sum(o.rows_out for o in status.operators if o.name in heads),
-            sum(o.rows_in for o in status.operators if o.name in sinks),
+            sum(o.rows_in for o in status.operators if o.kind == "sink"),
             {
                 o.name: {
                     "rows_in": o.rows_in,
@@ -83,34 +104,138 @@ class JobFigures:
             running_s=0.0 if self._running_us is None else (now_us - self._running_us) / 1e6,
         )
 
+    # What has been before --------------------------------------------------------------------
+
+    def _remember(self, subtask: SubtaskId, taken: _Taken) -> None:
+        older = self._older.setdefault(subtask, deque(maxlen=_KEPT_MAX))
+        if older and _lived_us(older[-1].figures) > _lived_us(taken.figures):
+            older.clear()  # another attempt counts anew
+        # One a second: reports may come more often.
+        if not older or taken.at_us - older[-1].at_us >= _SPAN_US_MAX // (_KEPT_MAX - 2):
+            older.append(taken)
+
+    def _stood(self, figures: SubtaskFigures, now_us: int) -> tuple[InputFigures, ...]:
+        """Say how long each input's watermark has not moved."""
+        before = self._moved.get(figures.subtask, {})
+        after: dict[str, tuple[InputFigures, int]] = {}
+        inputs = []
+        for one in figures.inputs:
+            told, since_us = before.get(one.name, (one, now_us))
+            if (told.watermark_us, told.status) != (one.watermark_us, one.status):
+                since_us = now_us
+            after[one.name] = (one, since_us)
+            inputs.append(dataclasses.replace(one, still_us=now_us - since_us))
+        self._moved[figures.subtask] = after
+        return tuple(inputs)
+
+    def _subtask(self, subtask: SubtaskId, now_us: int) -> SubtaskReport:
+        newest = self._newest[subtask]
+        new = newest.figures
+        within = [t for t in self._older[subtask] if newest.at_us - t.at_us <= _SPAN_US_MAX]
+        old = within[0].figures if within else None
+        span_us = _lived_us(new) - (0 if old is None else _lived_us(old))
+        if span_us < _SHARE_SPAN_US:  # too short: since it began
+            old, span_us = None, _lived_us(new)
+        per = 1.0 / max(1, span_us)
+
+        def passed(name: str) -> int:
+            count: int = getattr(new, name) - (0 if old is None else getattr(old, name))
+            return count
+
+        return SubtaskReport(
+            new,
+            now_us - newest.at_us,
+            span_us,
+            passed("busy_us") * per,
+            passed("idle_us") * per,
+            passed("backpressured_us") * per,
+            passed("rows_in") * per * 1e6,
+            passed("rows_out") * per * 1e6,
+            passed("bytes_in") * per * 1e6,
+            passed("bytes_out") * per * 1e6,
+        )
+
+    # By operator -----------------------------------------------------------------------------
+
     def _operators(self, chain: Chain) -> list[OperatorStatus]:
-        figures = [self._newest[s] for s in chain.subtasks if s in self._newest]
-        times = [f.watermark_us for f in figures]
-        known = [time_us for time_us in times if time_us is not None]
-        shares = max((self._shares(f) for f in figures), default=(0.0, 0.0, 0.0))
-        statuses = []
-        for index, node in enumerate(chain.nodes):
-            parts = [f.operators[index] for f in figures]
-            statuses.append(
-                OperatorStatus(
-                    node.name,
-                    chain.parallelism,
-                    sum(part.rows_in for part in parts),
-                    sum(part.rows_out for part in parts),
-                    min(known) if known and len(known) == len(times) else None,
-                    *shares,
-                    sum(part.late_rows for part in parts),
-                    sum(part.failed_rows for part in parts),
-                )
-            )
-        return statuses
+        figures = [self._newest[s].figures for s in chain.subtasks if s in self._newest]
+        shares = [self._shares(f) for f in figures]
+        return [self._operator(chain, index, figures, shares) for index in range(len(chain.nodes))]
+
+    def _operator(
+        self,
+        chain: Chain,
+        index: int,
+        figures: list[SubtaskFigures],
+        shares: list[tuple[float, float, float]],
+    ) -> OperatorStatus:
+        node = chain.nodes[index]
+        place: OperatorPlace = self._places[node.name]
+        parts = [f.operators[index] for f in figures]
+        known = [f.watermark_us for f in figures if f.watermark_us is not None]
+        busy, idle, held = max(shares, default=(0.0, 0.0, 0.0))
+        return OperatorStatus(
+            node.name,
+            chain.parallelism,
+            sum(part.rows_in for part in parts),
+            sum(part.rows_out for part in parts),
+            min(known) if known and len(known) == len(figures) else None,
+            busy,
+            idle,
+            held,
+            sum(part.late_rows for part in parts),
+            sum(part.failed_rows for part in parts),
+            uid=node.uid,
+            kind=place.kind,
+            chain=chain.name,
+            inputs=place.inputs,
+            bytes_in=0 if index else sum(f.bytes_in for f in figures),
+            bytes_out=sum(o.bytes for f in figures for o in f.outputs if o.edge in node.outputs),
+            queued_bytes=0 if index else sum(f.queued_bytes for f in figures),
+            busy_spread=_spread([share[0] for share in shares]),
+            idle_spread=_spread([share[1] for share in shares]),
+            backpressured_spread=_spread([share[2] for share in shares]),
+            counters=_summed([part.counters for part in parts]),
+            gauges=_summed([part.gauges for part in parts]),
+            histograms=_joined(parts),
+        )
 
     def _shares(self, newest: SubtaskFigures) -> tuple[float, float, float]:
         before = self._before.get(newest.subtask)
         busy, idle, held = newest.busy_us, newest.idle_us, newest.backpressured_us
-        if before is not None:
+        if before is not None and _lived_us(before) <= _lived_us(newest):
             busy -= before.busy_us
             idle -= before.idle_us
             held -= before.backpressured_us
         whole = max(1, busy + idle + held)
         return busy / whole, idle / whole, held / whole
+
+
+def _lived_us(figures: SubtaskFigures) -> int:
+    return figures.busy_us + figures.idle_us + figures.backpressured_us
+
+
+def _spread(shares: list[float]) -> Spread:
+    if not shares:
+        return Spread()
+    return Spread(min(shares), sum(shares) / len(shares), max(shares))
+
+
+def _summed(parts: list[Mapping[str, int]] | list[Mapping[str, float]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in parts:
+        for name, value in part.items():
+            found[name] = found.get(name, 0) + value  # type: ignore[assignment]  # floats stay so
+    return found
+
+
+def _joined(parts: list[OperatorFigures]) -> dict[str, HistogramFigures]:
+    found: dict[str, HistogramFigures] = {}
+    for part in parts:
+        for name, one in part.histograms.items():
+            before = found.get(name)
+            counts = one.counts
+            if before is not None:
+                counts = tuple(a + b for a, b in zip(before.counts, counts, strict=True))
+            found[name] = HistogramFigures(counts, one.total + (before.total if before else 0.0))
+    return found

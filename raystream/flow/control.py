@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raystream.flow.figures import (
+    HistogramFigures,
+    InputFigures,
+    OutputFigures,
+    ProcessFigures,
+    SnapshotFigures,
+)
 from raystream.flow.ids import SubtaskId
 
 
@@ -30,6 +37,18 @@ class JobResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """A share of the last second, over the subtasks of an operator: the least, the mean, the most.
+
+    Each is between 0 and 1.
+    """
+
+    least: float = 0.0
+    mean: float = 0.0
+    most: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorStatus:
     """One operator now, all its subtasks together.
 
@@ -37,7 +56,13 @@ class OperatorStatus:
     ``failed_rows`` those that were left out because they failed.
     ``watermark_us`` is the least of its subtasks', None before the first. ``busy``, ``idle`` and
     ``backpressured`` are shares of the last second between 0 and 1, of the subtask that is
-    busiest; an operator that shares its subtask with others shares its figures.
+    busiest; an operator that shares its subtask with others shares its figures. The spreads are of
+    the same shares over all its subtasks.
+
+    ``chain`` names the operators that run in the same subtasks, ``inputs`` the operators that it
+    reads from; ``kind`` is ``source``, ``operator`` or ``sink``. Bytes are those that came and left
+    over channels: of the chain's first operator, and of those whose rows leave the subtask.
+    ``counters`` and ``gauges`` are those of users' functions, summed over the subtasks.
     """
 
     name: str
@@ -50,6 +75,19 @@ class OperatorStatus:
     backpressured: float = 0.0
     late_rows: int = 0
     failed_rows: int = 0
+    uid: str = ""
+    kind: str = "operator"
+    chain: str = ""
+    inputs: tuple[str, ...] = ()
+    bytes_in: int = 0
+    bytes_out: int = 0
+    queued_bytes: int = 0
+    busy_spread: Spread = field(default_factory=Spread)
+    idle_spread: Spread = field(default_factory=Spread)
+    backpressured_spread: Spread = field(default_factory=Spread)
+    counters: Mapping[str, int] = field(default_factory=dict)
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    histograms: Mapping[str, HistogramFigures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +102,28 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class OperatorFigures:
-    """What passed one operator in one subtask so far."""
+    """What passed one operator in one subtask so far, and what its functions have counted."""
 
     name: str
     rows_in: int
     rows_out: int
     late_rows: int = 0
     failed_rows: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    histograms: Mapping[str, HistogramFigures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SubtaskFigures:
-    """What a subtask has done so far: times in microseconds since it started."""
+    """What a subtask has done so far: times in microseconds since it started.
+
+    ``rows_in`` are those of its first operator, ``rows_out`` those that left it; bytes are of
+    channels. ``queue_bytes_max`` is what its senders may have under way to it, and in its queue.
+    ``inputs`` are the few channels or splits that hold its watermark; how many there are of each
+    status is told of all. ``working_us`` is how long the slice of work has lasted that it was in
+    when asked, and ``at`` the user's line that it was at, where the shell has looked.
+    """
 
     subtask: SubtaskId
     operators: tuple[OperatorFigures, ...]
@@ -84,3 +132,17 @@ class SubtaskFigures:
     backpressured_us: int
     idle_us: int
     queued_bytes: int = 0
+    queue_bytes_max: int = 0
+    rows_in: int = 0
+    rows_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    inputs: tuple[InputFigures, ...] = ()
+    inputs_active: int = 0
+    inputs_idle: int = 0
+    inputs_finished: int = 0
+    outputs: tuple[OutputFigures, ...] = ()
+    working_us: int = 0
+    at: str = ""
+    snapshot: SnapshotFigures | None = None
+    process: ProcessFigures | None = None

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from raystream.flow.figures import SnapshotFigures
 from raystream.flow.snapshots import SubtaskSnapshot
 from raystream.flow.split import Split
 
@@ -134,10 +135,11 @@ class SourceTime:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """This subtask's part of a checkpoint is stored."""
+    """This subtask's part of a checkpoint is stored; ``figures`` say what that has cost."""
 
     checkpoint_id: int
     snapshot: SubtaskSnapshot
+    figures: SnapshotFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from raystream.clock import SystemClock
+from raystream.coordinator.report import JobReport
 from raystream.flow.control import JobStatus
 from raystream.ops.jobs import attached, id_argument
 from raystream.ops.options import address_option
@@ -73,22 +74,26 @@ def _looks(job: Any, every_s: float, *, once: bool) -> Iterator[Look]:
 
 
 def _look(job: Any) -> Look:
-    status = dataclasses.replace(job.figures(), state=job.status())
-    return Look(status, tuple(_notes(job)))
+    report = job.report()
+    status = dataclasses.replace(report.status, state=job.status())
+    return Look(status, tuple(_notes(report)))
 
 
-def _notes(job: Any) -> Iterator[str]:
-    made = job.checkpoints()
-    if made:
-        last = made[-1]
+def _notes(report: JobReport) -> Iterator[str]:
+    if report.checkpoints:
+        last = report.checkpoints[-1]
         kind = "savepoint" if last.savepoint else "checkpoint"
-        ago_s = (SystemClock().now_us() - last.triggered_us) / 1e6
+        ago_s = (report.at_us - last.triggered_us) / 1e6
         took = f"in {last.duration_us / 1e6:.2g} s, {show_bytes(last.bytes)}"
         why = f": {last.reason}" if last.reason else ""
         yield f"{kind} {last.checkpoint_id} {last.status} {took}, begun {ago_s:.0f} s ago{why}"
-    restarts = getattr(job, "restarts", None)
-    if restarts is not None and restarts():
-        yield f"restarts {restarts()}"
+    if report.restarts:
+        yield f"attempt {report.attempt}, restarts {report.restarts}"
+    if report.failures:
+        last_failure = report.failures[-1]
+        subtask = f" in {last_failure.subtask}" if last_failure.subtask else ""
+        first = next(iter(last_failure.message.splitlines()), "")
+        yield f"last failure{subtask}: {last_failure.kind}: {first}"
 
 
 def _print_lines(looks: Iterator[Look]) -> None:

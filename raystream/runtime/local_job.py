@@ -18,10 +18,10 @@ from typing_extensions import assert_never
 from raystream.clock import Clock
 from raystream.contracts.batch import Batch
 from raystream.coordinator import events as job
-from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
+from raystream.coordinator.report import JobReport
 from raystream.coordinator.states import Beginning
-from raystream.errors import RaystreamError, StorageError, SubtaskLost
+from raystream.errors import RaystreamError, StorageError, SubtaskLost, job_failed
 from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
@@ -29,6 +29,7 @@ from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.graph.rescaling import Replan
 from raystream.runtime import local_process, shell
 from raystream.runtime.local_process import Breather, Errands, Happened, Link, Maker, Process
+from raystream.runtime.observing import Observer
 from raystream.runtime.vault import Errand, Vault
 from raystream.subtask import events as sub
 
@@ -60,7 +61,7 @@ class LocalJob:
         self._vault = vault or Vault(plan, None)
         self._maker = Maker(plan, clock, self._vault, self._deliver_rows)
         self._coordinator = CoordinatorMachine(plan, clock, beginning, replan)
-        self._figures = JobFigures(plan, clock.monotonic_us())
+        self._observer = Observer(plan, clock)
         self._processes: dict[SubtaskId, Process] = {}
         # Each message with the attempt that it belongs to; nothing comes through what is jammed.
         self.links: dict[Link, list[tuple[int, sub.Event | job.Event]]] = {}
@@ -69,7 +70,6 @@ class LocalJob:
         self._breather = Breather(clock, paced=rng is None)
         self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
-        self._restarting = shell.Restarting(plan.job)
         self.answers: dict[str, job.Answer] = {}
 
     def begin(self) -> None:
@@ -203,7 +203,7 @@ class LocalJob:
 
     def _let_go(self, process: Process, event: messages.Finish | messages.Cancel) -> None:
         del self._processes[process.subtask]
-        self._figures.take(process.machine.figures())
+        self._observer.take(process.machine.figures())
         try:
             if process.readers is not None:
                 process.readers.close()
@@ -254,7 +254,7 @@ class LocalJob:
 
         def store() -> None:
             if self._processes.get(process.subtask) is process:  # else it died, and this with it
-                self._says(process, messages.Acked(keep.checkpoint_id, upload()))
+                self._says(process, local_process.acked(keep, upload, self._clock))
 
         def failed(error: Exception) -> None:
             self._says(process, messages.Declined(keep.checkpoint_id, str(error)))
@@ -279,7 +279,7 @@ class LocalJob:
                     self._keep(process, effect)
                 case sub.Tell(report):
                     if isinstance(report, messages.Ended):
-                        self._figures.take(process.machine.figures())
+                        self._observer.take(process.machine.figures())
                     self._says(process, report)
                 case _:
                     assert_never(effect)
@@ -303,11 +303,8 @@ class LocalJob:
 
     def _job(self, event: job.Event) -> None:
         self._happened(None, event)
-        before = self._coordinator.state
         effects = self._coordinator.step(event)
-        self._restarting.look(self._coordinator)
-        if before == "starting" and self._coordinator.state == "running":
-            self._figures.running(self._clock.monotonic_us())
+        self._observer.look(self._coordinator, event)
         self._do_job(effects)
 
     def _do_job(self, effects: list[job.Effect]) -> None:
@@ -336,7 +333,7 @@ class LocalJob:
         if deploy.plan is not self._plan:
             self._plan = deploy.plan
             self._maker = dataclasses.replace(self._maker, plan=deploy.plan)
-            self._figures.follow(deploy.plan)
+            self._observer.follow(deploy.plan)
         for subtask in self._plan.subtasks:
             self._make(subtask, deploy)
 
@@ -369,16 +366,13 @@ class LocalJob:
             self._pass(subtask, None, attempt, job.Said(subtask, attempt, messages.Closed()))
 
     def _list(self, chain: str, after_us: int) -> None:
-        if after_us:
-            attempt = self._coordinator.attempt
+        again, attempt = bool(after_us), self._coordinator.attempt
 
-            def later() -> None:
-                if self._coordinator.attempt == attempt:  # else the next one asks by itself
-                    self._job(local_process.listed(self._plan, chain, again=True))
+        def list_them() -> None:
+            if self._coordinator.attempt == attempt:  # else the next one asks by itself
+                self._job(local_process.listed(self._plan, chain, again=again))
 
-            self._errands.after(after_us, later)
-        else:
-            self._job(local_process.listed(self._plan, chain, again=False))
+        self._errands.after(after_us, list_them) if again else list_them()
 
     def _deliver_rows(self, node: ChainNode, batch: Batch) -> None:
         if shell.sink_specs(self._plan)[node.name].sink.receive(batch):
@@ -387,13 +381,19 @@ class LocalJob:
     def status(self) -> JobStatus:
         """Give the job as it stands."""
         for process in self._processes.values():
-            self._figures.take(process.machine.figures())
-        return self._figures.status(self._coordinator.state, self._clock.monotonic_us())
+            self._observer.take(process.machine.figures())
+        return self._observer.status(self._coordinator.state)
+
+    def report(self) -> JobReport:
+        """Give all that is known of the job."""
+        state = self.status().state
+        return self._observer.report(self._coordinator, self._plan.job, state)
 
     def result(self) -> JobResult:
         """Give how a job ended that is over.
 
         Raises: JobFailed.
         """
-        now_us = self._clock.monotonic_us()
-        return local_process.outcome(self._plan.job, self._coordinator, self._figures, now_us)
+        if self._coordinator.error is not None:
+            raise job_failed(self._plan.job, self._coordinator.error)
+        return self._observer.result(self._coordinator)

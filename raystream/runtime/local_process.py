@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,14 +10,13 @@ from raystream.clock import Clock, SystemClock
 from raystream.contracts.batch import Batch
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
-from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
-from raystream.errors import RaystreamError, StorageError, job_failed
-from raystream.flow.control import JobResult
+from raystream.errors import RaystreamError, StorageError
 from raystream.flow.ids import SubtaskId
+from raystream.flow.messages import Acked
 from raystream.graph.physical import ChainNode, PhysicalPlan
-from raystream.runtime.shell import Readers, contexts, list_splits, source_spec
-from raystream.runtime.vault import Keeper, Vault
+from raystream.runtime.shell import Readers, contexts, list_splits, source_spec, uploaded
+from raystream.runtime.vault import Keeper, Upload, Vault
 from raystream.subtask import events as sub
 from raystream.subtask.machine import SubtaskMachine
 
@@ -81,21 +79,11 @@ def listed(plan: PhysicalPlan, chain: str, *, again: bool) -> job.SplitsListed |
         return job.Failed(None, error)
 
 
-def outcome(
-    job_name: str, coordinator: CoordinatorMachine, figures: JobFigures, now_us: int
-) -> JobResult:
-    """Give how a job ended that is over.
-
-    Raises: JobFailed.
-    """
-    if coordinator.error is not None:
-        raise job_failed(job_name, coordinator.error)
-    result = figures.result(coordinator.state, now_us)
-    return dataclasses.replace(
-        result,
-        checkpoints=tuple(coordinator.checkpoints),
-        restarts=coordinator.restarts.count,
-    )
+def acked(keep: sub.Keep, upload: Upload, clock: Clock) -> Acked:
+    """Store a snapshot, and say so."""
+    began_us = clock.monotonic_us()
+    snapshot = upload()
+    return Acked(keep.checkpoint_id, snapshot, uploaded(keep, clock.monotonic_us() - began_us))
 
 
 class Breather:

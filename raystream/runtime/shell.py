@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from raystream.clock import Clock
@@ -13,8 +14,8 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.metrics import Metrics
 from raystream.contracts.rejects import Rejects, user_traceback
 from raystream.contracts.source import END, Reader, Source, Split
-from raystream.coordinator.machine import CoordinatorMachine
 from raystream.errors import PlanError, RaystreamError, SourceError, job_failed
+from raystream.flow.figures import SnapshotFigures
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Prepared
 from raystream.graph.physical import Chain, ChainNode, PhysicalPlan
@@ -22,7 +23,7 @@ from raystream.operators.sink import SinkSpec, abort
 from raystream.operators.source import SourceSpec
 from raystream.storage.layout import STAGED, safe_name
 from raystream.storage.store import joined
-from raystream.subtask.events import Acknowledge, Poll, Polled
+from raystream.subtask.events import Acknowledge, Keep, Poll, Polled
 
 _LOG = logging.getLogger("raystream")
 
@@ -194,27 +195,10 @@ def _abort(job: str, spec: SinkSpec, prepared: list[Any]) -> None:
         _LOG.warning("what job %s had prepared is left behind: %s", job, error)
 
 
-class Restarting:
-    """Tells in the log why another attempt follows, each time that one does."""
-
-    def __init__(self, job: str) -> None:
-        self._job = job
-        self._told = 0
-
-    def look(self, machine: CoordinatorMachine) -> None:
-        """Tell what is new."""
-        if machine.restarts.count > self._told:
-            self._told = machine.restarts.count
-            reason = str(machine.last_error).strip().splitlines()
-            kind = type(machine.last_error).__name__
-            first = reason[0] if reason else ""
-            _LOG.warning(
-                "job %s: attempt %d has failed, another follows: %s: %s",
-                self._job,
-                machine.attempt,
-                kind,
-                first,
-            )
+def uploaded(keep: Keep, upload_us: int) -> SnapshotFigures | None:
+    """Say what a snapshot has cost, its storing included."""
+    figures = keep.figures
+    return None if figures is None else replace(figures, upload_us=upload_us)
 
 
 def travelling(job: str, error: BaseException) -> RaystreamError:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from raystream.contracts.source import Polled as PolledRows
+from raystream.flow.figures import SnapshotFigures
 from raystream.flow.ids import ChannelId, SubtaskId
 from raystream.flow.messages import Order, Prepared, Report
 from raystream.flow.split import Split
@@ -108,7 +109,7 @@ class Keep:
     """Store this subtask's part of a checkpoint in the background, then say so to the coordinator.
 
     ``operators`` are sections by uid; those of a savepoint (``target``) are whole, the others may
-    be deltas.
+    be deltas. ``figures`` say what the snapshot has cost until here.
     """
 
     checkpoint_id: int
@@ -116,6 +117,7 @@ class Keep:
     operators: Mapping[str, Snapshot]
     prepared: Prepared
     splits: tuple[str, ...] = ()
+    figures: SnapshotFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,10 @@ class Gate:
         """Give the state of one channel."""
         return self._channels[channel].state
 
+    def channels(self) -> list[tuple[Hashable, ChannelState, int]]:
+        """Give every channel with its state and its last watermark."""
+        return [(name, one.state, one.watermark_us) for name, one in list(self._channels.items())]
+
     def watermark(self, channel: Hashable, time_us: int) -> Iterator[Watermark | Status]:
         """Take a watermark; a regressing one is ignored, any makes an idle channel active."""
         yield from self.active(channel)

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raystream.clock import Clock
 from raystream.errors import SinkError
 from raystream.flow.codec import pickled
 from raystream.flow.element import Barrier
+from raystream.flow.figures import SnapshotFigures
 from raystream.flow.ids import ChannelId
 from raystream.flow.messages import Commit, Committed, Prepared
 from raystream.graph.physical import ChainNode, PhysicalPlan
@@ -48,7 +50,12 @@ class Keeping:
         splits: Splits | None,
         inbox: Inbox,
         restored: Restored | None,
+        *,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
+        self._aligned_us = 0  # how long the barriers of the checkpoint that is taken took
+        self.newest: SnapshotFigures | None = None
         self._settings = plan.checkpoint
         self._chain = chain
         self._splits = splits
@@ -74,10 +81,12 @@ class Keeping:
     ) -> list[Effect]:
         """Take a barrier from a channel: the snapshot, if it is the last one."""
         complete = self._alignment.barrier(channel, barrier, now_us)
+        self._aligned_us = now_us - self._alignment.since_us
         return self._go_on(complete, outputs)
 
     def finish(self, channel: ChannelId, outputs: Outputs) -> list[Effect]:
         """Note the end of a channel: nobody waits for its barrier."""
+        self._aligned_us = self._clock.monotonic_us() - self._alignment.since_us
         return self._go_on(self._alignment.finish(channel), outputs)
 
     def give_up(self, checkpoint_id: int) -> None:
@@ -95,6 +104,7 @@ class Keeping:
         if pending is None or due_us is None or now_us < due_us or pending.for_others:
             return []
         frames = self._inbox.before(pending.checkpoint_id, self._alignment.missing)
+        self._aligned_us = now_us - self._alignment.since_us
         return [] if frames is None else self.take(pending, outputs, tuple(frames))
 
     def dues(self, *, begun: bool) -> Iterator[int]:
@@ -134,7 +144,7 @@ class Keeping:
         checkpoint_id = barrier.checkpoint_id
         if checkpoint_id <= self._taken:
             return []  # it was asked for twice
-        self._taken = checkpoint_id
+        self._taken, began_us = checkpoint_id, self._clock.monotonic_us()
         self._prepare(checkpoint_id)
         operators: dict[str, Snapshot] = {}
         if barrier.target:
@@ -147,12 +157,16 @@ class Keeping:
             # Also where nothing waits: each subtask takes up its own again.
             head = self._chain.nodes[0].uid
             operators[head] = (*operators.get(head, ()), frames_section(channels))
+        sync_us = self._clock.monotonic_us() - began_us
+        self.newest = SnapshotFigures(checkpoint_id, self._aligned_us, sync_us)
+        self._aligned_us = 0
         keep = Keep(
             checkpoint_id,
             barrier.target,
             operators,
             self.prepared,
             () if self._splits is None else self._splits.names,
+            self.newest,
         )
         self._alignment.passed(checkpoint_id)
         self._release()

@@ -91,7 +91,9 @@ class SubtaskMachine:
             self._chain.open()
             source = self._chain.source
             self._splits = None if source is None else Splits(source, clock, plan.limits)
-            self._keeping = Keeping(plan, self._chain, self._splits, self._inbox, restored)
+            self._keeping = Keeping(
+                plan, self._chain, self._splits, self._inbox, restored, clock=clock
+            )
             undo.pop_all()
         self._polled: list[Polled] = []  # bounded by the polls under way
         self._changes: list[Watermark | Status] = []  # bounded by the splits that come
@@ -100,7 +102,7 @@ class SubtaskMachine:
         self._task: Iterator[None] | None = None
         self._timers_ran = False
         self._effects: list[Effect] = []
-        self._account = Account(clock)
+        self._account = Account(clock, self._inbox, self._outputs, self._keeping)
 
     # What the shell asks ---------------------------------------------------------------------
 
@@ -139,10 +141,7 @@ class SubtaskMachine:
 
     def figures(self) -> SubtaskFigures:
         """Tell what has been done so far."""
-        self._wait_is_over()
-        time_us = (self._splits.gate if self._splits else self._gate).output_us
-        queued_bytes = sum(channel.queued_bytes for channel in self._inbox.channels.values())
-        return self._account.figures(self.subtask, self._chain, time_us, queued_bytes)
+        return self._account.figures(self.subtask, self._chain, self._splits, self._gate)
 
     # Events ----------------------------------------------------------------------------------
 
@@ -154,7 +153,7 @@ class SubtaskMachine:
             case Received(frame):
                 self._inbox.receive(frame)
             case CreditCame():
-                self._wait_is_over()
+                self._account.waited()
                 self._effects += self._outputs.credit(event)
             case ProgressAsked(channel):
                 self._effects.append(self._inbox.progress(channel))
@@ -191,7 +190,7 @@ class SubtaskMachine:
 
     def work(self) -> list[Effect]:
         """Do one slice of work."""
-        self._wait_is_over()
+        self._account.begin()
         started_us = self._clock.monotonic_us()
         if self._task is None and self._triggers:
             self._trigger(self._triggers.pop(0))
@@ -212,7 +211,7 @@ class SubtaskMachine:
         if self.blocked and self._splits is not None:
             self._splits.held_up()
         self._effects += self._outputs.asks(now_us)
-        self._account.spend("busy")
+        self._account.end()
         return self._given()
 
     def sending_cost(self, cost_us: int) -> None:
@@ -395,6 +394,3 @@ class SubtaskMachine:
     def _given(self) -> list[Effect]:
         effects, self._effects = self._effects, []
         return effects
-
-    def _wait_is_over(self) -> None:
-        self._account.spend("backpressured" if self.blocked else "idle")

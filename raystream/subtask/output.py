@@ -51,6 +51,7 @@ class Outgoing:
         self._asked_bytes = 0
         self._missed = False
         self.stalled_us: int | None = None
+        self.held_us = 0  # for which this channel kept the subtask from working
 
     @property
     def _envelope_limit(self) -> int:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from raystream.clock import Clock
 from raystream.flow.batch import Batch
 from raystream.flow.element import Barrier, EndOfInput, Status, Watermark
+from raystream.flow.figures import OutputFigures
 from raystream.flow.ids import ChannelId, SubtaskId
 from raystream.graph.physical import PhysicalPlan
 from raystream.subtask.events import AskProgress, CreditCame, Send
-from raystream.subtask.output import Outgoing, output_edges
+from raystream.subtask.output import Outgoing, OutputEdge, output_edges
 
 _BUSY_FLUSH_US = 50_000
 """A subtask that never rests lets partial envelopes go all the same: rows of a slow function must
@@ -34,6 +35,16 @@ class Outputs:
     def full(self) -> bool:
         """Whether an output is full: nothing is pulled until credit comes."""
         return any(edge.full for edge in self._edges.values())
+
+    def held(self, us: int) -> None:
+        """Note for how long the subtask could not work: it was for the channels that are full."""
+        for channel in self._channels.values():
+            if channel.full:
+                channel.held_us += us
+
+    def figures(self) -> tuple[OutputFigures, ...]:
+        """Tell of each edge what was sent, and how long it was out of credit."""
+        return tuple(_edge_figures(edge) for edge in self._edges.values())
 
     def put(self, edges: tuple[int, ...], element: Batch | Watermark | Status) -> Iterator[Send]:
         """Let an element leave on some edges; full envelopes go at once."""
@@ -92,3 +103,14 @@ class Outputs:
     def _sends(self, *, flush: bool) -> Iterator[Send]:
         for channel in self._channels.values():
             yield from channel.sends(flush=flush)
+
+
+def _edge_figures(edge: OutputEdge) -> OutputFigures:
+    slowest = max(edge.channels, key=lambda channel: channel.held_us)
+    return OutputFigures(
+        edge.edge,
+        slowest.link.peer.chain,
+        sum(channel.sent_bytes for channel in edge.channels),
+        slowest.held_us,
+        slowest.link.peer.index if slowest.held_us else None,
+    )

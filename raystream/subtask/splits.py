@@ -73,6 +73,11 @@ class Splits:
         """The splits that are read here, or have been."""
         return tuple(dict.fromkeys([kept.split.id for kept in self._restored] + [*self._readings]))
 
+    def silent_us(self, split: str) -> int | None:
+        """Tell how long a split has had nothing, though it was asked; None where it gives rows."""
+        since_us = self._readings[split].silent_since_us
+        return None if since_us is None else self._clock.monotonic_us() - since_us
+
     def kept(self) -> list[KeptSplit]:
         """Give each split with the position of its next row: what a checkpoint keeps."""
         return [

@@ -6,6 +6,7 @@ into its mailbox or read the last published status.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -21,8 +22,8 @@ import ray
 from raystream.clock import SystemClock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
-from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
+from raystream.coordinator.report import JobReport
 from raystream.coordinator.states import Beginning
 from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
 from raystream.flow.ids import SubtaskId
@@ -31,11 +32,12 @@ from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan
 from raystream.operators.source import SourceSpec
 from raystream.runtime.journal import Journal, LogLine, record
+from raystream.runtime.observing import Observer
 from raystream.runtime.ray.crew import Crew, Died, Given
 from raystream.runtime.ray.errands import Errands
 from raystream.runtime.ray.hiring import Recruits
 from raystream.runtime.ray.report import pack_report, unpack_report
-from raystream.runtime.shell import Restarting, abort_sinks, list_splits, source_spec, travelling
+from raystream.runtime.shell import abort_sinks, list_splits, source_spec, travelling
 from raystream.runtime.vault import Home
 
 _LINGER_S = 300.0
@@ -75,6 +77,13 @@ class Lines:
     lines: list[LogLine]
     chains: Mapping[str, frozenset[str]]
     over: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """Somebody wants to see all that is known; the thread that owns it answers."""
+
+    answer: queue.SimpleQueue[JobReport]
 
 
 class CoordinatorCalls:
@@ -144,6 +153,15 @@ class CoordinatorCalls:
                 self._changed.wait_for(lambda: self._published is not before, timeout_s)
             return self._published
 
+    def observed(self) -> JobReport:
+        """Give all that is known of the job: every subtask, what failed, what was when."""
+        answer: queue.SimpleQueue[JobReport] = queue.SimpleQueue()  # one answer
+        self._mailbox.put(_Look(answer))
+        while not self._published.over:
+            with contextlib.suppress(queue.Empty):
+                return answer.get(timeout=_TICK_S)
+        return self._shell.report()
+
     def stop(self, finished: bool) -> None:
         """Stop the job: canceled, or finished because enough was seen."""
         self._mailbox.put(job.StopAsked(finished))
@@ -212,22 +230,19 @@ class _Shell:
             came_back=came_back,
         )
         self._machine = CoordinatorMachine(given.plan, self._clock, beginning, given.replan)
-        self._figures = JobFigures(given.plan, self._clock.monotonic_us())
+        self._observer = Observer(given.plan, self._clock)
         self._errands = Errands(given.plan, given.home, mailbox.put)
         self._answers: dict[str, job.Answer] = {}
-        self._restarting = Restarting(given.plan.job)
         self.crew = Crew(given, mailbox.put)
 
     def published(self) -> Published:
         """Give the status as of now."""
-        now_us = self._clock.monotonic_us()
         machine = self._machine
-        moves = machine.moves.under_way and not machine.over
         return Published(
             self._given.job_id,
-            self._figures.status(RESCALING if moves else machine.state, now_us),
+            self._observer.status(self._state),
             machine.over,
-            self._result() if machine.over else None,
+            self._observer.result(machine) if machine.over else None,
             None if machine.error is None else pack_report(job.Failed(None, machine.error)),
             self._by,
             machine.attempt,
@@ -235,12 +250,14 @@ class _Shell:
             tuple(machine.checkpoints),
         )
 
-    def _result(self) -> JobResult:
-        machine = self._machine
-        result = self._figures.result(machine.state, self._clock.monotonic_us())
-        return dataclasses.replace(
-            result, checkpoints=tuple(machine.checkpoints), restarts=machine.restarts.count
-        )
+    def report(self) -> JobReport:
+        """Give all that is known of the job."""
+        return self._observer.report(self._machine, self._given.job_id, self._state)
+
+    @property
+    def _state(self) -> str:
+        moves = self._machine.moves.under_way and not self._machine.over
+        return RESCALING if moves else self._machine.state
 
     def run(self, me: Any) -> None:
         """Live until the job is over; an error of our own ends it too."""
@@ -270,7 +287,10 @@ class _Shell:
             self._publish(self.published())
             return
         if isinstance(message, SubtaskFigures):
-            self._figures.take(message)
+            self._observer.take(message)
+            return
+        if isinstance(message, _Look):
+            message.answer.put(self.report())
             return
         if isinstance(message, Died):
             if message.attempt == self._machine.attempt:
@@ -290,9 +310,8 @@ class _Shell:
     def _step(self, event: job.Event) -> None:
         before = self._machine.state
         effects = self._machine.step(event)
-        self._restarting.look(self._machine)
+        self._observer.look(self._machine, event)
         if before == "starting" and self._machine.state == "running":
-            self._figures.running(self._clock.monotonic_us())
             self.crew.running()
         self._do(effects)
 
@@ -301,7 +320,7 @@ class _Shell:
             match effect:
                 case job.Deploy(_, plan):
                     if plan is not self.crew.plan:
-                        self._figures.follow(plan)
+                        self._observer.follow(plan)
                     self.crew.deploy(effect, self._me)
                 case job.Grow():
                     self.crew.grow(effect)

@@ -14,6 +14,7 @@ import ray
 from raystream.clock import SystemClock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.report import JobReport
 from raystream.errors import ClusterError, ConfigError, JobFailed, PlanError, job_failed
 from raystream.flow.control import JobResult, JobStatus
 from raystream.flow.ids import SubtaskId
@@ -64,6 +65,11 @@ class RayJobHandle:
     def figures(self) -> JobStatus:
         """Give the job's figures, by operator."""
         return self._published().status
+
+    def report(self) -> JobReport:
+        """Give all that is known of the job: every subtask, what failed, what was when."""
+        report: JobReport = self._call(self._coordinator.observed)
+        return report
 
     def metrics(self) -> dict[str, Any]:
         """Give the job's figures as plain values, by operator."""

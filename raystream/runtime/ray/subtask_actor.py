@@ -40,10 +40,11 @@ from raystream.flow.messages import (
 from raystream.flow.snapshots import Manifest, SubtaskSnapshot
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
-from raystream.runtime.journal import Notes, record
+from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
+from raystream.runtime.ray.noting import NOTING
 from raystream.runtime.ray.report import pack_report
-from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling
+from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
 from raystream.runtime.vault import Home, Keeper, Upload, Vault
 from raystream.subtask import events as sub
 from raystream.subtask.machine import State, SubtaskMachine
@@ -87,7 +88,6 @@ class SubtaskCalls:
         self._shell: _Shell | None = None
         self._outbox = Outbox(1)
         self._attempt = 0
-        self._notes: Notes | None = None
 
     def warm(self, plan: bytes) -> None:
         """Load what the job's code needs, before there is a subtask to run."""
@@ -108,8 +108,8 @@ class SubtaskCalls:
         self._done, self._closing = threading.Event(), threading.Event()
         self._outbox = Outbox(plan.limits.deliver_batches_max)
         self._attempt = deployment.attempt
-        notes = self._noting(plan, deployment)
-        shell = _Shell(plan, deployment, self._mailbox, self._outbox, self._closing, notes=notes)
+        NOTING.deployed(deployment.subtask, deployment.attempt, plan.limits)
+        shell = _Shell(plan, deployment, self._mailbox, self._outbox, self._closing)
         self._shell = shell
         run = threading.Thread(
             target=self._run,
@@ -118,16 +118,6 @@ class SubtaskCalls:
             daemon=True,
         )
         run.start()
-
-    def _noting(self, plan: PhysicalPlan, deployment: Deployment) -> Notes:
-        """Note what this process says from its first deployment on, as the newest one's subtask."""
-        if self._notes is None:
-            self._notes = Notes(SystemClock(), plan.limits.log_lines_sent_max)
-            record(self._notes.note, plan.limits.log_level)
-        subtask = deployment.subtask
-        self._notes.chain, self._notes.index = subtask.chain, subtask.index
-        self._notes.attempt = deployment.attempt
-        return self._notes
 
     def credit(self, message: bytes, attempt: int) -> None:
         """Take a grant."""
@@ -193,11 +183,8 @@ class _Shell:
         mailbox: queue.SimpleQueue[sub.Event],
         outbox: Outbox,
         closing: threading.Event,
-        *,
-        notes: Notes,
     ) -> None:
         self._plan = plan
-        self._notes = notes
         self._deployment = deployment
         self._subtask, self._attempt = deployment.subtask, deployment.attempt
         self._mailbox = mailbox
@@ -210,8 +197,10 @@ class _Shell:
         self._control: dict[SubtaskId, Any] = {}
         self._sinks: dict[str, SinkSpec] = sink_specs(plan)
         self._reads: queue.SimpleQueue[sub.Poll | sub.Acknowledge | None] = queue.SimpleQueue()
-        self._uploads: queue.SimpleQueue[tuple[int, Upload] | None] = queue.SimpleQueue()
+        self._uploads: queue.SimpleQueue[tuple[sub.Keep, Upload] | None] = queue.SimpleQueue()
         self._reported_us = 0
+        self._node_id = ray.get_runtime_context().get_node_id()
+        self._node_ip = ray.util.get_node_ip_address()
         # Bound once: looking a method up costs as much as calling it.
         for peer, actor in deployment.peers.items():
             self._push[peer] = actor.push.options(num_returns=0)
@@ -305,12 +294,12 @@ class _Shell:
                 case sub.Poll() | sub.Acknowledge():
                     self._reads.put(effect)
                 case sub.Keep():
-                    self._uploads.put((effect.checkpoint_id, self._keeper.freeze(effect)))
+                    self._uploads.put(self._frozen(effect))
                 case sub.Tell(report):
                     if isinstance(report, Ended):
                         self._outbox.wait_empty()
                     if isinstance(report, Ended | Closed):
-                        self._report(machine.figures())
+                        self._tell(machine)
                     self._say(report)
                 case _:
                     assert_never(effect)
@@ -330,11 +319,25 @@ class _Shell:
 
     def _upload(self) -> None:
         while (asked := self._uploads.get()) is not None:
-            checkpoint_id, upload = asked
+            keep, upload = asked
+            began_us = self._clock.monotonic_us()
             try:
-                self._say(Acked(checkpoint_id, self._retried(upload)))
+                snapshot = self._retried(upload)
+                figures = uploaded(keep, self._clock.monotonic_us() - began_us)
+                self._say(Acked(keep.checkpoint_id, snapshot, figures))
             except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
-                self._say(Declined(checkpoint_id, str(error)))
+                self._say(Declined(keep.checkpoint_id, str(error)))
+
+    def _frozen(self, keep: sub.Keep) -> tuple[sub.Keep, Upload]:
+        # Encoding keeps the rows waiting as the snapshot itself does: it counts as part of it.
+        began_us = self._clock.monotonic_us()
+        upload = self._keeper.freeze(keep)
+        passed_us = self._clock.monotonic_us() - began_us
+        if keep.figures is not None:
+            sync_us = keep.figures.sync_us + passed_us
+            figures = dataclasses.replace(keep.figures, sync_us=sync_us)
+            keep = dataclasses.replace(keep, figures=figures)
+        return keep, upload
 
     def _retried(self, upload: Upload) -> SubtaskSnapshot:
         settings = self._plan.checkpoint
@@ -366,17 +369,16 @@ class _Shell:
         now_us = self._clock.monotonic_us()
         if now_us - self._reported_us >= self._plan.limits.heartbeat_us:
             self._reported_us = now_us
-            self._report(machine.figures())
-            self._tell_lines()
+            self._tell(machine)
+            NOTING.tell(self._coordinator)
 
-    def _tell_lines(self) -> None:
-        lines = self._notes.take()
-        if lines:
-            self._coordinator.log.options(num_returns=0, concurrency_group="report").remote(lines)
+    def _tell(self, machine: SubtaskMachine) -> None:
+        process = process_figures(self._node_id, self._node_ip)
+        self._report(dataclasses.replace(machine.figures(), process=process))
 
     def drain(self) -> None:
         """Return when all reports are taken: whoever hears of the exit has heard them before."""
-        self._tell_lines()
+        NOTING.tell(self._coordinator)
         taken = self._coordinator.report_taken.options(concurrency_group="report").remote()
         with contextlib.suppress(ray.exceptions.RayError):  # nobody is left to hear
             ray.get(taken)

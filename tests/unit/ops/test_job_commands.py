@@ -13,7 +13,8 @@ import raystream as rs
 from raystream.api import running
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.errors import ClusterError, NotFound
-from raystream.ops.cli import commands, exit_code
+from raystream.ops.cli import commands
+from raystream.ops.failures import exit_code
 
 
 def invoke(*args):

@@ -1,0 +1,92 @@
+"""All that is known of a job, for whoever looks: a page, an autoscaler, a scrape, a diagnosis.
+
+``JobStatus`` is what a person's progress shows; this has every subtask, what failed, and when the
+state changed. All of it has bounds, and all of it is plain values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.flow.control import JobStatus, SubtaskFigures
+
+FAILURES_SHOWN_MAX = 20
+CHANGES_SHOWN_MAX = 100
+MESSAGE_CHARS_MAX = 2_000
+"""An error may hold a whole row; a report stays small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something broke: time of day, the attempt, the subtask if any, and the user's line if known.
+
+    ``operator`` is the one whose function it was, else the chain of the subtask. ``kind`` is the
+    name of the exception, ``message`` its text without line or hint.
+    """
+
+    at_us: int
+    attempt: int
+    subtask: str
+    kind: str
+    message: str
+    where: str = ""
+    operator: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """The job went from one state to another, at a time of day."""
+
+    at_us: int
+    attempt: int
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskReport:
+    """One subtask now, and over the span that its figures reach back: ten seconds at most.
+
+    ``busy``, ``idle`` and ``backpressured`` are shares of that span, rows and bytes are per second
+    of it. ``age_us`` is how long ago the figures came.
+    """
+
+    figures: SubtaskFigures
+    age_us: int = 0
+    span_us: int = 0
+    busy: float = 0.0
+    idle: float = 0.0
+    backpressured: float = 0.0
+    rows_in_per_s: float = 0.0
+    rows_out_per_s: float = 0.0
+    bytes_in_per_s: float = 0.0
+    bytes_out_per_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """A job as it stands at a time of day.
+
+    ``changes``, ``failures`` and ``checkpoints`` are from old to new.
+    """
+
+    job_id: str
+    at_us: int
+    status: JobStatus
+    attempt: int = 0
+    restarts: int = 0
+    subtasks: tuple[SubtaskReport, ...] = ()
+    checkpoints: tuple[CheckpointFigures, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    changes: tuple[StateChange, ...] = ()
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return self.status.job
+
+    def subtasks_of(self, operator: str) -> tuple[SubtaskReport, ...]:
+        """Give the subtasks that an operator runs in, by its name."""
+        chains = {one.chain for one in self.status.operators if one.name == operator}
+        return tuple(one for one in self.subtasks if one.figures.subtask.chain in chains)

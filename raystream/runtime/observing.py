@@ -1,0 +1,212 @@
+"""What a shell keeps of its job for whoever looks: figures, failures, and when its state changed.
+
+Every transition leaves one line in the log, from here and nowhere else: the logger ``raystream``,
+with ``job``, ``attempt``, ``operator``, ``subtask``, ``checkpoint`` and ``state`` as extra fields.
+Both shells give what they see to ``look``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections import deque
+
+from raystream.clock import Clock
+from raystream.coordinator import events as job
+from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.figures import JobFigures
+from raystream.coordinator.machine import CoordinatorMachine
+from raystream.coordinator.report import (
+    CHANGES_SHOWN_MAX,
+    FAILURES_SHOWN_MAX,
+    MESSAGE_CHARS_MAX,
+    Failure,
+    JobReport,
+    StateChange,
+)
+from raystream.coordinator.states import BETWEEN
+from raystream.errors import RaystreamError, UserFunctionError
+from raystream.flow import messages
+from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
+from raystream.graph.physical import PhysicalPlan
+
+_LOG = logging.getLogger("raystream")
+
+_SUBTASK_STATES = {
+    messages.Ready: "ready",
+    messages.Ended: "ended",
+    messages.Closed: "closed",
+    messages.Declined: "declined",
+}
+"""What a subtask's word says of its life; the others say nothing of it."""
+
+_FILE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+class Observer:
+    """Sees every event of a job behind the step that took it."""
+
+    def __init__(self, plan: PhysicalPlan, clock: Clock) -> None:
+        self._job = plan.job
+        self._clock = clock
+        self._figures = JobFigures(plan, clock.monotonic_us())
+        self._state = "opening"  # as every job begins
+        self._restarts = 0
+        self._newest: CheckpointFigures | None = None
+        self.failures: deque[Failure] = deque(maxlen=FAILURES_SHOWN_MAX)
+        begun = StateChange(clock.now_us(), 0, "created", self._state)
+        self.changes: deque[StateChange] = deque([begun], maxlen=CHANGES_SHOWN_MAX)
+
+    def follow(self, plan: PhysicalPlan) -> None:
+        """Count on with the subtasks of another plan of the same job."""
+        self._figures.follow(plan)
+
+    def take(self, figures: SubtaskFigures) -> None:
+        """Take newer figures of a subtask."""
+        self._figures.take(figures, self._clock.monotonic_us())
+
+    def look(self, machine: CoordinatorMachine, event: job.Event) -> None:
+        """Note what an event has changed."""
+        match event:
+            case job.Failed():
+                self._failed(machine, event)
+            case job.Said(subtask, attempt, report) if type(report) in _SUBTASK_STATES:
+                state = _SUBTASK_STATES[type(report)]
+                self._tell(
+                    logging.DEBUG,
+                    f"{subtask} is {state}",
+                    state=state,
+                    attempt=attempt,
+                    subtask=str(subtask),
+                    operator=subtask.chain,
+                )
+            case _:
+                pass
+        shown = machine.checkpoints
+        if shown and shown[-1] is not self._newest:
+            self._newest = shown[-1]
+            self._checkpoint(shown[-1])
+        if machine.state != self._state:
+            self._changed(machine)
+        if machine.restarts.count > self._restarts:
+            self._restarting(machine)
+
+    # What there is to see --------------------------------------------------------------------
+
+    def status(self, state: str) -> JobStatus:
+        """Give the job as it stands."""
+        return self._figures.status(state, self._clock.monotonic_us())
+
+    def result(self, machine: CoordinatorMachine) -> JobResult:
+        """Give how a job ended that is over."""
+        result = self._figures.result(machine.state, self._clock.monotonic_us())
+        return dataclasses.replace(
+            result, checkpoints=tuple(machine.checkpoints), restarts=machine.restarts.count
+        )
+
+    def report(self, machine: CoordinatorMachine, job_id: str, state: str) -> JobReport:
+        """Give all that is known."""
+        return JobReport(
+            job_id,
+            self._clock.now_us(),
+            self.status(state),
+            machine.attempt,
+            machine.restarts.count,
+            self._figures.subtasks(self._clock.monotonic_us()),
+            tuple(machine.checkpoints),
+            tuple(self.failures),
+            tuple(self.changes),
+        )
+
+    # What is noted ---------------------------------------------------------------------------
+
+    def _failed(self, machine: CoordinatorMachine, event: job.Failed) -> None:
+        if self._state in BETWEEN or self._state == "closing":
+            return  # it dies of what was noted before
+        if event.attempt and event.attempt != machine.attempt:
+            return
+        failure = failure_of(event, self._clock.now_us(), machine.attempt)
+        self.failures.append(failure)
+        self._tell(
+            logging.INFO,
+            f"{failure.subtask or 'the coordinator'} has failed: {failure.kind}",
+            state="failing",
+            subtask=failure.subtask,
+            operator=failure.operator,
+            attempt=failure.attempt,
+        )
+
+    def _changed(self, machine: CoordinatorMachine) -> None:
+        before, self._state = self._state, machine.state
+        if before == "starting" and machine.state == "running":
+            self._figures.running(self._clock.monotonic_us())
+        now_us = self._clock.now_us()
+        self.changes.append(StateChange(now_us, machine.attempt, before, machine.state))
+        text = f"{before} -> {machine.state}"
+        self._tell(logging.INFO, text, state=machine.state, attempt=machine.attempt)
+
+    def _restarting(self, machine: CoordinatorMachine) -> None:
+        self._restarts = machine.restarts.count
+        reason = str(machine.last_error).strip().splitlines()
+        kind = type(machine.last_error).__name__
+        text = f"attempt {machine.attempt} has failed, another follows: {kind}: "
+        text += reason[0] if reason else ""
+        self._tell(logging.WARNING, text, state="restarting", attempt=machine.attempt)
+
+    def _checkpoint(self, figures: CheckpointFigures) -> None:
+        completed = figures.status == "completed"
+        text = f"checkpoint {figures.checkpoint_id} {figures.status}"
+        self._tell(
+            logging.INFO if completed else logging.WARNING,
+            text if completed else f"{text}: {figures.reason}",
+            state=figures.status,
+            attempt=figures.attempt,
+            checkpoint=figures.checkpoint_id,
+        )
+
+    def _tell(
+        self,
+        level: int,
+        text: str,
+        *,
+        state: str,
+        attempt: int,
+        operator: str = "",
+        subtask: str = "",
+        checkpoint: int = 0,
+    ) -> None:
+        if _LOG.isEnabledFor(level):
+            fields = {
+                "job": self._job,
+                "attempt": attempt,
+                "operator": operator,
+                "subtask": subtask,
+                "checkpoint": checkpoint,
+                "state": state,
+            }
+            _LOG.log(level, "job %s: %s", self._job, text, extra=fields)
+
+
+def failure_of(event: job.Failed, at_us: int, attempt: int) -> Failure:
+    """Say what broke, and the user's line if it is known: the operator's, else the function's."""
+    error = event.error
+    message = error.message if isinstance(error, RaystreamError) else str(error)
+    cause = error.__cause__ if isinstance(error, UserFunctionError) else None
+    return Failure(
+        at_us,
+        event.attempt or attempt,
+        "" if event.subtask is None else str(event.subtask),
+        type(error if cause is None else cause).__name__,
+        message[:MESSAGE_CHARS_MAX],
+        _where(error),
+        getattr(error, "operator", "") or ("" if event.subtask is None else event.subtask.chain),
+    )
+
+
+def _where(error: BaseException) -> str:
+    where = getattr(error, "where", None)
+    if where:
+        return str(where)
+    lines = _FILE_LINE.findall(getattr(error, "user_traceback", "") or "")
+    return ":".join(lines[-1]) if lines else ""
