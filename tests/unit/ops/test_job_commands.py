@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from told_jobs import Cluster
 
 import raystream as rs
 from raystream.api import running
-from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.errors import ClusterError, NotFound
 from raystream.ops.cli import commands
 from raystream.ops.failures import exit_code
@@ -19,53 +18,6 @@ from raystream.ops.failures import exit_code
 
 def invoke(*args):
     return CliRunner().invoke(commands, [*map(str, args)])
-
-
-@dataclass
-class Handle:
-    """A job that notes what it is asked."""
-
-    name: str = "hot"
-    id: str = "hot-1"
-    asked: list = field(default_factory=list)
-
-    def status(self):
-        return "running"
-
-    def metrics(self):
-        return {"count": {"rows_in": 7, "rows_out": 5}}
-
-    def checkpoints(self):
-        return [CheckpointFigures(3, 1, "completed", 0, 20, 1_000)]
-
-    def savepoint(self, path=None):
-        self.asked.append(("savepoint", path))
-        return path or "s3://kept/1"
-
-    def stop(self, savepoint=True, drain=False):
-        self.asked.append(("stop", savepoint, drain))
-        return "s3://kept/2" if savepoint else None
-
-    def cancel(self):
-        self.asked.append(("cancel",))
-
-    def rescale(self, to):
-        self.asked.append(("rescale", to))
-
-
-class Cluster:
-    """A driver that knows one job."""
-
-    def __init__(self):
-        self.job = Handle()
-
-    def attach(self, name):
-        if name not in (self.job.name, self.job.id):
-            raise NotFound(f'no job "{name}" is known to this cluster')
-        return self.job
-
-    def list_jobs(self):
-        return [self.job]
 
 
 @pytest.fixture
