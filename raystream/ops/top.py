@@ -84,7 +84,7 @@ def _notes(report: JobReport) -> Iterator[str]:
         last = report.checkpoints[-1]
         kind = "savepoint" if last.savepoint else "checkpoint"
         ago_s = (report.at_us - last.triggered_us) / 1e6
-        took = f"in {last.duration_us / 1e6:.2g} s, {show_bytes(last.bytes)}"
+        took = f"in {last.duration_us / 1e6:.3f} s, {show_bytes(last.bytes)}"
         why = f": {last.reason}" if last.reason else ""
         yield f"{kind} {last.checkpoint_id} {last.status} {took}, begun {ago_s:.0f} s ago{why}"
     if report.restarts:
