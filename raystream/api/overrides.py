@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raystream.api.project import in_files, running_script
-from raystream.api.settings import BY_NAME, RUNTIMES, Said, in_environment, in_flags
+from raystream.api.setting_table import BY_NAME, RUNTIMES, Said, in_environment, in_flags
 
 __all__ = ["RUNTIMES", "Overrides", "all_said", "current", "flags", "overriding"]
 

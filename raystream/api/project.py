@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from raystream.api.settings import Said, in_table
+from raystream.api.setting_table import Said, in_table
 from raystream.errors import ConfigError
 
 FILE = "raystream.toml"

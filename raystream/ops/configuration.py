@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from raystream.api import overrides
-from raystream.api.settings import SETTINGS
+from raystream.api.setting_table import SETTINGS
 from raystream.ops.options import set_option
 from raystream.ops.printing import json_option, print_json, print_table
 from raystream.ops.run import script_type

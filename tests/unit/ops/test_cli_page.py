@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from raystream.api.settings import SETTINGS
+from raystream.api.setting_table import SETTINGS
 from raystream.ops.cli import commands
 from raystream.ops.failures import EXITS
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import raystream as rs
 from raystream.api import project
 from raystream.api.overrides import Overrides, all_said, current, overriding
-from raystream.api.settings import BY_NAME, SETTINGS, in_environment, in_flags
+from raystream.api.setting_table import BY_NAME, SETTINGS, in_environment, in_flags
 from raystream.config import Limits
 
 
