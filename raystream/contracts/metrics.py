@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import bisect
 
-_BOUNDS: tuple[float, ...] = tuple(
-    base * 10.0**power for power in range(-3, 7) for base in (1.0, 2.0, 5.0)
-)
+from raystream.flow.figures import BOUNDS, quantile
 
 
 class Counter:
@@ -33,21 +31,16 @@ class Histogram:
     """A distribution, kept as counts between bounds that grow 1, 2, 5, 10."""
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(_BOUNDS) + 1)
+        self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        self.counts[bisect.bisect_left(_BOUNDS, value)] += 1
+        self.counts[bisect.bisect_left(BOUNDS, value)] += 1
         self.total += value
 
     def quantile(self, q: float) -> float:
         """Give the upper bound of the bucket that holds the q-quantile; 0 where nothing is."""
-        seen, wanted = 0, q * sum(self.counts)
-        for index, count in enumerate(self.counts):
-            seen += count
-            if count and seen >= wanted:
-                return _BOUNDS[min(index, len(_BOUNDS) - 1)]
-        return 0.0
+        return quantile(self.counts, q)
 
 
 class Metrics:

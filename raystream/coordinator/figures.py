@@ -6,7 +6,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Mapping
 
-from raystream.coordinator.report import SubtaskReport
+from raystream.coordinator.report import OperatorRates, SubtaskReport
 from raystream.coordinator.topology import OperatorPlace, places
 from raystream.flow.control import (
     JobResult,
@@ -33,6 +33,46 @@ _KEPT_MAX = 12
 class _Taken:
     figures: SubtaskFigures
     at_us: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Passed:
+    """What happened in a subtask between two of its figures; None: since it began."""
+
+    old: SubtaskFigures | None
+    new: SubtaskFigures
+    span_us: int
+
+    def share(self, name: str) -> float:
+        return self._count(name) / max(1, self.span_us)
+
+    def per_s(self, name: str) -> float:
+        return self._count(name) * 1e6 / max(1, self.span_us)
+
+    def _count(self, name: str) -> int:
+        count: int = getattr(self.new, name) - (0 if self.old is None else getattr(self.old, name))
+        return count
+
+    def operators(self) -> tuple[OperatorRates, ...]:
+        now = self.new.operators
+        before = [OperatorFigures(one.name, 0, 0) for one in now]
+        per_us = 1 / max(1, self.span_us)
+        return tuple(
+            OperatorRates(
+                b.name,
+                (b.busy_us - a.busy_us) * per_us,
+                (b.rows_in - a.rows_in) * per_us * 1e6,
+                (b.rows_out - a.rows_out) * per_us * 1e6,
+            )
+            for a, b in zip(before if self.old is None else self.old.operators, now, strict=True)
+        )
+
+    def held(self) -> tuple[float, ...]:
+        before = {} if self.old is None else {one.edge: one.held_us for one in self.old.outputs}
+        return tuple(
+            (one.held_us - before.get(one.edge, 0)) / max(1, self.span_us)
+            for one in self.new.outputs
+        )
 
 
 class JobFigures:
@@ -136,23 +176,20 @@ class JobFigures:
         span_us = _lived_us(new) - (0 if old is None else _lived_us(old))
         if span_us < _SHARE_SPAN_US:  # too short: since it began
             old, span_us = None, _lived_us(new)
-        per = 1.0 / max(1, span_us)
-
-        def passed(name: str) -> int:
-            count: int = getattr(new, name) - (0 if old is None else getattr(old, name))
-            return count
-
+        passed = _Passed(old, new, span_us)
         return SubtaskReport(
             new,
             now_us - newest.at_us,
             span_us,
-            passed("busy_us") * per,
-            passed("idle_us") * per,
-            passed("backpressured_us") * per,
-            passed("rows_in") * per * 1e6,
-            passed("rows_out") * per * 1e6,
-            passed("bytes_in") * per * 1e6,
-            passed("bytes_out") * per * 1e6,
+            passed.share("busy_us"),
+            passed.share("idle_us"),
+            passed.share("backpressured_us"),
+            passed.per_s("rows_in"),
+            passed.per_s("rows_out"),
+            passed.per_s("bytes_in"),
+            passed.per_s("bytes_out"),
+            passed.operators(),
+            passed.held(),
         )
 
     # By operator -----------------------------------------------------------------------------
@@ -189,16 +226,26 @@ class JobFigures:
             kind=place.kind,
             chain=chain.name,
             inputs=place.inputs,
+            exchange=place.exchange,
             bytes_in=0 if index else sum(f.bytes_in for f in figures),
             bytes_out=sum(o.bytes for f in figures for o in f.outputs if o.edge in node.outputs),
             queued_bytes=0 if index else sum(f.queued_bytes for f in figures),
             busy_spread=_spread([share[0] for share in shares]),
             idle_spread=_spread([share[1] for share in shares]),
             backpressured_spread=_spread([share[2] for share in shares]),
+            own_busy=_spread([self._own(f, index) for f in figures]),
             counters=_summed([part.counters for part in parts]),
             gauges=_summed([part.gauges for part in parts]),
             histograms=_joined(parts),
         )
+
+    def _own(self, newest: SubtaskFigures, index: int) -> float:
+        before = self._before.get(newest.subtask)
+        spent_us, span_us = newest.operators[index].busy_us, _lived_us(newest)
+        if before is not None and _lived_us(before) <= span_us:
+            spent_us -= before.operators[index].busy_us
+            span_us -= _lived_us(before)
+        return spent_us / max(1, span_us)
 
     def _shares(self, newest: SubtaskFigures) -> tuple[float, float, float]:
         before = self._before.get(newest.subtask)

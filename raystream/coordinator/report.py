@@ -45,11 +45,22 @@ class StateChange:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorRates:
+    """One operator in one subtask over a span; ``busy`` is what it took itself of the time."""
+
+    name: str
+    busy: float
+    rows_in_per_s: float
+    rows_out_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class SubtaskReport:
     """One subtask now, and over the span that its figures reach back: ten seconds at most.
 
     ``busy``, ``idle`` and ``backpressured`` are shares of that span, rows and bytes are per second
-    of it. ``age_us`` is how long ago the figures came.
+    of it. ``held`` is the share for which each edge of ``figures.outputs`` was out of credit while
+    the subtask could have worked. ``age_us`` is how long ago the figures came.
     """
 
     figures: SubtaskFigures
@@ -62,13 +73,16 @@ class SubtaskReport:
     rows_out_per_s: float = 0.0
     bytes_in_per_s: float = 0.0
     bytes_out_per_s: float = 0.0
+    operators: tuple[OperatorRates, ...] = ()
+    held: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
     """A job as it stands at a time of day.
 
-    ``changes``, ``failures`` and ``checkpoints`` are from old to new.
+    ``changes``, ``failures`` and ``checkpoints`` are from old to new; how many checkpoints were
+    completed and given up counts all of them.
     """
 
     job_id: str
@@ -80,6 +94,8 @@ class JobReport:
     checkpoints: tuple[CheckpointFigures, ...] = ()
     failures: tuple[Failure, ...] = ()
     changes: tuple[StateChange, ...] = ()
+    checkpoints_completed: int = 0
+    checkpoints_failed: int = 0
 
     @property
     def job(self) -> str:

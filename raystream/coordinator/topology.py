@@ -11,10 +11,11 @@ from raystream.operators.sink import SinkSpec
 
 @dataclass(frozen=True, slots=True)
 class OperatorPlace:
-    """One operator of a plan: the operators before it, by name."""
+    """One operator of a plan: the operators before it, by name, and how their rows come."""
 
     kind: Literal["source", "operator", "sink"]
     inputs: tuple[str, ...]
+    exchange: str
 
 
 def places(plan: PhysicalPlan) -> dict[str, OperatorPlace]:
@@ -26,8 +27,16 @@ def places(plan: PhysicalPlan) -> dict[str, OperatorPlace]:
             taken_by = [chain.nodes[child].name for child in node.children]
             for name in [*taken_by, *(heads[edge] for edge in node.outputs)]:
                 inputs[name].append(node.name)
+    exchanges = {
+        chain.nodes[0].name: ", ".join(str(edge.exchange) for edge in plan.inputs(chain.name))
+        for chain in plan.chains
+    }
     return {
-        node.name: OperatorPlace(_kind(node, inputs[node.name]), tuple(inputs[node.name]))
+        node.name: OperatorPlace(
+            _kind(node, inputs[node.name]),
+            tuple(inputs[node.name]),
+            exchanges.get(node.name, ""),
+        )
         for chain in plan.chains
         for node in chain.nodes
     }

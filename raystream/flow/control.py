@@ -60,8 +60,10 @@ class OperatorStatus:
     the same shares over all its subtasks.
 
     ``chain`` names the operators that run in the same subtasks, ``inputs`` the operators that it
-    reads from; ``kind`` is ``source``, ``operator`` or ``sink``. Bytes are those that came and left
-    over channels: of the chain's first operator, and of those whose rows leave the subtask.
+    reads from, ``exchange`` how their rows come to its subtasks, where over channels; ``kind`` is
+    ``source``, ``operator`` or ``sink``. ``own_busy`` is what it takes itself of a subtask's time.
+    Bytes are those that came and left over channels: of the chain's first operator, and of those
+    whose rows leave the subtask.
     ``counters`` and ``gauges`` are those of users' functions, summed over the subtasks.
     """
 
@@ -79,12 +81,14 @@ class OperatorStatus:
     kind: str = "operator"
     chain: str = ""
     inputs: tuple[str, ...] = ()
+    exchange: str = ""
     bytes_in: int = 0
     bytes_out: int = 0
     queued_bytes: int = 0
     busy_spread: Spread = field(default_factory=Spread)
     idle_spread: Spread = field(default_factory=Spread)
     backpressured_spread: Spread = field(default_factory=Spread)
+    own_busy: Spread = field(default_factory=Spread)
     counters: Mapping[str, int] = field(default_factory=dict)
     gauges: Mapping[str, float] = field(default_factory=dict)
     histograms: Mapping[str, HistogramFigures] = field(default_factory=dict)
@@ -102,7 +106,10 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class OperatorFigures:
-    """What passed one operator in one subtask so far, and what its functions have counted."""
+    """What passed one operator in one subtask so far, and what its functions have counted.
+
+    ``busy_us`` is what it has taken itself of its subtask's time.
+    """
 
     name: str
     rows_in: int
@@ -112,6 +119,7 @@ class OperatorFigures:
     counters: Mapping[str, int] = field(default_factory=dict)
     gauges: Mapping[str, float] = field(default_factory=dict)
     histograms: Mapping[str, HistogramFigures] = field(default_factory=dict)
+    busy_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,8 @@ class SubtaskFigures:
     channels. ``queue_bytes_max`` is what its senders may have under way to it, and in its queue.
     ``inputs`` are the few channels or splits that hold its watermark; how many there are of each
     status is told of all. ``working_us`` is how long the slice of work has lasted that it was in
-    when asked, and ``at`` the user's line that it was at, where the shell has looked.
+    when asked, ``working_in`` the operator that it was in, and ``at`` the user's line that it was
+    at, where the shell has looked.
     """
 
     subtask: SubtaskId
@@ -143,6 +152,7 @@ class SubtaskFigures:
     inputs_finished: int = 0
     outputs: tuple[OutputFigures, ...] = ()
     working_us: int = 0
+    working_in: str = ""
     at: str = ""
     snapshot: SnapshotFigures | None = None
     process: ProcessFigures | None = None

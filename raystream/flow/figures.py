@@ -5,7 +5,13 @@ Everything here has a bound: it travels once a second from every subtask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+BOUNDS: tuple[float, ...] = tuple(
+    base * 10.0**power for power in range(-3, 7) for base in (1.0, 2.0, 5.0)
+)
+"""The upper bounds of a histogram's counts; one more count is of what lies above the last."""
 
 INPUTS_SHOWN_MAX = 8
 """So many inputs of a subtask are told one by one: those that hold its watermark come first."""
@@ -48,7 +54,7 @@ class OutputFigures:
 
 @dataclass(frozen=True, slots=True)
 class HistogramFigures:
-    """A histogram of the user's: counts between the bounds of ``contracts.metrics``, and the sum.
+    """A histogram: counts between bounds, and the sum.
 
     The last count is of all that is greater than the last bound.
     """
@@ -60,6 +66,10 @@ class HistogramFigures:
     def count(self) -> int:
         """How many values it has seen."""
         return sum(self.counts)
+
+    def quantile(self, q: float) -> float:
+        """Give the upper bound of the bucket that holds the q-quantile; 0 where nothing is."""
+        return quantile(self.counts, q)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +98,13 @@ class ProcessFigures:
     rss_bytes: int = 0
     node_id: str = ""
     node_ip: str = ""
+
+
+def quantile(counts: Sequence[int], q: float) -> float:
+    """Give the upper bound of the bucket that holds the q-quantile; 0 where nothing is."""
+    seen, wanted = 0, q * sum(counts)
+    for index, count in enumerate(counts):
+        seen += count
+        if count and seen >= wanted:
+            return BOUNDS[min(index, len(BOUNDS) - 1)]
+    return 0.0

@@ -23,6 +23,23 @@ def attached(job_id: str) -> Any:
     return rs.attach(job_id)
 
 
+_SHOWN = {
+    "rows_in": "rows_in",
+    "rows_out": "rows_out",
+    "late_rows": "late_rows",
+    "failed_rows": "failed_rows",
+    "num_records_in_per_second": "in/s",
+    "num_records_out_per_second": "out/s",
+    "busy_time_ms_per_second": "busy ms/s",
+    "back_pressured_time_ms_per_second": "held ms/s",
+}
+"""Of all metrics what fits on a screen, and what it is called there."""
+
+
+def _plain(value: Any) -> Any:
+    return round(value) if isinstance(value, float) else value
+
+
 @click.command("list", short_help="List the jobs of the cluster.")
 @address_option
 @json_option
@@ -49,9 +66,13 @@ def status(*, job_id: str, as_json: bool) -> None:
         print_json(found)
         return
     click.echo(f"{job.name} ({job.id}): {job.status()}")
-    columns = list(dict.fromkeys(name for one in figures.values() for name in one))
-    rows = [(name, *(one.get(column, "") for column in columns)) for name, one in figures.items()]
-    print_table(("operator", *columns), rows)
+    known = {name for one in figures.values() for name in one}
+    columns = [name for name in _SHOWN if name in known]
+    rows = [
+        (name, *(_plain(one.get(column, "")) for column in columns))
+        for name, one in figures.items()
+    ]
+    print_table(("operator", *(_SHOWN[column] for column in columns)), rows)
 
 
 @click.command(short_help="Show a job's newest checkpoints.")

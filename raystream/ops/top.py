@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from raystream.clock import SystemClock
+from raystream.coordinator.diagnosis import diagnose
 from raystream.coordinator.report import JobReport
 from raystream.flow.control import JobStatus
 from raystream.ops.jobs import attached, id_argument
@@ -80,6 +81,10 @@ def _look(job: Any) -> Look:
 
 
 def _notes(report: JobReport) -> Iterator[str]:
+    found = diagnose(report)
+    if found.bottleneck is not None:
+        yield found.bottleneck.sentence
+    yield from found.watermark
     if report.checkpoints:
         last = report.checkpoints[-1]
         kind = "savepoint" if last.savepoint else "checkpoint"

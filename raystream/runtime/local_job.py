@@ -30,7 +30,7 @@ from raystream.graph.rescaling import Replan
 from raystream.runtime import local_process, shell
 from raystream.runtime.local_process import Breather, Errands, Happened, Link, Maker, Process
 from raystream.runtime.observing import Observer
-from raystream.runtime.vault import Errand, Vault
+from raystream.runtime.vault import Errand, Vault, frozen
 from raystream.subtask import events as sub
 
 
@@ -203,7 +203,7 @@ class LocalJob:
 
     def _let_go(self, process: Process, event: messages.Finish | messages.Cancel) -> None:
         del self._processes[process.subtask]
-        self._observer.take(process.machine.figures())
+        self._observer.take(process.figures())
         try:
             if process.readers is not None:
                 process.readers.close()
@@ -250,7 +250,7 @@ class LocalJob:
         self._errands.retried(perform, failed)
 
     def _keep(self, process: Process, keep: sub.Keep) -> None:
-        upload = process.keeper.freeze(keep)
+        keep, upload = frozen(keep, process.keeper, self._clock)
 
         def store() -> None:
             if self._processes.get(process.subtask) is process:  # else it died, and this with it
@@ -279,7 +279,7 @@ class LocalJob:
                     self._keep(process, effect)
                 case sub.Tell(report):
                     if isinstance(report, messages.Ended):
-                        self._observer.take(process.machine.figures())
+                        self._observer.take(process.figures())
                     self._says(process, report)
                 case _:
                     assert_never(effect)
@@ -380,8 +380,8 @@ class LocalJob:
 
     def status(self) -> JobStatus:
         """Give the job as it stands."""
-        for process in self._processes.values():
-            self._observer.take(process.machine.figures())
+        for process in list(self._processes.values()):
+            self._observer.take(process.figures())
         return self._observer.status(self._coordinator.state)
 
     def report(self) -> JobReport:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from raystream.clock import Clock, SystemClock
@@ -12,10 +13,13 @@ from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.errors import RaystreamError, StorageError
+from raystream.flow.control import SubtaskFigures
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Acked
 from raystream.graph.physical import ChainNode, PhysicalPlan
+from raystream.runtime.process_figures import process_figures
 from raystream.runtime.shell import Readers, contexts, list_splits, source_spec, uploaded
+from raystream.runtime.user_line import user_line
 from raystream.runtime.vault import Keeper, Upload, Vault
 from raystream.subtask import events as sub
 from raystream.subtask.machine import SubtaskMachine
@@ -42,6 +46,13 @@ class Process:
     machine: SubtaskMachine
     readers: Readers | None
     keeper: Keeper
+    thread: int = field(default_factory=threading.get_ident)
+
+    def figures(self) -> SubtaskFigures:
+        """Tell what the subtask has done; may be asked while a function of it does not return."""
+        figures = self.machine.figures()
+        at = user_line(self.thread) if figures.working_us else ""
+        return replace(figures, at=at, process=process_figures())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

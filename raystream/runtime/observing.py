@@ -54,6 +54,7 @@ class Observer:
         self._state = "opening"  # as every job begins
         self._restarts = 0
         self._newest: CheckpointFigures | None = None
+        self._completed = self._given_up = 0
         self.failures: deque[Failure] = deque(maxlen=FAILURES_SHOWN_MAX)
         begun = StateChange(clock.now_us(), 0, "created", self._state)
         self.changes: deque[StateChange] = deque([begun], maxlen=CHANGES_SHOWN_MAX)
@@ -117,6 +118,8 @@ class Observer:
             tuple(machine.checkpoints),
             tuple(self.failures),
             tuple(self.changes),
+            self._completed,
+            self._given_up,
         )
 
     # What is noted ---------------------------------------------------------------------------
@@ -156,6 +159,8 @@ class Observer:
 
     def _checkpoint(self, figures: CheckpointFigures) -> None:
         completed = figures.status == "completed"
+        self._completed += completed
+        self._given_up += not completed
         text = f"checkpoint {figures.checkpoint_id} {figures.status}"
         self._tell(
             logging.INFO if completed else logging.WARNING,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 
 from typing_extensions import assert_never
 
+from raystream.clock import Clock
 from raystream.coordinator import events as job
 from raystream.coordinator.states import Beginning
 from raystream.errors import CorruptSnapshot, PlanError
@@ -193,6 +195,16 @@ class Keeper:
                 "which only the same plan at the same parallelism can take up",
                 hint="restart it as it was, make a savepoint, and start from that",
             )
+
+
+def frozen(keep: Keep, keeper: Keeper, clock: Clock) -> tuple[Keep, Upload]:
+    """Take a snapshot as it is now; rows wait meanwhile, as they do for the snapshot itself."""
+    began_us = clock.monotonic_us()
+    upload = keeper.freeze(keep)
+    if keep.figures is not None:
+        sync_us = keep.figures.sync_us + clock.monotonic_us() - began_us
+        keep = dataclasses.replace(keep, figures=dataclasses.replace(keep.figures, sync_us=sync_us))
+    return keep, upload
 
 
 def _has_frames(snapshot: SubtaskSnapshot) -> bool:

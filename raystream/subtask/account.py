@@ -104,6 +104,7 @@ class Account:
             counts[ChannelState.FINISHED],
             outputs,
             open_us if self._working else 0,
+            chain.inside if self._working else "",
             snapshot=self._keeping.newest,
         )
 
@@ -134,9 +135,15 @@ def _operators(chain: RunningChain) -> tuple[OperatorFigures, ...]:
             ctx.metrics.counter("late_rows").value,
             ctx.metrics.counter("failed_rows").value,
             *_users(ctx.metrics),
+            busy_us,
         )
-        for node, ctx, rows_in, rows_out in zip(
-            chain.nodes, chain.contexts, chain.rows_in, chain.rows_out, strict=True
+        for node, ctx, rows_in, rows_out, busy_us in zip(
+            chain.nodes,
+            chain.contexts,
+            chain.rows_in,
+            chain.rows_out,
+            chain.busy_us(),
+            strict=True,
         )
     )
 

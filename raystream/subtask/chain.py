@@ -25,6 +25,8 @@ from raystream.subtask import kept_frames, kept_splits
 _NOT_THEIRS = (kept_splits.NAME, kept_frames.NAME)
 """Sections that stand beside those of an operator, and are taken up by the machine."""
 
+_OURS = -1
+
 Emitted = tuple[tuple[int, ...], Batch | Watermark | Status]
 """Edges on which an element leaves; none is a place to pause."""
 
@@ -41,6 +43,9 @@ class RunningChain:
         self._watermarks = [MIN_TIME] * len(chain.nodes)
         self._children = [_main_children(chain, node) for node in chain.nodes]
         self._sides = [_side_children(chain, node) for node in chain.nodes]
+        self._clock = self.contexts[0].clock
+        self._inside, self._since_us = _OURS, self._clock.monotonic_us()
+        self._spent_us = [0] * (len(chain.nodes) + 1)  # the last one is what is spent between them
         self._timed: list[int] = []
         self._opened = len(chain.nodes)
         self._closed = False
@@ -93,6 +98,17 @@ class RunningChain:
         head: Any = self.operators[0]
         return head if isinstance(head, SourceOperator) else None
 
+    @property
+    def inside(self) -> str:
+        """The operator that is at work just now, by name."""
+        return "" if self._inside == _OURS else self.nodes[self._inside].name
+
+    def busy_us(self) -> list[int]:
+        """Tell what time each operator has taken itself, without those behind it."""
+        spent = list(self._spent_us)
+        spent[self._inside] += self._clock.monotonic_us() - self._since_us
+        return spent[:-1]
+
     def sinks(self) -> Iterator[tuple[ChainNode, SinkOperator]]:
         """Give the operators that write."""
         for node, operator in zip(self.nodes, self.operators, strict=True):
@@ -129,6 +145,7 @@ class RunningChain:
         for index in self._timed:
             due_us = self.operators[index].timer_due_us()
             if due_us is not None and due_us <= now_us:
+                self._enter(index)
                 yield from self._pull(index, self.operators[index].on_timer(now_us))
 
     def end(self) -> Iterator[Emitted]:
@@ -139,10 +156,12 @@ class RunningChain:
         if not batch.num_rows:
             return
         self.rows_in[index] += batch.num_rows
+        self._enter(index)  # before it is called: a sink writes at once
         yield from self._pull(index, self.operators[index].on_batch(port, batch))
 
     def _watermark(self, index: int, time_us: int) -> Iterator[Emitted]:
         operator = self.operators[index]
+        self._enter(index)
         yield from self._pull(index, operator.on_watermark(time_us))
         forwarded = operator.output_watermark(time_us)
         if forwarded is not None:
@@ -170,9 +189,17 @@ class RunningChain:
             yield from self._dead(index)
 
     def _told(self, index: int, outs: Iterator[Output]) -> Iterator[Output]:
-        """Let an error that was raised too deep to know name the operator and its line."""
+        """Let an error that was raised too deep to know name the operator and its line.
+
+        What passes between two batches that it gives is not its own time.
+        """
         try:
-            yield from outs
+            self._enter(index)
+            for out in outs:
+                self._enter(_OURS)
+                yield out
+                self._enter(index)
+            self._enter(_OURS)
         except UserError as error:
             node = self.nodes[index]
             if not error.where:
@@ -180,6 +207,12 @@ class RunningChain:
                 if node.name not in error.message:
                     error.message = f"{node.name}: {error.message}"
             raise
+
+    def _enter(self, index: int) -> None:
+        """Book the time until now, and go on inside an operator, or between them."""
+        now_us = self._clock.monotonic_us()
+        self._spent_us[self._inside] += now_us - self._since_us
+        self._inside, self._since_us = index, now_us
 
     def _dead(self, index: int) -> Iterator[Emitted]:
         letters = self.contexts[index].errors.take()

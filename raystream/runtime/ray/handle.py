@@ -14,6 +14,7 @@ import ray
 from raystream.clock import SystemClock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.metrics import by_operator
 from raystream.coordinator.report import JobReport
 from raystream.errors import ClusterError, ConfigError, JobFailed, PlanError, job_failed
 from raystream.flow.control import JobResult, JobStatus
@@ -72,16 +73,8 @@ class RayJobHandle:
         return report
 
     def metrics(self) -> dict[str, Any]:
-        """Give the job's figures as plain values, by operator."""
-        return {
-            o.name: {
-                "rows_in": o.rows_in,
-                "rows_out": o.rows_out,
-                "late_rows": o.late_rows,
-                "failed_rows": o.failed_rows,
-            }
-            for o in self.figures().operators
-        }
+        """Give the job's metrics as plain values, by operator; ``coordinator.metric_names``."""
+        return by_operator(self.report())
 
     def wait(self, timeout: Duration | None = None) -> JobResult:
         """Wait for the job's end.

@@ -44,8 +44,9 @@ from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.noting import NOTING
 from raystream.runtime.ray.report import pack_report
+from raystream.runtime.ray.watch import Watch
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
-from raystream.runtime.vault import Home, Keeper, Upload, Vault
+from raystream.runtime.vault import Home, Keeper, Upload, Vault, frozen
 from raystream.subtask import events as sub
 from raystream.subtask.machine import State, SubtaskMachine
 
@@ -199,6 +200,7 @@ class _Shell:
         self._reads: queue.SimpleQueue[sub.Poll | sub.Acknowledge | None] = queue.SimpleQueue()
         self._uploads: queue.SimpleQueue[tuple[sub.Keep, Upload] | None] = queue.SimpleQueue()
         self._reported_us = 0
+        self._over = threading.Event()
         self._node_id = ray.get_runtime_context().get_node_id()
         self._node_ip = ray.util.get_node_ip_address()
         # Bound once: looking a method up costs as much as calling it.
@@ -224,6 +226,14 @@ class _Shell:
         for thread in threads:
             thread.start()
         self._say(Ready(machine.splits))
+        watch = Watch(
+            threading.get_ident(),
+            lambda: self._reported_us,
+            lambda at: self._tell(machine, at),
+            self._over,
+        )
+        every_s = self._plan.limits.heartbeat_us / 1e6
+        threading.Thread(target=watch.run, args=(every_s,), daemon=True).start()
         try:
             self._live(machine)
         except Stopped:
@@ -231,6 +241,7 @@ class _Shell:
         except BaseException as error:  # noqa: BLE001  a user's function may call sys.exit
             self._failed(error)
             self._closing.wait()
+        self._over.set()
         self._reads.put(None)
         self._uploads.put(None)
         self._let_go(machine)
@@ -294,7 +305,7 @@ class _Shell:
                 case sub.Poll() | sub.Acknowledge():
                     self._reads.put(effect)
                 case sub.Keep():
-                    self._uploads.put(self._frozen(effect))
+                    self._uploads.put(frozen(effect, self._keeper, self._clock))
                 case sub.Tell(report):
                     if isinstance(report, Ended):
                         self._outbox.wait_empty()
@@ -327,17 +338,6 @@ class _Shell:
                 self._say(Acked(keep.checkpoint_id, snapshot, figures))
             except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
                 self._say(Declined(keep.checkpoint_id, str(error)))
-
-    def _frozen(self, keep: sub.Keep) -> tuple[sub.Keep, Upload]:
-        # Encoding keeps the rows waiting as the snapshot itself does: it counts as part of it.
-        began_us = self._clock.monotonic_us()
-        upload = self._keeper.freeze(keep)
-        passed_us = self._clock.monotonic_us() - began_us
-        if keep.figures is not None:
-            sync_us = keep.figures.sync_us + passed_us
-            figures = dataclasses.replace(keep.figures, sync_us=sync_us)
-            keep = dataclasses.replace(keep, figures=figures)
-        return keep, upload
 
     def _retried(self, upload: Upload) -> SubtaskSnapshot:
         settings = self._plan.checkpoint
@@ -372,9 +372,9 @@ class _Shell:
             self._tell(machine)
             NOTING.tell(self._coordinator)
 
-    def _tell(self, machine: SubtaskMachine) -> None:
+    def _tell(self, machine: SubtaskMachine, at: str = "") -> None:
         process = process_figures(self._node_id, self._node_ip)
-        self._report(dataclasses.replace(machine.figures(), process=process))
+        self._report(dataclasses.replace(machine.figures(), process=process, at=at))
 
     def drain(self) -> None:
         """Return when all reports are taken: whoever hears of the exit has heard them before."""
