@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from raystream.api import overrides
+from raystream.ops.options import address_option
 from raystream.ops.printing import json_option
 
 PACKAGES = ("raystream", "ray", "pyarrow", "numpy", "narwhals")
@@ -43,6 +45,7 @@ class Check:
 
 
 @click.command()
+@address_option
 @json_option
 @click.option(
     "--timeout",
@@ -135,7 +138,7 @@ def _gib(count: float) -> str:
 
 
 def _cluster(timeout_s: float) -> Iterator[Check]:
-    address = os.environ.get("RAY_ADDRESS")
+    address = overrides.current().address
     if address:
         problem = unreachable(address)
         if problem:
