@@ -31,6 +31,7 @@ from raystream.contracts.checkpointing import (
 from raystream.contracts.sink import commits
 from raystream.contracts.source import Source
 from raystream.contracts.watermark import Strategy
+from raystream.coordinator.report import JobReport
 from raystream.errors import PlanError, RaystreamError
 from raystream.flow.control import JobResult
 from raystream.flow.time import Duration, Instant, micros
@@ -77,6 +78,9 @@ class JobHandle(Protocol):
 
     def metrics(self) -> dict[str, Any]:
         """Give the newest figures of each operator."""
+
+    def report(self) -> JobReport:
+        """Give all that is known: each subtask, what failed and where, when the state changed."""
 
 
 class Job:

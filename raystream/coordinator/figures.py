@@ -124,7 +124,7 @@ class JobFigures:
         return tuple(self._subtask(subtask, now_us) for subtask in known)
 
     def result(self, state: str, now_us: int) -> JobResult:
-        """Give the job's end: rows its sources gave, rows its sinks took, figures by operator."""
+        """Give the job's end: rows its sources gave, rows its sinks took."""
         status = self.status(state, now_us)
         heads = {c.nodes[0].name for c in self._plan.chains if not self._plan.inputs(c.name)}
         return JobResult(
@@ -132,15 +132,6 @@ class JobFigures:
             status.uptime_s,
             sum(o.rows_out for o in status.operators if o.name in heads),
             sum(o.rows_in for o in status.operators if o.kind == "sink"),
-            {
-                o.name: {
-                    "rows_in": o.rows_in,
-                    "rows_out": o.rows_out,
-                    "late_rows": o.late_rows,
-                    "failed_rows": o.failed_rows,
-                }
-                for o in status.operators
-            },
             running_s=0.0 if self._running_us is None else (now_us - self._running_us) / 1e6,
         )
 

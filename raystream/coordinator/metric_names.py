@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from raystream.flow.figures import LATENCY
+
 PREFIX = "raystream_"
 """Before every name where metrics of several systems stand side by side."""
 
@@ -36,6 +38,8 @@ class Metric:
         if self.of == "job":
             return ("job",)
         named = ("name",) if self.name.startswith("user_") else ()
+        if self.name == LATENCY:
+            named = ("source",)
         return ("job", "operator" if self.of == "operator" else "chain", "subtask", *named)
 
 
@@ -148,7 +152,7 @@ METRICS = (
         "operator",
         "sum",
         "latency",
-        "how old markers are when they reach this sink, from their source",
+        "how old markers are when they reach this sink, by `source`",
     ),
     Metric("user_counter", "counter", "operator", "sum", "(by name)", "`ctx.metrics.counter`"),
     Metric("user_gauge", "gauge", "operator", "sum", "(by name)", "`ctx.metrics.gauge`"),

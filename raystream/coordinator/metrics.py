@@ -12,10 +12,7 @@ from raystream.coordinator.metric_names import BY_NAME, METRICS, Metric
 from raystream.coordinator.report import JobReport, SubtaskReport
 from raystream.flow.control import OperatorFigures, OperatorStatus
 from raystream.flow.element import MAX_TIME
-from raystream.flow.figures import HistogramFigures
-
-LATENCY = "latency_ms"
-"""The histogram that sinks keep of markers; it is no user's."""
+from raystream.flow.figures import LATENCY, HistogramFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +95,6 @@ def _of_operator(one: SubtaskReport, position: int) -> Iterator[tuple[str, Any]]
         yield "operator_busy_time_ms_per_second", rates.busy * 1_000
     yield "num_late_records_dropped", operator.late_rows
     yield "num_records_in_errors", operator.failed_rows
-    if LATENCY in operator.histograms:
-        yield LATENCY, operator.histograms[LATENCY]
 
 
 def _users(operator: OperatorFigures, labels: dict[str, str]) -> Iterator[_Value]:
@@ -108,7 +103,10 @@ def _users(operator: OperatorFigures, labels: dict[str, str]) -> Iterator[_Value
     for name, value in operator.gauges.items():
         yield "user_gauge", {**labels, "name": name}, value
     for name, histogram in operator.histograms.items():
-        if name != LATENCY:
+        kind, _, source = name.partition(":")
+        if kind == LATENCY:
+            yield LATENCY, {**labels, "source": source}, histogram
+        else:
             yield "user_histogram", {**labels, "name": name}, histogram
 
 
@@ -132,7 +130,7 @@ def _operator(report: JobReport, status: OperatorStatus) -> dict[str, Any]:
         for name, value in found:
             if not isinstance(value, HistogramFigures):
                 values.setdefault(name, []).append(value)
-    told = {
+    told: dict[str, Any] = {
         "rows_in": status.rows_in,
         "rows_out": status.rows_out,
         "late_rows": status.late_rows,

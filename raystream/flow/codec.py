@@ -19,7 +19,7 @@ from typing_extensions import assert_never
 
 from raystream.errors import ProtocolError
 from raystream.flow.batch import Columns, Objects
-from raystream.flow.element import Barrier, Element, EndOfInput, Status, Watermark
+from raystream.flow.element import Barrier, Element, EndOfInput, Marker, Status, Watermark
 from raystream.flow.ids import ChannelId
 
 _HEADER = struct.Struct("<4sIIIIQIQ")
@@ -29,7 +29,7 @@ _INT64 = struct.Struct("<q")
 _MAGIC = b"RSE1"
 _ALIGN = 64
 
-_COLUMNS, _OBJECTS, _WATERMARK, _ACTIVE, _IDLE, _END, _BARRIER = range(7)
+_COLUMNS, _OBJECTS, _WATERMARK, _ACTIVE, _IDLE, _END, _BARRIER, _MARKER = range(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,8 @@ def _body(element: Element) -> tuple[int, Any]:
             return _END, b""
         case Barrier(checkpoint_id, target, stops):
             return _BARRIER, _INT64.pack(checkpoint_id) + bytes([stops]) + target.encode()
+        case Marker(source, at_us):
+            return _MARKER, _INT64.pack(at_us) + source.encode()
         case _:
             assert_never(element)
 
@@ -179,4 +181,7 @@ def _element(
         body = view.slice(start, size).to_pybytes()
         stops, target = body[_INT64.size], body[_INT64.size + 1 :]
         return Barrier(_INT64.unpack_from(body)[0], bytes(target).decode(), bool(stops))
+    if kind == _MARKER:
+        body = view.slice(start, size).to_pybytes()
+        return Marker(bytes(body[_INT64.size :]).decode(), _INT64.unpack_from(body)[0])
     raise ProtocolError(f"an envelope holds an element of unknown kind {kind}")

@@ -54,6 +54,18 @@ class Barrier:
         return bool(self.target) or self.stops
 
 
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a source sends behind rows once in a while, to see how long they take to the sinks.
+
+    ``at_us`` is the time of day at which the rows before it were read. It takes part in nothing:
+    no operator sees it, no snapshot keeps it, and it goes along one path only.
+    """
+
+    source: str
+    at_us: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
     """Rows beside an operator's own output, for whoever reads its side output of that tag.
@@ -65,7 +77,7 @@ class Side:
     batch: Batch
 
 
-Element: TypeAlias = Batch | Watermark | Status | Barrier | EndOfInput
+Element: TypeAlias = Batch | Watermark | Status | Barrier | EndOfInput | Marker
 
 __all__ = [
     "MAX_TIME",
@@ -75,6 +87,7 @@ __all__ = [
     "Columns",
     "Element",
     "EndOfInput",
+    "Marker",
     "Objects",
     "Side",
     "Status",

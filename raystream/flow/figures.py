@@ -13,6 +13,9 @@ BOUNDS: tuple[float, ...] = tuple(
 )
 """The upper bounds of a histogram's counts; one more count is of what lies above the last."""
 
+LATENCY = "latency_ms"
+"""The histograms of sinks: how old markers are that come, by source, behind this and a colon."""
+
 INPUTS_SHOWN_MAX = 8
 """So many inputs of a subtask are told one by one: those that hold its watermark come first."""
 

@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 import raystream as rs
+from raystream.coordinator.diagnosis import diagnose
+from raystream.coordinator.metrics import by_operator
 from raystream.ops.options import address_option, look_for_a_cluster
 from raystream.ops.printing import json_option, print_json, print_table
 
@@ -58,12 +60,13 @@ def list_jobs(*, as_json: bool) -> None:
 @address_option
 @json_option
 def status(*, job_id: str, as_json: bool) -> None:
-    """Show the state of the job ID (a name or an id), and the figures of its operators."""
+    """Show the state of the job ID (a name or an id), its operators, and what holds it up."""
     job = attached(job_id)
-    figures = job.metrics()
+    report = job.report()
+    figures, said = by_operator(report), diagnose(report)
     if as_json:
         found = {"id": job.id, "name": job.name, "status": job.status(), "operators": figures}
-        print_json(found)
+        print_json({**found, "diagnosis": str(said).split("\n")})
         return
     click.echo(f"{job.name} ({job.id}): {job.status()}")
     known = {name for one in figures.values() for name in one}
@@ -73,6 +76,8 @@ def status(*, job_id: str, as_json: bool) -> None:
         for name, one in figures.items()
     ]
     print_table(("operator", *(_SHOWN[column] for column in columns)), rows)
+    if report.status.state == "running":
+        click.echo(f"\n{said}")
 
 
 @click.command(short_help="Show a job's newest checkpoints.")

@@ -17,6 +17,7 @@ from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
+from raystream.coordinator.metrics import by_operator
 from raystream.coordinator.report import (
     CHANGES_SHOWN_MAX,
     FAILURES_SHOWN_MAX,
@@ -103,7 +104,10 @@ class Observer:
         """Give how a job ended that is over."""
         result = self._figures.result(machine.state, self._clock.monotonic_us())
         return dataclasses.replace(
-            result, checkpoints=tuple(machine.checkpoints), restarts=machine.restarts.count
+            result,
+            metrics=by_operator(self.report(machine, "", machine.state)),
+            checkpoints=tuple(machine.checkpoints),
+            restarts=machine.restarts.count,
         )
 
     def report(self, machine: CoordinatorMachine, job_id: str, state: str) -> JobReport:

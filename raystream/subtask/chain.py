@@ -13,7 +13,8 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.rejects import DEAD_LETTERS
 from raystream.errors import ProtocolError, UserError
 from raystream.flow.batch import Batch, Objects
-from raystream.flow.element import MAX_TIME, MIN_TIME, Side, Status, Watermark
+from raystream.flow.element import MAX_TIME, MIN_TIME, Marker, Side, Status, Watermark
+from raystream.flow.figures import LATENCY
 from raystream.graph.physical import Chain, ChainNode
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.operator import Operator, Output
@@ -27,7 +28,7 @@ _NOT_THEIRS = (kept_splits.NAME, kept_frames.NAME)
 
 _OURS = -1
 
-Emitted = tuple[tuple[int, ...], Batch | Watermark | Status]
+Emitted = tuple[tuple[int, ...], Batch | Watermark | Status | Marker]
 """Edges on which an element leaves; none is a place to pause."""
 
 
@@ -130,6 +131,19 @@ class RunningChain:
         if self.source is not None:
             return self._out(0, Watermark(time_us))
         return self._watermark(0, time_us)
+
+    def marked(self, at_us: int | None) -> Iterator[Emitted]:
+        """Let a marker go on behind rows of the source that were read at a time; None: not now."""
+        if at_us is not None:
+            yield from self.marker(Marker(self.nodes[0].name, at_us))
+
+    def marker(self, marker: Marker) -> Iterator[Emitted]:
+        """Note at each sink how old a marker is, and let it go on; it waits for no operator."""
+        age_us = max(0, self._clock.now_us() - marker.at_us)
+        for node, _ in self.sinks():
+            metrics = self.contexts[self.nodes.index(node)].metrics
+            metrics.histogram(f"{LATENCY}:{marker.source}").observe(age_us / 1_000)
+        yield from ((node.outputs, marker) for node in self.nodes if node.outputs)
 
     def status(self, status: Status) -> Iterator[Emitted]:
         """Tell the head that the input is idle, or active again; it leaves behind the rows."""

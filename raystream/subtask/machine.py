@@ -8,7 +8,6 @@ chain until a slice of time is over, the input is used up, or an output is full.
 from __future__ import annotations
 
 import contextlib
-import enum
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +21,15 @@ from raystream.flow import messages
 from raystream.flow.batch import Columns, Objects
 from raystream.flow.codec import decode, read_header
 from raystream.flow.control import SubtaskFigures
-from raystream.flow.element import MAX_TIME, Barrier, Element, EndOfInput, Status, Watermark
+from raystream.flow.element import (
+    MAX_TIME,
+    Barrier,
+    Element,
+    EndOfInput,
+    Marker,
+    Status,
+    Watermark,
+)
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.subtask.account import Account
@@ -41,26 +48,10 @@ from raystream.subtask.inbox import Inbox, Incoming
 from raystream.subtask.keeping import Keeping, Restored
 from raystream.subtask.outputs import Outputs
 from raystream.subtask.splits import Splits
+from raystream.subtask.states import NEXT, State
 from raystream.subtask.wiring import inputs_of
 
 _SLICE_US = 2_000
-
-
-class State(enum.Enum):
-    """Where a subtask stands in its life."""
-
-    READY = "ready"
-    RUNNING = "running"
-    ENDED = "ended"
-    CLOSED = "closed"
-
-
-_NEXT = {
-    State.READY: {State.RUNNING, State.CLOSED},
-    State.RUNNING: {State.ENDED, State.CLOSED},
-    State.ENDED: {State.CLOSED},
-    State.CLOSED: set[State](),
-}
 
 
 class SubtaskMachine:
@@ -274,7 +265,7 @@ class SubtaskMachine:
         incoming = self._inbox.channels[read_header(frame).channel]
         for element in decode(frame, incoming.link.schema):
             # The end of input comes again from the subtask upstream, which was restored too.
-            if not isinstance(element, Barrier | EndOfInput):
+            if not isinstance(element, Barrier | EndOfInput | Marker):
                 yield from self._element(incoming, element)
 
     def _element(self, incoming: Incoming, element: Element) -> Iterator[None]:
@@ -288,6 +279,8 @@ class SubtaskMachine:
             case Status(idle):
                 changes = self._gate.go_idle if idle else self._gate.active
                 yield from self._times(changes(channel))
+            case Marker():
+                yield from self._emit(self._chain.marker(element))
             case Barrier():
                 now_us = self._clock.monotonic_us()
                 self._effects += self._keeping.barrier(channel, element, now_us, self._outputs)
@@ -313,10 +306,12 @@ class SubtaskMachine:
         if rows is None or isinstance(rows, Watermark | Status | Later | End):
             yield from self._times(splits.without_rows(split, rows))
             return
+        at_us = splits.marks()
         yield from self._times(splits.came(split))
         for batch, watermark_us in splits.convert(split, rows):
             yield from self._emit(self._chain.read(batch))
             yield from self._times(splits.gave(split, watermark_us))
+        yield from self._emit(self._chain.marked(at_us))
 
     def _times(self, changes: Iterator[Any]) -> Iterator[None]:
         for change in changes:
@@ -387,7 +382,7 @@ class SubtaskMachine:
         self._effects.append(Tell(messages.Closed(self._keeping.prepared)))
 
     def _to(self, state: State) -> None:
-        if state not in _NEXT[self.state]:
+        if state not in NEXT[self.state]:
             raise ProtocolError(f"{self.subtask} cannot go from {self.state} to {state}")
         self.state = state
 

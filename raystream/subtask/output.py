@@ -15,7 +15,7 @@ from raystream.config import Limits
 from raystream.errors import SubtaskLost
 from raystream.flow.batch import Batch, Columns, Objects, concat
 from raystream.flow.codec import Header, encode, overhead_bytes, row_bytes
-from raystream.flow.element import MIN_TIME, Barrier, Element, EndOfInput, Status, Watermark
+from raystream.flow.element import MIN_TIME, Barrier, Element, EndOfInput, Marker, Status, Watermark
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
 from raystream.subtask.events import AskProgress, Send
@@ -117,6 +117,10 @@ class Outgoing:
             self._pending[-1] = (Watermark(time_us), _CONTROL_BYTES)
         else:
             self._add(Watermark(time_us), _CONTROL_BYTES)
+
+    def marker(self, marker: Marker) -> None:
+        """Add a marker: it leaves with the rows before it."""
+        self._add(marker, _CONTROL_BYTES)
 
     def urgent(self, element: Status | Barrier | EndOfInput) -> Iterator[Send]:
         """Send a control element with all that is pending, over the window by that one time.
@@ -270,14 +274,22 @@ class OutputEdge:
         self.edge = edge
         self._partitioner = partitioner
         self.channels = channels
+        self._marked = 0
         self._by_index = {c.link.channel.downstream: c for c in channels}
 
     @property
     def full(self) -> bool:
         return any(channel.full for channel in self.channels)
 
-    def put(self, element: Batch | Watermark | Status) -> list[Send]:
-        """Divide rows among the channels; the rest is for all of them. A status leaves at once."""
+    def put(self, element: Batch | Watermark | Status | Marker) -> list[Send]:
+        """Divide rows among the channels; the rest is for all of them. A status leaves at once.
+
+        Markers take turns: were each to go everywhere, they would be many behind a few shuffles.
+        """
+        if isinstance(element, Marker):
+            self.channels[self._marked % len(self.channels)].marker(element)
+            self._marked += 1
+            return []
         if isinstance(element, Status):
             return [send for channel in self.channels for send in channel.urgent(element)]
         if isinstance(element, Watermark):

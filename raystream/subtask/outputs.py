@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from raystream.clock import Clock
 from raystream.flow.batch import Batch
-from raystream.flow.element import Barrier, EndOfInput, Status, Watermark
+from raystream.flow.element import Barrier, EndOfInput, Marker, Status, Watermark
 from raystream.flow.figures import OutputFigures
 from raystream.flow.ids import ChannelId, SubtaskId
 from raystream.graph.physical import PhysicalPlan
@@ -46,7 +46,9 @@ class Outputs:
         """Tell of each edge what was sent, and how long it was out of credit."""
         return tuple(_edge_figures(edge) for edge in self._edges.values())
 
-    def put(self, edges: tuple[int, ...], element: Batch | Watermark | Status) -> Iterator[Send]:
+    def put(
+        self, edges: tuple[int, ...], element: Batch | Watermark | Status | Marker
+    ) -> Iterator[Send]:
         """Let an element leave on some edges; full envelopes go at once."""
         for edge in edges:
             yield from self._edges[edge].put(element)

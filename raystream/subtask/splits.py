@@ -30,6 +30,9 @@ from raystream.subtask.pacing import Pace
 
 _POLLS_MAX = 2
 
+_MARK_EVERY_US = 1_000_000
+"""How often a source lets a marker go with its rows: latency costs nothing to see."""
+
 Rows: TypeAlias = GivenBatch | pa.RecordBatch | list[Any]
 """What a reader may give that is rows."""
 
@@ -60,6 +63,7 @@ class Splits:
         self._pace = Pace(operator.alignment)
         self._restored: tuple[KeptSplit, ...] = ()
         self._drained = False
+        self._marked_us = clock.monotonic_us()
         self.stopped = False  # nothing more is read, though it has not ended
         self.gate = Gate()
         self.more_may_come = False
@@ -72,6 +76,14 @@ class Splits:
     def names(self) -> tuple[str, ...]:
         """The splits that are read here, or have been."""
         return tuple(dict.fromkeys([kept.split.id for kept in self._restored] + [*self._readings]))
+
+    def marks(self) -> int | None:
+        """Give the time of day if the rows that are read now are to be followed by a marker."""
+        now_us = self._clock.monotonic_us()
+        if now_us - self._marked_us < _MARK_EVERY_US:
+            return None
+        self._marked_us = now_us
+        return self._clock.now_us()
 
     def silent_us(self, split: str) -> int | None:
         """Tell how long a split has had nothing, though it was asked; None where it gives rows."""

@@ -32,16 +32,13 @@ class Handle:
     def status(self):
         return self.state
 
-    def metrics(self):
-        return {"count": {"rows_in": 7, "rows_out": 5}}
-
     def checkpoints(self):
         return [CheckpointFigures(3, 1, "completed", 0, 20, 1_000)]
 
     def report(self):
         self.looked += 1
         operator = OperatorStatus("count", 2, 10 * self.looked, 5 * self.looked, busy=0.75)
-        status = JobStatus("hot", "opening", float(self.looked), (operator,))
+        status = JobStatus("hot", "running", float(self.looked), (operator,))
         failure = Failure(0, 1, "count[0/2]", "ValueError", "no such price\nin row 3")
         return JobReport(
             self.id,

@@ -35,6 +35,7 @@ from raystream.runtime.journal import Journal, LogLine, record
 from raystream.runtime.observing import Observer
 from raystream.runtime.ray.crew import Crew, Died, Given
 from raystream.runtime.ray.errands import Errands
+from raystream.runtime.ray.exporting import Export
 from raystream.runtime.ray.hiring import Recruits
 from raystream.runtime.ray.report import pack_report, unpack_report
 from raystream.runtime.shell import abort_sinks, list_splits, source_spec, travelling
@@ -231,6 +232,7 @@ class _Shell:
         )
         self._machine = CoordinatorMachine(given.plan, self._clock, beginning, given.replan)
         self._observer = Observer(given.plan, self._clock)
+        self._export, self._told_us = Export(), 0
         self._errands = Errands(given.plan, given.home, mailbox.put)
         self._answers: dict[str, job.Answer] = {}
         self.crew = Crew(given, mailbox.put)
@@ -266,6 +268,7 @@ class _Shell:
             self._do(self._machine.begin())
             while not self._machine.over:
                 self._take()
+                self._tell_ray()
                 self.crew.enforce_deadlines()
                 if self._machine.state == "starting":
                     self.crew.room.check()
@@ -276,6 +279,13 @@ class _Shell:
             self._errands.close()
             self.crew.end()
             self._publish(self.published())
+            self._export.give(self.report())
+
+    def _tell_ray(self) -> None:
+        now_us = self._clock.monotonic_us()
+        if now_us - self._told_us >= self._given.plan.limits.heartbeat_us:
+            self._told_us = now_us
+            self._export.give(self.report())
 
     def _take(self) -> None:
         wake_us, now_us = self._machine.wake_us, self._clock.monotonic_us()

@@ -48,7 +48,8 @@ from raystream.runtime.ray.watch import Watch
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
 from raystream.runtime.vault import Home, Keeper, Upload, Vault, frozen
 from raystream.subtask import events as sub
-from raystream.subtask.machine import State, SubtaskMachine
+from raystream.subtask.machine import SubtaskMachine
+from raystream.subtask.states import State
 
 _IDLE_S = 0.25
 _CLOSE_S = 10.0

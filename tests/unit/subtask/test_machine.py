@@ -45,7 +45,7 @@ from raystream.operators.source import SourceSpec
 from raystream.operators.window_aggregate import WindowAggregateSpec
 from raystream.runtime import local
 from raystream.subtask.events import AskProgress, CreditCame, Polled, ProgressAsked, Tell
-from raystream.subtask.machine import State
+from raystream.subtask.states import State
 
 OUT, OUT_B = ChannelId(1, 0, 0), ChannelId(1, 0, 1)
 SECOND = 1_000_000
