@@ -78,8 +78,21 @@ class Limits:
     """Values that each state of the disk backend keeps decoded in memory, and those that it writes
     at once: past this the keys that come again soon are mostly there."""
 
+    log_level: str = "info"
+    """What is noted of what subtasks log: this and what is graver; ``raystream logs`` shows it."""
 
-_WORDS = {"state_backend": ("memory", "disk")}
+    log_lines_sent_max: int = 200
+    """Lines that a subtask tells its coordinator at a heartbeat, the newest: a function that prints
+    each row must not fill the coordinator."""
+
+    log_lines_kept_max: int = 5_000
+    """Lines that are kept of a job while it runs: about a megabyte."""
+
+
+WORDS = {
+    "state_backend": ("memory", "disk"),
+    "log_level": ("debug", "info", "warning", "error"),
+}
 """The settings that are a choice."""
 
 
@@ -99,9 +112,9 @@ def limits_from(settings: Mapping[str, Any] | Limits | None) -> Limits:
             close = difflib.get_close_matches(name, known, 1)
             hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
             raise ConfigError(f'config has no "{name}"', hint=hint)
-        if name in _WORDS:
-            if value not in _WORDS[name]:
-                words = ", ".join(f'"{word}"' for word in _WORDS[name])
+        if name in WORDS:
+            if value not in WORDS[name]:
+                words = ", ".join(f'"{word}"' for word in WORDS[name])
                 raise ConfigError(f"config {name} must be one of {words}, got {value!r}")
         elif isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             raise ConfigError(f"config {name} must be a positive int, got {value!r}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from raystream.api import overrides
+from raystream.api.setting_table import read_bounds
 from raystream.config import Limits
 from raystream.contracts.autoscale import Autoscale
 from raystream.contracts.checkpointing import Checkpointing, Never, Restart, RestartStrategy
@@ -125,25 +127,21 @@ class Draft:
             new = [node for node in wanted if node not in nodes]
             nodes = [node for node in [*nodes, *new] if node in needed]
         check_dead_letters(nodes)
-        parallelism = overrides.current().parallelism or self.parallelism
+        said = overrides.current()
+        parallelism = said.parallelism or self.parallelism
         if parallelism > self.max_parallelism:
             raise PlanError(
                 f'job "{self.name}" cannot run at parallelism {parallelism}: its max_parallelism '
                 f"is {self.max_parallelism}",
                 hint="give the job a larger max_parallelism=; it is the number of key groups",
             )
-        autoscale, bounds = self.autoscale, overrides.current().autoscale
+        autoscale, bounds = self.autoscale, said.autoscale
         if bounds is not None:
-            autoscale = (autoscale or Autoscale()).between(*bounds)
+            autoscale = (autoscale or Autoscale()).between(*read_bounds(bounds))
         if autoscale is not None:
             check_bounds(autoscale, self.max_parallelism)
             parallelism = autoscale.within(parallelism)
-        directory = overrides.current().checkpoint
-        checkpoint = self.checkpoint
-        if directory is not None:
-            checkpoint = (
-                Checkpointing(directory) if checkpoint is None else checkpoint.at(directory)
-            )
+        checkpoint = _checkpointing(self.checkpoint, said)
         restart = self.restart
         if restart is None:
             # What is kept safe goes on after a failure; what is not would begin anew.
@@ -153,7 +151,7 @@ class Draft:
             tuple(nodes),
             parallelism,
             self.max_parallelism,
-            self.limits,
+            dataclasses.replace(self.limits, **said.limits),
             checkpoint,
             restart,
             autoscale=autoscale,
@@ -173,6 +171,17 @@ def check_bounds(autoscale: Autoscale, max_parallelism: int, where: str | None =
             where=where,
             hint="give the job a larger max_parallelism=; it is the number of key groups",
         )
+
+
+def _checkpointing(own: Checkpointing | None, said: overrides.Overrides) -> Checkpointing | None:
+    """Give how a job is kept safe; what is said of that alone, without a place, asks for nothing.
+
+    Raises: PlanError where what is said does not go together.
+    """
+    checkpoint = own
+    if said.checkpoint is not None:
+        checkpoint = Checkpointing(said.checkpoint) if own is None else own.at(said.checkpoint)
+    return checkpoint.but(said.checkpointing) if checkpoint is not None else None
 
 
 def _check_told_once(verb: str, one: Input, where: str) -> None:

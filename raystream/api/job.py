@@ -124,6 +124,7 @@ class Job:
         if not is_text(name) or not _NAME.fullmatch(name):
             raise PlanError(f"a job's name is a text without slashes, got {name!r}", where=where)
         _check_runtime(runtime, where)
+        max_parallelism = overrides.current().max_parallelism or max_parallelism
         _check_parallelism(parallelism, max_parallelism, where)
         self._draft = Draft(
             name=name,
@@ -232,6 +233,10 @@ class Job:
             raise SystemExit(0)
         plan, chosen = self._ready(runtime, where)
         start = running.Beginning(from_snapshot, allow_dropped_state, where)
+        if flags.detach:
+            _check_detached(chosen, where)
+            running.tell_ended(self.name, running.submit(self._draft, plan, start))
+            raise SystemExit(0)
         return running.run(self._draft, plan, chosen, timeout, show=True, beginning=start)
 
     def submit(
@@ -244,10 +249,7 @@ class Job:
         """Start the job on a standing cluster and return at once; it outlives this process."""
         where = user_line()
         plan, chosen = self._ready(runtime, where)
-        if chosen != "ray":
-            raise PlanError(
-                f"submit() needs a cluster; the runtime is {chosen}", where=where, hint="use run()"
-            )
+        _check_detached(chosen, where)
         start = running.Beginning(from_snapshot, allow_dropped_state, where)
         handle: JobHandle = running.submit(self._draft, plan, start)
         return handle
@@ -361,6 +363,13 @@ def _check_commits(node: LogicalNode) -> None:
 def _check_runtime(runtime: Any, where: str) -> None:
     if runtime not in overrides.RUNTIMES:
         raise PlanError(f'runtime is "ray" or "local", got {runtime!r:.60}', where=where)
+
+
+def _check_detached(runtime: str, where: str) -> None:
+    if runtime != "ray":
+        raise PlanError(
+            f"submit() needs a cluster; the runtime is {runtime}", where=where, hint="use run()"
+        )
 
 
 def _check_parallelism(parallelism: Any, max_parallelism: Any, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,8 @@ def run(
     if runtime != "local":
         check_travels(logical, plan)
         _check_reach(plan)
-    with progress_for(sys.stderr) if show else contextlib.nullcontext() as progress:
+    shown = show and not overrides.current().quiet
+    with progress_for(sys.stderr) if shown else contextlib.nullcontext() as progress:
         if runtime == "local":
             local = importlib.import_module("raystream.runtime.local")
             result = local.run(plan, timeout_s=timeout_s, progress=progress, home=home)
@@ -79,7 +81,16 @@ def run(
                 home=home,
                 logical=_changeable(logical, plan),
             )
+    if show:
+        tell_ended(draft.name, result)
     return result
+
+
+def tell_ended(job: str, how: Any) -> None:
+    """Tell whoever runs the script how its job ended, or what it is reached by."""
+    told = overrides.current().ended
+    if told is not None:
+        told(job, how)
 
 
 def submit(draft: Draft, logical: LogicalPlan, beginning: Beginning) -> Any:
@@ -100,6 +111,9 @@ def _changeable(logical: LogicalPlan, plan: PhysicalPlan) -> LogicalPlan | None:
 
 def driver() -> Any:
     """Give the module that talks to Ray; nothing else here imports it."""
+    address = overrides.current().address
+    if address is not None:  # from where Ray, and whatever it starts, reads it
+        os.environ["RAY_ADDRESS"] = address
     return importlib.import_module("raystream.runtime.ray.driver")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -80,6 +81,22 @@ class Checkpointing:
         other = copy.copy(self)
         object.__setattr__(other, "directory", directory)
         return other
+
+    def but(self, settings: Mapping[str, Any]) -> Checkpointing:
+        """Give the same with some settings, by the names of the arguments, changed.
+
+        Raises: PlanError for what does not fit together.
+        """
+        own: dict[str, Any] = {
+            "every": self.every_us,
+            "mode": self.mode,
+            "timeout": self.timeout_us,
+            "keep": self.keep,
+            "min_pause": self.min_pause_us,
+            "tolerate_failures": self.tolerate_failures,
+            "unaligned_after": self.unaligned_after_us,
+        }
+        return Checkpointing(self.directory, **{**own, **settings}) if settings else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from raystream.ops.http.cluster import ClusterJobs
 from raystream.ops.http.security import door, new_token
 from raystream.ops.http.server import Api
 from raystream.ops.http.serving import DEFAULT_PORT, serve_until_told
-from raystream.ops.jobs import id_argument, look_for_a_cluster
+from raystream.ops.jobs import id_argument
+from raystream.ops.options import look_for_a_cluster
 from raystream.ops.printing import json_option, print_json, print_table
 from raystream.runtime import profiler
 

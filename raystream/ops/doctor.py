@@ -19,6 +19,10 @@ from urllib.parse import urlsplit
 
 import click
 
+from raystream.api import overrides
+from raystream.ops.options import address_option
+from raystream.ops.printing import json_option
+
 PACKAGES = ("raystream", "ray", "pyarrow", "numpy", "narwhals")
 SHM = "/dev/shm"  # noqa: S108  where Ray keeps its objects on Linux
 SHM_BYTES_MIN = 1 << 30
@@ -41,7 +45,8 @@ class Check:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@address_option
+@json_option
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
@@ -133,7 +138,7 @@ def _gib(count: float) -> str:
 
 
 def _cluster(timeout_s: float) -> Iterator[Check]:
-    address = os.environ.get("RAY_ADDRESS")
+    address = overrides.current().address
     if address:
         problem = unreachable(address)
         if problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 import click
@@ -11,21 +10,19 @@ import click
 import raystream as rs
 from raystream.coordinator.diagnosis import diagnose
 from raystream.coordinator.metrics import by_operator
+from raystream.ops.options import address_option, look_for_a_cluster
 from raystream.ops.printing import json_option, print_json, print_table
-
-_ADDRESS = "RAY_ADDRESS"
 
 id_argument = click.argument("job_id", metavar="ID")
 
 
-def _attached(job_id: str) -> rs.JobHandle:
+def attached(job_id: str) -> Any:
+    """Find a job of the cluster.
+
+    Raises: NotFound, ClusterError.
+    """
     look_for_a_cluster()
     return rs.attach(job_id)
-
-
-def look_for_a_cluster() -> None:
-    """Let Ray find the cluster of this machine where no address is set, and not start one."""
-    os.environ.setdefault(_ADDRESS, "auto")
 
 
 _SHOWN = {
@@ -46,6 +43,7 @@ def _plain(value: Any) -> Any:
 
 
 @click.command("list", short_help="List the jobs of the cluster.")
+@address_option
 @json_option
 def list_jobs(*, as_json: bool) -> None:
     """List the jobs that run, or ended a short while ago."""
@@ -59,13 +57,14 @@ def list_jobs(*, as_json: bool) -> None:
 
 @click.command(short_help="Show what a job is at.")
 @id_argument
+@address_option
 @json_option
 def status(*, job_id: str, as_json: bool) -> None:
     """Show the state of the job ID (a name or an id), its operators, and what holds it up.
 
     Of a job that chooses its size it says why it has the one that it has.
     """
-    job = _attached(job_id)
+    job = attached(job_id)
     report = job.report()
     figures, said = by_operator(report), diagnose(report)
     if as_json:
@@ -95,10 +94,11 @@ def status(*, job_id: str, as_json: bool) -> None:
 
 @click.command(short_help="Show a job's newest checkpoints.")
 @id_argument
+@address_option
 @json_option
 def checkpoints(*, job_id: str, as_json: bool) -> None:
     """Show how the newest checkpoints of the job ID went."""
-    made = [dataclasses.asdict(one) for one in _attached(job_id).checkpoints()]
+    made = [dataclasses.asdict(one) for one in attached(job_id).checkpoints()]
     if as_json:
         print_json(made)
         return
@@ -109,10 +109,11 @@ def checkpoints(*, job_id: str, as_json: bool) -> None:
 @click.command(short_help="Make a savepoint of a running job.")
 @id_argument
 @click.argument("path", required=False)
+@address_option
 @json_option
 def savepoint(*, job_id: str, path: str | None, as_json: bool) -> None:
     """Make a savepoint of the job ID, at PATH or beside its checkpoints, and print where it is."""
-    _say({"savepoint": _attached(job_id).savepoint(path)}, as_json)
+    _say({"savepoint": attached(job_id).savepoint(path)}, as_json)
 
 
 @click.command(short_help="Stop a job behind a savepoint.")
@@ -120,6 +121,7 @@ def savepoint(*, job_id: str, path: str | None, as_json: bool) -> None:
 @click.option("--drain", is_flag=True, help="End the input first, as if the sources had.")
 @click.option("--savepoint", "target", metavar="URL", help="Where the savepoint is to be.")
 @click.option("--no-savepoint", is_flag=True, help="Make none.")
+@address_option
 @json_option
 def stop(
     *, job_id: str, drain: bool, target: str | None, no_savepoint: bool, as_json: bool
@@ -128,12 +130,13 @@ def stop(
     if no_savepoint and target is not None:
         raise click.UsageError("--no-savepoint and --savepoint URL exclude each other")
     wanted: Any = target if target is not None else not no_savepoint
-    _say({"savepoint": _attached(job_id).stop(savepoint=wanted, drain=drain)}, as_json)
+    _say({"savepoint": attached(job_id).stop(savepoint=wanted, drain=drain)}, as_json)
 
 
 @click.command(short_help="Change a running job's parallelism.")
 @id_argument
 @click.argument("sizes", metavar="N | OPERATOR=N …", nargs=-1, required=True)
+@address_option
 @json_option
 def rescale(*, job_id: str, sizes: tuple[str, ...], as_json: bool) -> None:
     """Run the job ID with N subtasks, or some of its OPERATORs, by name or uid.
@@ -141,7 +144,7 @@ def rescale(*, job_id: str, sizes: tuple[str, ...], as_json: bool) -> None:
     It goes on meanwhile; the command ends when rows flow at the new size.
     """
     wanted = _sizes(sizes)
-    job = _attached(job_id)
+    job = attached(job_id)
     job.rescale(wanted)
     if as_json:
         print_json({"rescaled": job.name, "to": wanted})
@@ -169,10 +172,11 @@ def _count(word: str) -> int:
 
 @click.command(short_help="End a job where it stands.")
 @id_argument
+@address_option
 @json_option
 def cancel(*, job_id: str, as_json: bool) -> None:
     """End the job ID where it stands; what was not committed does not become visible."""
-    job = _attached(job_id)
+    job = attached(job_id)
     job.cancel()
     _say({"canceled": job.name}, as_json)
 

@@ -8,6 +8,8 @@ import click
 
 import raystream
 from raystream.errors import ConfigError
+from raystream.ops.options import address_option, quiet_option, set_option
+from raystream.ops.printing import json_option
 from raystream.ops.run import parallelism_option, run_script, runtime_option
 
 
@@ -30,7 +32,10 @@ def script_path() -> Path:
 @click.option("--rate", type=click.IntRange(min=1), help="Events a second of event time.")
 @parallelism_option
 @runtime_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@set_option
+@address_option
+@quiet_option
+@json_option
 def nexmark(
     *,
     query: str,

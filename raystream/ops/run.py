@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import click
 
+from raystream.api import overrides
 from raystream.api.overrides import RUNTIMES, Overrides, overriding
+from raystream.api.setting_table import AUTOSCALE
+from raystream.flow.control import JobResult
+from raystream.ops.options import address_option, look_for_a_cluster, quiet_option, set_option
+from raystream.ops.printing import json_option, print_json
 
 RUNTIME_MODULES = ("raystream.runtime.local", "raystream.runtime.ray.driver")
 
@@ -32,16 +41,10 @@ dropped_option = click.option(
 )
 
 
-def _bounds(
-    _ctx: click.Context, _param: click.Parameter, value: str | None
-) -> tuple[int, int | None] | None:
-    if value is None:
-        return None
-    least, dots, most = value.partition("..")
-    fits = dots and least.isdecimal() and (not most or most.isdecimal())
-    if not fits or not 1 <= int(least) <= int(most or least):
+def _bounds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not AUTOSCALE.fits(value):
         raise click.BadParameter(f"MIN..MAX is expected, as 1..8, got {value or 'nothing'}")
-    return int(least), int(most) if most else None
+    return value
 
 
 autoscale_option = click.option(
@@ -50,9 +53,8 @@ autoscale_option = click.option(
     callback=_bounds,
     help="Let the job choose how many subtasks run each operator, between bounds.",
 )
-script_argument = click.argument(
-    "script", type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+script_type = click.Path(exists=True, dir_okay=False, path_type=Path)
+script_argument = click.argument("script", type=script_type)
 args_argument = click.argument("args", nargs=-1, type=click.UNPROCESSED)
 
 
@@ -65,6 +67,11 @@ args_argument = click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @from_option
 @dropped_option
 @autoscale_option
+@click.option("--detach", is_flag=True, help="Leave the job to the cluster, and print its id.")
+@set_option
+@address_option
+@quiet_option
+@json_option
 def run(
     *,
     script: Path,
@@ -74,13 +81,21 @@ def run(
     checkpoint: str | None,
     start: str | None,
     allow_dropped: bool,
-    autoscale: tuple[int, int | None] | None,
+    autoscale: str | None,
+    detach: bool,
+    as_json: bool,
 ) -> None:
     """Run the job of SCRIPT as ``python SCRIPT ARGS`` would; flags beat what the script says.
 
-    Put ``--`` before arguments of the script that look like options.
+    Put ``--`` before arguments of the script that look like options. With --json how the job ended
+    is printed, on a line behind what the script itself prints. Ctrl-C cancels the job.
     """
-    flags = Overrides(
+    if detach:
+        look_for_a_cluster()
+    flags = dataclasses.replace(
+        overrides.flags(),
+        detach=detach,
+        ended=_print_end if as_json else _print_id if detach else None,
         parallelism=parallelism,
         runtime=runtime,
         checkpoint=checkpoint,
@@ -101,9 +116,10 @@ def run(
     default="text",
     show_default=True,
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@json_option
 @parallelism_option
 @runtime_option
+@set_option
 def explain(
     *,
     script: Path,
@@ -115,14 +131,18 @@ def explain(
 ) -> None:
     """Print what SCRIPT wrote down and what will run where; it ends where it would run its job."""
     shown = "json" if as_json else form
-    run_program(script, args, Overrides(parallelism=parallelism, runtime=runtime, explain=shown))
+    flags = dataclasses.replace(
+        overrides.flags(), parallelism=parallelism, runtime=runtime, explain=shown
+    )
+    run_program(script, args, flags)
 
 
 def run_script(
     script: Path, args: Sequence[str], *, parallelism: int | None, runtime: str | None
 ) -> None:
     """Run a job script; its ``run()`` shows progress on stderr."""
-    run_program(script, args, Overrides(parallelism=parallelism, runtime=runtime))
+    flags = dataclasses.replace(overrides.flags(), parallelism=parallelism, runtime=runtime)
+    run_program(script, args, flags)
 
 
 def run_program(script: Path, args: Sequence[str], flags: Overrides) -> None:
@@ -141,6 +161,17 @@ def run_program(script: Path, args: Sequence[str], flags: Overrides) -> None:
         )
 
 
+def _print_id(_: str, handle: Any) -> None:
+    click.echo(handle.id)
+
+
+def _print_end(job: str, how: Any) -> None:
+    if isinstance(how, JobResult):
+        print_json({"name": job, **dataclasses.asdict(how)})
+    else:
+        print_json({"name": job, "id": how.id})
+
+
 def _runtime_loaded() -> bool:
     """A runtime is loaded when a script first runs, submits or looks for a job, never before."""
     return any(module in sys.modules for module in RUNTIME_MODULES)
@@ -156,3 +187,34 @@ def _as_program(script: Path, args: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv, sys.path[:] = argv, path
+
+
+def of_script(error: BaseException) -> bool:
+    """Tell whether an exception came out of a script that was run here."""
+    return _from_script(error.__traceback__) is not None
+
+
+def show_from_script(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an exception without the frames that stand before the script's own."""
+    ran = _from_script(trace)
+    first = trace if ran is None else _behind_runpy(ran.tb_next)
+    traceback.print_exception(kind, error, first)
+
+
+def _from_script(trace: TracebackType | None) -> TracebackType | None:
+    """Find the innermost frame that ran a script."""
+    found = None
+    while trace is not None:
+        if trace.tb_frame.f_code is run_program.__code__:
+            found = trace
+        trace = trace.tb_next
+    return found
+
+
+def _behind_runpy(trace: TracebackType | None) -> TracebackType | None:
+    """Skip the frames of runpy: nothing is left of a script that is no Python at all."""
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == runpy.__name__:
+        trace = trace.tb_next
+    return trace

@@ -156,9 +156,11 @@ class LiveProgress:
         self._clock = clock
         self._rates = Rates()
         self._live: Live | None = None
+        self.caption = ""
 
     def __call__(self, status: JobStatus) -> None:
-        table = status_table(status, self._rates.update(status), self._clock.now_us())
+        rates, now_us = self._rates.update(status), self._clock.now_us()
+        table = status_table(status, rates, now_us, self.caption)
         self._drawn().update(table, refresh=True)
         if status.state in ENDED:
             self._stop()
@@ -189,13 +191,16 @@ class LiveProgress:
             self._live = None
 
 
-def status_table(status: JobStatus, rates: dict[str, tuple[float, float]], now_us: int) -> Table:
-    """Draw a job: one row an operator."""
+def status_table(
+    status: JobStatus, rates: dict[str, tuple[float, float]], now_us: int, caption: str = ""
+) -> Table:
+    """Draw a job: one row an operator, and below them what else is known."""
     from rich.table import Table
     from rich.text import Text
 
     title = f"{status.job} · {status.state} · {show_seconds(status.uptime_s)}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.caption, table.caption_justify = Text(caption) if caption else None, "left"
     # On a narrow terminal names are cut, figures never.
     table.add_column("operator", min_width=8)
     for heading in (
@@ -233,6 +238,18 @@ def show_count(count: float) -> str:
         if count >= size * 0.9995:
             return f"{count / size:.3g}{unit}"
     return f"{count:.0f}"
+
+
+def show_bytes(count: int) -> str:
+    """A size: ``12 B``, ``3.4 MiB``."""
+    if count < 1_024:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1_024
+        if size < 1_000:
+            return f"{size:.3g} {unit}"
+    return f"{size / 1_024:.3g} TiB"
 
 
 def show_seconds(seconds: float) -> str:

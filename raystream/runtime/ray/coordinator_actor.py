@@ -32,6 +32,7 @@ from raystream.graph.described import described
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan
 from raystream.operators.source import SourceSpec
+from raystream.runtime.journal import Journal, LogLine, record
 from raystream.runtime.observing import Observer
 from raystream.runtime.ray.crew import Crew, Died, Given
 from raystream.runtime.ray.errands import Errands
@@ -68,6 +69,20 @@ class Published:
     rescalings: tuple[Rescaling, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lines:
+    """What a job's processes have said: ``by`` and ``count`` go on where this ends.
+
+    ``chains`` names the operators of each chain, by name and by uid.
+    """
+
+    by: str
+    count: int
+    lines: list[LogLine]
+    chains: Mapping[str, frozenset[str]]
+    over: bool
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Look:
     """Somebody wants to see all that is known; the thread that owns it answers."""
@@ -91,12 +106,16 @@ class CoordinatorCalls:
         self._mailbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # one entry an event
         self._changed = threading.Condition()
         loaded: PhysicalPlan = cloudpickle.loads(plan)
+        self._clock = SystemClock()
         # The root of a job lies in a folder of its name, and that in the directory.
         rooted = home is not None and bool(home.url)
         self._root = home.url if home is not None and rooted else None
         self._directory = home.url.rsplit("/", 2)[0] if home is not None and rooted else None
         replan = None if logical is None else Replan(cloudpickle.loads(logical))
         given = Given(loaded, plan, replan, job_id, home, attached)
+        self._attempt = 0
+        self._journal = Journal(loaded.limits.log_lines_kept_max)
+        record(self._note, loaded.limits.log_level)
         self._shell = _Shell(given, self._mailbox, self._publish)
         self._published = self._shell.published()
         me = ray.get_runtime_context().current_actor
@@ -110,6 +129,23 @@ class CoordinatorCalls:
             self._mailbox.put(unpack_report(packed))
         except Exception as error:  # noqa: BLE001  what users' classes do when they are loaded
             self._mailbox.put(job.Failed(None, error))
+
+    def log(self, lines: list[LogLine]) -> None:
+        """Keep what a subtask has logged and printed."""
+        self._journal.add(lines)
+
+    def lines(self, by: str, number: int) -> Lines:
+        """Give the lines after so many, all of them to those who have heard another coordinator."""
+        published = self._published
+        count, lines = self._journal.after(number if by == published.by else 0)
+        chains = {
+            chain.name: frozenset(word for node in chain.nodes for word in (node.name, node.uid))
+            for chain in self._shell.crew.plan.chains
+        }
+        return Lines(published.by, count, lines, chains, published.over)
+
+    def _note(self, level: str, text: str) -> None:
+        self._journal.add([LogLine(self._clock.now_us(), level, text, attempt=self._attempt)])
 
     def report_taken(self) -> None:
         """Answer once the reports that the caller sent before this call are taken."""
@@ -161,7 +197,7 @@ class CoordinatorCalls:
 
     def _publish(self, published: Published) -> None:
         with self._changed:
-            self._published = published
+            self._published, self._attempt = published, published.attempt
             self._changed.notify_all()
 
     def _run(self, me: Any, attached: bool) -> None:

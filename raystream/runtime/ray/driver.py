@@ -38,6 +38,8 @@ from raystream.runtime.vault import Home
 NAMESPACE = "raystream"
 _PREFIX = "job:"
 _KNOCK_S = 5.0
+_GREETED_S = 10.0
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 _NODES_COME_S = 600.0
 """How long a standing cluster has for a node that a job needs: it may grow, and slowly."""
 _NO_NODES_COME_S = 2.0
@@ -74,9 +76,23 @@ def _probe(address: str) -> None:
     if not host or not port.isdigit():
         return  # a word such as auto: Ray knows at once
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S) as door:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                _greet(door)
     except OSError as error:
         raise _unreachable(address, error) from error
+
+
+def _greet(door: socket.socket) -> None:
+    """Hear that what listens there speaks gRPC: for anything else Ray would wait for minutes.
+
+    Raises: OSError.
+    Source: RFC 9113 §3.4: each side of HTTP/2 begins with a frame of settings, of type 4.
+    """
+    door.settimeout(_GREETED_S)
+    door.sendall(_GREETING)
+    if door.recv(9)[3:4] != b"\x04":
+        raise OSError("what listens there is no Ray")
 
 
 def _unreachable(address: str | None, error: Exception) -> ClusterError:

@@ -25,7 +25,7 @@ from raystream.flow.time import Duration, positive
 from raystream.graph.logical import EVERY
 from raystream.runtime.profiler import Profile
 from raystream.runtime.ray import looking
-from raystream.runtime.ray.coordinator_actor import Published
+from raystream.runtime.ray.coordinator_actor import Lines, Published
 from raystream.runtime.ray.report import pack_report, unpack_report
 from raystream.storage import states as kept
 from raystream.storage.jobs import new_job_id, savepoint_root
@@ -175,6 +175,12 @@ class RayJobHandle:
     def rescalings(self) -> list[Rescaling]:
         """Give the newest changes of size, asked for or its own, why, and how they went."""
         return list(self._published().rescalings)
+
+    def lines(self, before: Lines | None = None) -> Lines:
+        """Give what the job's processes have logged and printed, or what came since ``before``."""
+        by, count = ("", 0) if before is None else (before.by, before.count)
+        lines: Lines = self._call(self._coordinator.lines, by, count)
+        return lines
 
     def savepoint(self, path: str | None = None) -> str:
         """Make a savepoint, and give its URL; ``path`` is where, if not beside the checkpoints.

@@ -45,6 +45,7 @@ from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.deployment import Deployment
 from raystream.runtime.ray.memory import choose_memory_pool
+from raystream.runtime.ray.noting import NOTING
 from raystream.runtime.ray.report import pack_report
 from raystream.runtime.ray.watch import Watch
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
@@ -98,6 +99,7 @@ class SubtaskCalls:
         self._done, self._closing = threading.Event(), threading.Event()
         self._outbox = Outbox(plan.limits.deliver_batches_max)
         self._attempt = deployment.attempt
+        NOTING.deployed(deployment.subtask, deployment.attempt, plan.limits)
         shell = _Shell(plan, deployment, self._mailbox, self._outbox, self._closing)
         self._shell = shell
         run = threading.Thread(
@@ -362,6 +364,7 @@ class _Shell:
         if now_us - self._reported_us >= self._plan.limits.heartbeat_us:
             self._reported_us = now_us
             self._tell(machine)
+            NOTING.tell(self._coordinator)
 
     def _tell(self, machine: SubtaskMachine, at: str = "") -> None:
         process = process_figures(self._node_id, self._node_ip)
@@ -369,6 +372,7 @@ class _Shell:
 
     def drain(self) -> None:
         """Return when all reports are taken: whoever hears of the exit has heard them before."""
+        NOTING.tell(self._coordinator)
         taken = self._coordinator.report_taken.options(concurrency_group="report").remote()
         with contextlib.suppress(ray.exceptions.RayError):  # nobody is left to hear
             ray.get(taken)

@@ -8,6 +8,7 @@ import textwrap
 import pytest
 from click.testing import CliRunner, Result
 
+from raystream.api.reporting import report
 from raystream.errors import (
     ClusterError,
     ConfigError,
@@ -19,7 +20,9 @@ from raystream.errors import (
     UserFunctionError,
     job_failed,
 )
-from raystream.ops.cli import commands, exit_code, report, show_from_script
+from raystream.ops.cli import commands
+from raystream.ops.failures import exit_code
+from raystream.ops.run import show_from_script
 
 
 @pytest.fixture

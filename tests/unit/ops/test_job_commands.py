@@ -3,75 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from told_jobs import Cluster
 
 import raystream as rs
 from raystream.api import running
-from raystream.coordinator.checkpoints import CheckpointFigures
-from raystream.coordinator.report import JobReport
 from raystream.errors import ClusterError, NotFound
-from raystream.flow.control import JobStatus, OperatorStatus, Rescaling
-from raystream.ops.cli import commands, exit_code
+from raystream.ops.cli import commands
+from raystream.ops.failures import exit_code
 
 
 def invoke(*args):
     return CliRunner().invoke(commands, [*map(str, args)])
-
-
-@dataclass
-class Handle:
-    """A job that notes what it is asked."""
-
-    name: str = "hot"
-    id: str = "hot-1"
-    asked: list = field(default_factory=list)
-
-    def status(self):
-        return "running"
-
-    def report(self):
-        operators = (OperatorStatus("count", 2, 7, 5),)
-        said = "the size fits: count is busiest, 40% of its time"
-        return JobReport(self.id, 0, JobStatus(self.name, "running", 1.0, operators, said))
-
-    def rescalings(self):
-        return [Rescaling(0, "", {"count": 2}, {"count": 4}, "done", 300_000)]
-
-    def checkpoints(self):
-        return [CheckpointFigures(3, 1, "completed", 0, 20, 1_000)]
-
-    def savepoint(self, path=None):
-        self.asked.append(("savepoint", path))
-        return path or "s3://kept/1"
-
-    def stop(self, savepoint=True, drain=False):
-        self.asked.append(("stop", savepoint, drain))
-        return "s3://kept/2" if savepoint else None
-
-    def cancel(self):
-        self.asked.append(("cancel",))
-
-    def rescale(self, to):
-        self.asked.append(("rescale", to))
-
-
-class Cluster:
-    """A driver that knows one job."""
-
-    def __init__(self):
-        self.job = Handle()
-
-    def attach(self, name):
-        if name not in (self.job.name, self.job.id):
-            raise NotFound(f'no job "{name}" is known to this cluster')
-        return self.job
-
-    def list_jobs(self):
-        return [self.job]
 
 
 @pytest.fixture
@@ -92,10 +38,10 @@ def test_jobs_are_listed(cluster):
 def test_the_status_shows_each_operator(cluster):
     shown = invoke("status", "hot").stdout
     assert "hot (hot-1): running" in shown
-    assert ["count", "7", "5", "0", "0"] in [line.split() for line in shown.splitlines()]
+    assert ["count", "10", "5", "0", "0"] in [line.split() for line in shown.splitlines()]
     assert shown.splitlines()[-1] == "nothing holds this job up"
     found = json.loads(invoke("status", "hot-1", "--json").stdout)
-    assert (found["operators"]["count"]["rows_in"], found["status"]) == (7, "running")
+    assert (found["operators"]["count"]["rows_in"], found["status"]) == (20, "running")
     assert found["diagnosis"] == ["nothing holds this job up"]
 
 
