@@ -10,14 +10,13 @@ from pathlib import Path
 
 import click
 
-import raystream as rs
 from raystream.errors import ConfigError
 from raystream.ops.http.cluster import ClusterJobs
 from raystream.ops.http.security import door, new_token
 from raystream.ops.http.server import Api
 from raystream.ops.http.serving import DEFAULT_PORT, serve_until_told
-from raystream.ops.jobs import id_argument
-from raystream.ops.options import look_for_a_cluster
+from raystream.ops.jobs import attached, id_argument
+from raystream.ops.options import address_option, look_for_a_cluster
 from raystream.ops.printing import json_option, print_json, print_table
 from raystream.runtime import profiler
 
@@ -35,6 +34,7 @@ from raystream.runtime import profiler
     "--allow-host", "allowed", metavar="NAME", multiple=True, help="Answer to this name, too."
 )
 @click.option("--job", metavar="NAME", help="Serve this job alone.")
+@address_option
 @json_option
 def dashboard(
     *,
@@ -108,6 +108,7 @@ def _read_token(file: Path) -> str:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a file for speedscope.app, or, named *.txt, collapsed stacks.",
 )
+@address_option
 @json_option
 def profile(*, job_id: str, subtask: str, seconds: float, out: Path | None, as_json: bool) -> None:
     """Show where a subtask of an operator of the job ID spends its time.
@@ -115,8 +116,7 @@ def profile(*, job_id: str, subtask: str, seconds: float, out: Path | None, as_j
     It is looked at a hundred times a second, and goes on meanwhile; subtask 0 if none is named.
     """
     operator, index = _subtask(subtask)
-    look_for_a_cluster()
-    seen = rs.attach(job_id).profile(operator, index, seconds=seconds)
+    seen = attached(job_id).profile(operator, index, seconds=seconds)
     if out is not None:
         plain = out.suffix == ".txt"
         text = profiler.collapsed(seen) if plain else json.dumps(profiler.speedscope(seen))

@@ -10,6 +10,7 @@ from raystream.coordinator.report import Failure, JobReport
 from raystream.errors import ClusterError, NotFound
 from raystream.flow.control import JobResult, JobStatus, OperatorStatus, Rescaling
 from raystream.runtime.journal import LogLine
+from raystream.runtime.profiler import Cost, Frame, Profile
 
 SECOND_US = 1_000_000
 LINES = [
@@ -61,6 +62,11 @@ class Handle:
             by="me", count=3, lines=later if before else LINES, chains=chains, over=bool(before)
         )
 
+    def profile(self, operator, subtask, *, seconds):
+        work = Frame("work", "job.py", 3)
+        stacks = {("mailbox", (work,)): Cost(10, 1_000_000)}
+        return Profile(f"{operator}[{subtask}]", seconds, 10, cpu_known=True, stacks=stacks)
+
     def savepoint(self, path=None):
         self.asked.append(("savepoint", path))
         return path or "s3://kept/1"
@@ -89,6 +95,9 @@ class Cluster:
 
     def list_jobs(self):
         return [self.job]
+
+    def overview(self, timeout_s):
+        return [(self.job.name, self.job, self.job.report())]
 
     def submit(self, plan, **_):
         self.job.asked.append(("submit", plan.job))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from raystream.api.running import driver
+from raystream.api import running
 from raystream.coordinator.report import JobReport
 from raystream.errors import NotFound
 from raystream.ops.http.view import JobView
@@ -24,7 +24,7 @@ class ClusterJobs:
         return [(name, seen) for name, _, seen in self._overview()]
 
     def attach(self, job: str) -> JobView:
-        found: JobView | None = driver().named(job) if self._only in (None, job) else None
+        found: JobView | None = running.driver().named(job) if self._only in (None, job) else None
         if found is not None:
             return found
         known = self._overview()
@@ -37,5 +37,5 @@ class ClusterJobs:
         raise NotFound("no such job is known here", hint=f"known jobs: {listed}")
 
     def _overview(self) -> Sequence[tuple[str, Any, JobReport | None]]:
-        known = driver().overview(_SOON_S)
+        known = running.driver().overview(_SOON_S)
         return [one for one in known if self._only in (None, one[0])]

@@ -13,6 +13,7 @@ from told_jobs import Cluster, Gone
 
 import raystream as rs
 from raystream.api import running
+from raystream.ops import dashboard
 from raystream.ops.cli import commands
 from raystream.ops.failures import EXITS, Commands
 
@@ -59,6 +60,8 @@ VERBS = {
     "rescale": of_a_job("count=2", "hot count=none"),
     "state ls": Verb("STATE", "", lost="NEW"),
     "state dump": Verb("STATE count", "STATE", lost="STATE nobody"),
+    "dashboard": Verb("", "--no-token --token-file NEW", far=" "),
+    "profile": of_a_job("count:1 --seconds 0.1", "hot"),
     "init": Verb("NEW", "STATE"),
     "config": Verb("", "--set paralelism=2"),
     "doctor": Verb("--no-ray", "--timeout soon", far=" "),
@@ -81,12 +84,18 @@ def cases(field: str):
     return pytest.mark.parametrize("verb", named if field != "right" else list(VERBS))
 
 
+async def listens(_api, host, port, listening):
+    """Serve nobody: a server that nobody ends would never end."""
+    listening(f"http://{host}:{port}")
+
+
 @pytest.fixture
 def say(tmp_path, monkeypatch):
     """Say words to a command, with SCRIPT, STATE and NEW where they belong."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setattr(running, "driver", Cluster)
+    monkeypatch.setattr(dashboard, "serve_until_told", listens)
     (tmp_path / "job.py").write_text(SCRIPT)
     job = rs.Job("kept")
     counted = job.from_items([{"k": 1}]).key_by("k").map_with_state(lambda s, row: (s, row), 0)
