@@ -115,14 +115,19 @@ class Splits:
         for reading in self._unfinished():
             yield from self.gate.finish(reading.split.id)
 
-    def _take_up(self) -> Iterator[Watermark | Status]:
+    def _take_up(self, new: tuple[Split, ...]) -> Iterator[Watermark | Status]:
         for kept in self._restored:
             reading = _Reading(kept.split, len(self._readings), position=kept.position)
             reading.finished = kept.finished
             self._readings[kept.split.id] = reading
             yield from self.gate.add(kept.split.id, kept.watermark_us)
+        yield from self.add(new)
+        # Only now that all are known: time goes on by the least of those that have not ended.
+        for kept in self._restored:
             if kept.finished:
                 yield from self.gate.finish(kept.split.id)
+        if self.more_may_come:
+            yield from self.gate.rest()
         self._restored = ()
 
     def add(self, splits: tuple[Split, ...]) -> Iterator[Status]:
@@ -168,8 +173,7 @@ class Splits:
             case Start(splits, more_splits, others_us):
                 self.more_may_come = more_splits
                 self._pace.others_us = others_us
-                yield from self._take_up()
-                yield from self.add(splits)
+                yield from self._take_up(splits)
             case SplitsFound(splits):
                 yield from self.add(splits)
             case AlignTo(others_us):

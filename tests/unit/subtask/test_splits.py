@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -12,8 +13,10 @@ from raystream.config import Limits
 from raystream.contracts.source import Later, Split
 from raystream.contracts.watermark import WatermarkStrategy
 from raystream.flow.element import Status, Watermark
+from raystream.flow.messages import Start
 from raystream.operators.source import SourceSpec
 from raystream.subtask.events import Polled
+from raystream.subtask.kept_splits import KeptSplit
 from raystream.subtask.splits import Splits
 
 LIMITS = Limits()
@@ -446,3 +449,28 @@ def test_a_split_that_waits_for_long_is_asked_when_it_may_be_idle():
     it._note(it.splits.without_rows(it.ask()[0], later))
     assert it.said == ["idle"]
     assert list(it.splits.moments(polls=True)) == [later.not_before_us]
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations(["ahead", "ended", "behind"])), ids=str
+)
+@pytest.mark.parametrize("new", [(), (Split("new"),)], ids=["none new", "one new"])
+def test_restored_time_waits_for_every_split_that_has_not_ended(order, new):
+    """What one subtask reads now several may have read, each at a time of its own."""
+    known = {
+        "ahead": KeptSplit(Split("ahead"), 1, 90, finished=False),
+        "ended": KeptSplit(Split("ended"), 1, 95, finished=True),
+        "behind": KeptSplit(Split("behind"), 1, 50, finished=False),
+    }
+    reading = Reading(watermark=WatermarkStrategy("n"))
+    reading.splits.restore(tuple(known[name] for name in order))
+    reading._note(reading.splits.learn(Start(new)))
+    assert reading.heard() == ([] if new else [50])
+    assert reading.splits.unfinished == 2 + len(new)
+
+
+def test_a_source_whose_restored_splits_have_all_ended_rests_while_others_may_come():
+    reading = Reading(watermark=WatermarkStrategy("n"), bounded=False)
+    reading.splits.restore((KeptSplit(Split("ended"), 1, 95, finished=True),))
+    reading._note(reading.splits.learn(Start((), more_splits=True)))
+    assert reading.heard() == ["idle"]
