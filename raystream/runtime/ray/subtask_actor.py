@@ -42,6 +42,7 @@ from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.report import pack_report
+from raystream.runtime.ray.sight import Sight, node_id
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling
 from raystream.runtime.vault import Home, Keeper, Upload, Vault
 from raystream.subtask import events as sub
@@ -86,17 +87,27 @@ class SubtaskCalls:
         self._shell: _Shell | None = None
         self._outbox = Outbox(1)
         self._attempt = 0
+        self._sight = Sight()
 
-    def warm(self, plan: bytes) -> None:
-        """Load what the job's code needs, before there is a subtask to run."""
-        cloudpickle.loads(plan)
+    def warm(self, plan: bytes, home: Home | None = None, attempt: int = 0) -> str:
+        """Load what the job's code needs, before there is a subtask to run; give the node's id.
+
+        Raises: ConfigError where the node does not see the job's ``home``.
+        """
+        loaded: PhysicalPlan = cloudpickle.loads(plan)
+        if home is not None:
+            self._sight.look(loaded, home, attempt, threading.Event())
+        return node_id()
 
     def push(self, frame: bytes) -> None:
         """Take a frame; the caller was granted the room for it."""
         self._mailbox.put(sub.Received(frame))
 
-    def deploy(self, deployment: Deployment) -> None:
-        """Make the subtask, also where one of an older attempt was; ``Ready`` says that it is."""
+    def deploy(self, deployment: Deployment) -> str:
+        """Make the subtask, also where one of an older attempt was; ``Ready`` says that it is.
+
+        Gives the id of the node, so that the coordinator knows who is where.
+        """
         if self._shell is not None:  # it has been told to close; whoever waits is let go
             self._closing.set()
             self._outbox.close()
@@ -106,7 +117,7 @@ class SubtaskCalls:
         self._done, self._closing = threading.Event(), threading.Event()
         self._outbox = Outbox(plan.limits.deliver_batches_max)
         self._attempt = deployment.attempt
-        shell = _Shell(plan, deployment, self._mailbox, self._outbox, self._closing)
+        shell = _Shell(plan, deployment, self._mailbox, self._outbox, self._closing, self._sight)
         self._shell = shell
         run = threading.Thread(
             target=self._run,
@@ -115,6 +126,7 @@ class SubtaskCalls:
             daemon=True,
         )
         run.start()
+        return node_id()
 
     def credit(self, message: bytes, attempt: int) -> None:
         """Take a grant."""
@@ -180,8 +192,10 @@ class _Shell:
         mailbox: queue.SimpleQueue[sub.Event],
         outbox: Outbox,
         closing: threading.Event,
+        sight: Sight,
     ) -> None:
         self._plan = plan
+        self._sight = sight
         self._deployment = deployment
         self._subtask, self._attempt = deployment.subtask, deployment.attempt
         self._mailbox = mailbox
@@ -234,6 +248,8 @@ class _Shell:
 
     def _make(self) -> SubtaskMachine:
         given = self._deployment
+        if given.home is not None:
+            self._sight.look(self._plan, given.home, self._attempt, self._closing)
         vault = Vault(self._plan, given.home, cached=True)
         self._keeper = Keeper(vault, self._plan, self._subtask, self._attempt)
         restored = None
