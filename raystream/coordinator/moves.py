@@ -1,8 +1,12 @@
-"""A running job's change of size: what was asked for, and how far it has come.
+"""A running job's moves: to another size, or away from nodes that are about to go.
 
 New subtasks' processes come first; then the sources stop at a barrier; once its checkpoint is in
-the log and committed, the next attempt begins from it, at the new size. Whatever fails before that
-leaves the job at its old size: any attempt can begin from any checkpoint.
+the log and committed, the next attempt begins from it, at the new size and in the new places.
+Whatever fails before that leaves the job as it was: any attempt can begin from any checkpoint.
+
+Who is told that nodes go makes a checkpoint at once, for they may go sooner. Where there is no room
+elsewhere in time, the job stops at its barrier all the same: the next attempt waits for room, and
+no row is read twice.
 """
 
 from __future__ import annotations
@@ -10,8 +14,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raystream.coordinator.course import Course
-from raystream.coordinator.events import Answer, Effect, Grow, Grown, RescaleAsked, SavepointAsked
+from raystream.coordinator.events import (
+    Answer,
+    Effect,
+    Grow,
+    Grown,
+    NodesLeaving,
+    RescaleAsked,
+    SavepointAsked,
+)
 from raystream.errors import PlanError
+from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan, Scale
 
@@ -19,10 +32,11 @@ STOP = SavepointAsked("", "", stop=True)
 """The barrier behind which sources read no more; nobody waits for its answer."""
 
 _ANOTHER = "another change of size is under way"
+_NODES_GO = "nodes of the cluster are about to go, and the job moves away from them: ask again"
 
 
 def stops(course: Course) -> bool:
-    """Tell whether an attempt stops for a change of size, and for nothing else."""
+    """Tell whether an attempt stops for a move, and for nothing else."""
     return course.stopped_by is STOP
 
 
@@ -33,15 +47,17 @@ def ends(course: Course) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One change of size."""
+    """One change of size, or, for the same plan, of places: nobody waits to be told of that."""
 
     request: str
     scale: Scale
     plan: PhysicalPlan
+    leaving: frozenset[SubtaskId] = frozenset()
+    until_us: int | None = None
 
 
 class Moves:
-    """The changes of size of one job, one at a time."""
+    """The moves of one job, one at a time."""
 
     def __init__(self, replan: Replan | None) -> None:
         self._replan = replan
@@ -49,11 +65,23 @@ class Moves:
         self._early: RescaleAsked | None = None  # before the job ran
         self._asked: Move | None = None
         self._taken: Move | None = None
+        self._left = 0  # so many moves were away from nodes
+        self._warned = frozenset[SubtaskId]()  # of this attempt, whose nodes are known to go
 
     @property
     def under_way(self) -> bool:
-        """Whether a change of size was asked for, and the job does not run at it yet."""
+        """Whether a move was asked for, and the job does not run behind it yet."""
         return self._asked is not None or self._taken is not None
+
+    @property
+    def resizes(self) -> bool:
+        """Whether a change of size is under way."""
+        return any(one is not None and not one.leaving for one in (self._asked, self._taken))
+
+    @property
+    def leaving(self) -> frozenset[SubtaskId]:
+        """Whose processes have no part in the attempt that is about to begin."""
+        return frozenset() if self._taken is None else self._taken.leaving
 
     def wants(self, request: str) -> bool:
         """Tell whether a change goes on, so that the processes it has asked for are of use."""
@@ -69,7 +97,8 @@ class Moves:
         if state in ("finishing", "ending") or ends(course):
             return [Answer(asked.request, None, "the job is about to end")]
         if self.under_way or self._early is not None:
-            return [Answer(asked.request, None, _ANOTHER)]
+            why = _ANOTHER if self.resizes or self._early is not None else _NODES_GO
+            return [Answer(asked.request, None, why)]
         if state != "running":
             self._early = asked
             return []
@@ -84,11 +113,38 @@ class Moves:
         self._asked = Move(asked.request, scale, wanted)
         return [Grow(asked.request, wanted)]
 
-    def grown(self, event: Grown, state: str, course: Course) -> list[Effect]:
+    def heard(
+        self, event: NodesLeaving | Grown, plan: PhysicalPlan, state: str, course: Course
+    ) -> list[Effect]:
+        """Take what the cluster says."""
+        if isinstance(event, NodesLeaving):
+            return self._leave(event, plan, state, course)
+        return self._grown(event, state, course)
+
+    def _leave(
+        self, event: NodesLeaving, plan: PhysicalPlan, state: str, course: Course
+    ) -> list[Effect]:
+        """Begin to move away, unless that is under way: whoever sees nodes leave says so often."""
+        ours = event.attempt == course.checkpoints.attempt
+        if not ours or plan.checkpoint is None or state != "running" or course.stopping:
+            return []
+        known = frozenset[SubtaskId]() if self._asked is None else self._asked.leaving
+        if STOP in course.asked or event.subtasks <= known:
+            return []
+        if not event.subtasks <= self._warned:
+            self._warned = event.subtasks
+            course.at_once()
+        told = self.give_up(_NODES_GO, "cluster")
+        self._left += 1
+        request = f"away {self._left}"
+        self._asked = Move(request, self.scale, plan, event.subtasks, event.until_us)
+        return [*told, Grow(request, plan, event.subtasks, event.until_us)]
+
+    def _grown(self, event: Grown, state: str, course: Course) -> list[Effect]:
         """Take that the processes are there: now the sources are to stop."""
         if self._asked is None or event.request != self._asked.request or STOP in course.asked:
             return []
-        if event.error:
+        if event.error and self._asked.until_us is None:
             return self.give_up(event.error, "cluster")
         if state != "running" or course.stopping:
             return [] if stops(course) else self.give_up("the job is about to end")
@@ -117,19 +173,24 @@ class Moves:
     def running(self, plan: PhysicalPlan, course: Course) -> list[Effect]:
         """Note that an attempt runs, at whatever size; what was asked for early has its turn."""
         taken, self._taken = self._taken, None
+        self._warned = frozenset()
         early, self._early = self._early, None
-        told: list[Effect] = [] if taken is None else [Answer(taken.request, "")]
+        unasked = taken is None or taken.leaving
+        told: list[Effect] = [] if unasked else [Answer(taken.request, "")]
         return told if early is None else [*told, *self.ask(early, plan, "running", course)]
 
     def give_up(self, why: str, blame: str = "") -> list[Effect]:
         """Leave the job at its size, if the change has not gone too far."""
         asked, self._asked = self._asked, None
-        return [] if asked is None else [Answer(asked.request, None, why, blame)]
+        unasked = asked is None or asked.leaving
+        return [] if unasked else [Answer(asked.request, None, why, blame)]
 
     def over(self) -> list[Effect]:
         """Tell whoever waits that there will be no change."""
         waiting = [
-            one.request for one in (self._asked, self._taken, self._early) if one is not None
+            one.request
+            for one in (self._asked, self._taken, self._early)
+            if one is not None and not (isinstance(one, Move) and one.leaving)
         ]
         self._asked = self._taken = self._early = None
         return [Answer(request, None, "the job is over") for request in waiting]

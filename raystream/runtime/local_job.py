@@ -85,7 +85,9 @@ class LocalJob:
         """Where the job stands in its life."""
         return self._coordinator.state
 
-    def ask(self, event: job.StopAsked | job.SavepointAsked | job.RescaleAsked) -> None:
+    def ask(
+        self, event: job.StopAsked | job.SavepointAsked | job.RescaleAsked | job.NodesLeaving
+    ) -> None:
         """Ask the coordinator for something."""
         self._job(event)
 

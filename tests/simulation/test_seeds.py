@@ -53,6 +53,8 @@ def test_words_that_come_twice_or_never_change_nothing(name):
 # A checkpoint of few subtasks may be in time where one of many, in one thread, never is.
 PATIENT = {"timeout": "1s"}
 RESIZED = {
+    "nodes go": Sharp(PATIENT, Faults(1, 1, 0, 0, 1, departures=5)),
+    "nodes go, sizes change": Sharp(PATIENT, Faults(1, 1, 1, 0, 1, resizes=3, departures=4)),
     "few blows": Sharp(PATIENT, Faults(1, 1, 0, 0, 1, resizes=4), lives=1),
     "all blows": Sharp(PATIENT, Faults(2, 1, 1, 1, 1, resizes=4)),
 }
@@ -61,7 +63,7 @@ RESIZED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("sharp", RESIZED.values(), ids=RESIZED)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_job_that_is_rescaled_while_it_runs_gives_the_same_rows(name, sharp):
+def test_a_job_that_moves_while_it_runs_gives_the_same_rows(name, sharp):
     for seed in range(max(3, SEEDS // 40)):
         live(name, seed, sharp)
 
