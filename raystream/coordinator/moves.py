@@ -175,15 +175,17 @@ class Moves:
         taken, self._taken = self._taken, None
         self._warned = frozenset()
         early, self._early = self._early, None
-        unasked = taken is None or taken.leaving
-        told: list[Effect] = [] if unasked else [Answer(taken.request, "")]
+        told: list[Effect] = []
+        if taken is not None and not taken.leaving:
+            told.append(Answer(taken.request, ""))
         return told if early is None else [*told, *self.ask(early, plan, "running", course)]
 
     def give_up(self, why: str, blame: str = "") -> list[Effect]:
         """Leave the job at its size, if the change has not gone too far."""
         asked, self._asked = self._asked, None
-        unasked = asked is None or asked.leaving
-        return [] if unasked else [Answer(asked.request, None, why, blame)]
+        if asked is None or asked.leaving:
+            return []
+        return [Answer(asked.request, None, why, blame)]
 
     def over(self) -> list[Effect]:
         """Tell whoever waits that there will be no change."""

@@ -53,8 +53,7 @@ def test_words_that_come_twice_or_never_change_nothing(name):
 # A checkpoint of few subtasks may be in time where one of many, in one thread, never is.
 PATIENT = {"timeout": "1s"}
 RESIZED = {
-    "nodes go": Sharp(PATIENT, Faults(1, 1, 0, 0, 1, departures=5)),
-    "nodes go, sizes change": Sharp(PATIENT, Faults(1, 1, 1, 0, 1, resizes=3, departures=4)),
+    "nodes go": Sharp(PATIENT, Faults(1, 1, 0, 0, 1, resizes=2, departures=4), lives=1),
     "few blows": Sharp(PATIENT, Faults(1, 1, 0, 0, 1, resizes=4), lives=1),
     "all blows": Sharp(PATIENT, Faults(2, 1, 1, 1, 1, resizes=4)),
 }

@@ -30,9 +30,11 @@ from raystream.flow.messages import Closed
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan
 from raystream.operators.source import SourceSpec
-from raystream.runtime.ray.crew import Crew, Died, Given
+from raystream.runtime.ray.crew import Crew, Died, Given, Settled
 from raystream.runtime.ray.errands import Errands
 from raystream.runtime.ray.hiring import Recruits
+from raystream.runtime.ray.nodes import Draining, Lookout, until_us
+from raystream.runtime.ray.placement import Place
 from raystream.runtime.ray.report import pack_report, unpack_report
 from raystream.runtime.shell import Restarting, abort_sinks, list_splits, source_spec, travelling
 from raystream.runtime.vault import Home
@@ -74,6 +76,7 @@ class CoordinatorCalls:
         *,
         attached: bool,
         patience_s: float,
+        place: Place,
     ) -> None:
         self._mailbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # one entry an event
         self._changed = threading.Condition()
@@ -82,7 +85,7 @@ class CoordinatorCalls:
         rooted = home is not None and bool(home.url)
         self._directory = home.url.rsplit("/", 2)[0] if home is not None and rooted else None
         replan = None if logical is None else Replan(cloudpickle.loads(logical))
-        given = Given(loaded, plan, replan, job_id, home, attached)
+        given = Given(loaded, plan, replan, job_id, home, attached, place)
         self._shell = _Shell(given, self._mailbox, self._publish)
         self._published = self._shell.published()
         me = ray.get_runtime_context().current_actor
@@ -181,12 +184,13 @@ class _Shell:
         self._answers: dict[str, job.Answer] = {}
         self._restarting = Restarting(given.plan.job)
         self.crew = Crew(given, mailbox.put)
+        self._lookout = Lookout(mailbox.put)
 
     def published(self) -> Published:
         """Give the status as of now."""
         now_us = self._clock.monotonic_us()
         machine = self._machine
-        moves = machine.moves.under_way and not machine.over
+        moves = machine.moves.resizes and not machine.over
         return Published(
             self._given.job_id,
             self._figures.status(RESCALING if moves else machine.state, now_us),
@@ -221,6 +225,7 @@ class _Shell:
             self._machine.abandon(travelling(self._given.plan.job, error))
         finally:
             self._errands.close()
+            self._lookout.close()
             self.crew.end()
             self._publish(self.published())
 
@@ -240,6 +245,12 @@ class _Shell:
             if message.attempt == self._machine.attempt:
                 self.crew.died(message.subtask)
             return
+        if isinstance(message, Settled):
+            self.crew.settled(message)
+            return
+        if isinstance(message, Draining):
+            self._leave(message)
+            return
         if isinstance(message, Recruits):
             self._step(job.Grown(message.request, message.error))
             self.crew.take(message, wanted=self._machine.moves.wants(message.request))
@@ -250,6 +261,13 @@ class _Shell:
         self._step(message)
         if self._machine.state != state:
             self._publish(self.published())
+
+    def _leave(self, draining: Draining) -> None:
+        leaving, clock = self.crew.on(draining.nodes), self._clock
+        ends = [end for node, end in draining.nodes.items() if end and self.crew.on([node])]
+        until = until_us(min(ends, default=0), clock.now_us(), clock.monotonic_us())
+        if leaving:
+            self._step(job.NodesLeaving(self._machine.attempt, leaving, until))
 
     def _step(self, event: job.Event) -> None:
         before = self._machine.state

@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raystream.connectors.callback import CallbackSink
 from raystream.connectors.memory import MemorySink
@@ -30,7 +31,9 @@ from raystream.runtime.ray.coordinator_actor import CoordinatorActor
 from raystream.runtime.ray.deliveries import Deliveries
 from raystream.runtime.ray.delivery import keep_driver_sinks, keep_logical_sinks
 from raystream.runtime.ray.handle import Progress, RayJobHandle
+from raystream.runtime.ray.nodes import head_id
 from raystream.runtime.ray.packing import pack_plan
+from raystream.runtime.ray.placement import Place
 from raystream.runtime.shell import sink_specs
 from raystream.runtime.vault import Home
 
@@ -173,13 +176,19 @@ def _start(
     plan: PhysicalPlan, logical: LogicalPlan | None, home: Home | None, *, attached: bool
 ) -> RayJobHandle:
     job_id = f"{plan.job}-{uuid.uuid4().hex[:8]}" if home is None else home.job_id
-    lifetime = {} if attached else {"lifetime": "detached"}
+    options: dict[str, Any] = {} if attached else {"lifetime": "detached"}
+    # An actor keeps its node from being taken away, and the head stays anyway. Nor is it in the
+    # placement group of whoever starts the job: Ray would not start it again where that is gone.
+    head = head_id()
+    if head is not None:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(head, soft=True)
+    place = Place(ray.util.get_current_placement_group())
     actor = CoordinatorActor.options(
         name=_PREFIX + plan.job,
         namespace=NAMESPACE,
         # One that remembers comes back, reads its log, and goes on in a new attempt.
         max_restarts=0 if home is None else -1,
-        **lifetime,
+        **options,
     )
     packed = pack_plan(plan)
     replan = None if logical is None else pack_plan(keep_logical_sinks(logical))
@@ -188,7 +197,7 @@ def _start(
     _make_way(plan.job)
     try:
         coordinator = actor.remote(
-            packed, replan, job_id, home, attached=attached, patience_s=patience_s
+            packed, replan, job_id, home, attached=attached, patience_s=patience_s, place=place
         )
         return RayJobHandle(plan.job, coordinator)
     except ValueError as error:  # what Ray raises for a name that was taken just now

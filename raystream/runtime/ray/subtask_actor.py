@@ -117,7 +117,9 @@ class SubtaskCalls:
         self._done, self._closing = threading.Event(), threading.Event()
         self._outbox = Outbox(plan.limits.deliver_batches_max)
         self._attempt = deployment.attempt
-        shell = _Shell(plan, deployment, self._mailbox, self._outbox, self._closing, self._sight)
+        shell = _Shell(
+            plan, deployment, self._mailbox, self._outbox, self._closing, sight=self._sight
+        )
         self._shell = shell
         run = threading.Thread(
             target=self._run,
@@ -192,6 +194,7 @@ class _Shell:
         mailbox: queue.SimpleQueue[sub.Event],
         outbox: Outbox,
         closing: threading.Event,
+        *,
         sight: Sight,
     ) -> None:
         self._plan = plan
