@@ -26,12 +26,12 @@ def environment(folder: str) -> dict[str, str]:
     return {**left, **ours, **joined}
 
 
-def run_script(script: str, folder: Path, rows: int, timeout_s: int = 380) -> str:
+def run_script(script: str, folder: Path, timeout_s: int = 380) -> str:
     """Run a script, and give what it has printed.
 
     Raises: AssertionError where it has failed, with what it said.
     """
-    filled = script.format(here=str(HERE), folder=str(folder), rows=rows)
+    filled = script.format(here=str(HERE), folder=str(folder))
     with tempfile.TemporaryDirectory(
         prefix="rn-", dir="/tmp", ignore_cleanup_errors=True
     ) as short_path:
@@ -70,12 +70,19 @@ def places(handle: Any) -> set[str]:
     """Give the nodes on which the subtasks of a job are; none where some are about to change."""
     import ray
 
-    where = lambda self: ray.get_runtime_context().get_node_id()  # noqa: E731  sent to an actor
+    where = lambda self: ray.get_runtime_context().get_node_id()
     try:
         asked = [actor.__ray_call__.remote(where) for actor in handle.subtasks().values()]
         return set(ray.get(asked, timeout=10))
     except ray.exceptions.RayError:
         return set()
+
+
+def alive(node_id: str) -> bool:
+    """Tell whether a node is still part of the cluster."""
+    import ray
+
+    return any(node["Alive"] for node in ray.nodes() if node["NodeID"] == node_id)
 
 
 def drain(node_id: str, seconds: float) -> None:

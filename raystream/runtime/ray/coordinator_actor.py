@@ -7,6 +7,7 @@ into its mailbox or read the last published status.
 from __future__ import annotations
 
 import dataclasses
+import os
 import queue
 import threading
 import time
@@ -36,6 +37,7 @@ from raystream.runtime.ray.hiring import Recruits
 from raystream.runtime.ray.nodes import Draining, Lookout, until_us
 from raystream.runtime.ray.placement import Place
 from raystream.runtime.ray.report import pack_report, unpack_report
+from raystream.runtime.ray.sight import node_id
 from raystream.runtime.shell import Restarting, abort_sinks, list_splits, source_spec, travelling
 from raystream.runtime.vault import Home
 
@@ -131,6 +133,10 @@ class CoordinatorCalls:
         """Give the attempt and its actors, once they are made."""
         return self._shell.crew.deployed
 
+    def node(self) -> str:
+        """Give the id of the node that the coordinator is on."""
+        return node_id()
+
     def _publish(self, published: Published) -> None:
         with self._changed:
             self._published = published
@@ -185,6 +191,7 @@ class _Shell:
         self._restarting = Restarting(given.plan.job)
         self.crew = Crew(given, mailbox.put)
         self._lookout = Lookout(mailbox.put)
+        self._goes = False
 
     def published(self) -> Published:
         """Give the status as of now."""
@@ -263,11 +270,15 @@ class _Shell:
             self._publish(self.published())
 
     def _leave(self, draining: Draining) -> None:
-        leaving, clock = self.crew.on(draining.nodes), self._clock
-        ends = [end for node, end in draining.nodes.items() if end and self.crew.on([node])]
-        until = until_us(min(ends, default=0), clock.now_us(), clock.monotonic_us())
-        if leaving:
-            self._step(job.NodesLeaving(self._machine.attempt, leaving, until))
+        nodes, attempt = draining.nodes, self._machine.attempt
+        self._goes = self._given.home is not None and node_id() in nodes
+        if self._goes:
+            # Whom it has hired dies with it: it hires nobody more, stops, and begins elsewhere.
+            self._step(job.NodesLeaving(attempt, frozenset(self.crew.plan.subtasks), 0))
+            return
+        ends = [end for node, end in nodes.items() if end and self.crew.on([node])]
+        until = until_us(min(ends, default=0), self._clock.now_us(), self._clock.monotonic_us())
+        self._step(job.NodesLeaving(attempt, self.crew.on(nodes), until))
 
     def _step(self, event: job.Event) -> None:
         before = self._machine.state
@@ -281,6 +292,8 @@ class _Shell:
     def _do(self, effects: list[job.Effect]) -> None:
         for effect in effects:
             match effect:
+                case job.Deploy() if self._goes:
+                    os._exit(0)  # Ray starts it again, on a node that stays; the log says where
                 case job.Deploy(_, plan):
                     if plan is not self.crew.plan:
                         self._figures.follow(plan)

@@ -31,7 +31,7 @@ from raystream.runtime.ray.coordinator_actor import CoordinatorActor
 from raystream.runtime.ray.deliveries import Deliveries
 from raystream.runtime.ray.delivery import keep_driver_sinks, keep_logical_sinks
 from raystream.runtime.ray.handle import Progress, RayJobHandle
-from raystream.runtime.ray.nodes import head_id
+from raystream.runtime.ray.nodes import coordinators_node
 from raystream.runtime.ray.packing import pack_plan
 from raystream.runtime.ray.placement import Place
 from raystream.runtime.shell import sink_specs
@@ -177,11 +177,11 @@ def _start(
 ) -> RayJobHandle:
     job_id = f"{plan.job}-{uuid.uuid4().hex[:8]}" if home is None else home.job_id
     options: dict[str, Any] = {} if attached else {"lifetime": "detached"}
-    # An actor keeps its node from being taken away, and the head stays anyway. Nor is it in the
-    # placement group of whoever starts the job: Ray would not start it again where that is gone.
-    head = head_id()
-    if head is not None:
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(head, soft=True)
+    # It is not in the placement group of whoever starts the job: Ray would not start it again
+    # where that is gone.
+    node = coordinators_node()
+    if node is not None:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
     place = Place(ray.util.get_current_placement_group())
     actor = CoordinatorActor.options(
         name=_PREFIX + plan.job,

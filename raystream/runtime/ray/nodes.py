@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +15,8 @@ _POLL_S = 1.0
 _MOVE_US = 20_000_000
 _MOVE_SHARE = 3
 _HEAD = "node:__internal_head__"
+_OUTLIVES_HEAD = ("RAY_REDIS_ADDRESS", "RAY_gcs_rpc_server_reconnect_timeout_s")
+"""What KubeRay sets on heads and workers of a cluster whose state is kept elsewhere."""
 _GROUP = "ray.io/node-group"
 """Ray labels a node so that whoever sizes the cluster has started: KubeRay, or Ray's autoscaler."""
 
@@ -25,10 +28,15 @@ class Draining:
     nodes: dict[str, int]
 
 
-def head_id() -> str | None:
-    """Give the id of the head node, which nobody takes away while the cluster lasts."""
+def coordinators_node() -> str | None:
+    """Give the id of the node for coordinators: an actor keeps its node from being taken away.
+
+    That is the head, which stays as long as its cluster does; where Ray outlives its head, a node
+    that stays when the head is lost. None where there is no choice.
+    """
+    outlives = any(name in os.environ for name in _OUTLIVES_HEAD)
     for node in ray.nodes():
-        if node["Alive"] and _HEAD in node["Resources"]:
+        if node["Alive"] and (_HEAD in node["Resources"]) is not outlives:
             return str(node["NodeID"])
     return None
 
