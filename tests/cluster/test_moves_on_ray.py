@@ -29,8 +29,9 @@ cluster = Cluster(initialize_head=True, head_node_args=head)
 
 DRAINED = """
 first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+time.sleep(3)  # until the nodes know of each other
 ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
-handle = growing(folder, "drained", keys=1000, rate=5000).submit()
+handle = growing(folder, "drained", keys=1000, rate=5000, parallelism=2).submit()
 until(lambda: len(handle.checkpoints()) >= 2)
 print("before", places(handle) == {{first.node_id}}, flush=True)
 second = cluster.add_node(num_cpus=4, object_store_memory=10**8)
@@ -46,8 +47,9 @@ print("restarts", handle.wait().restarts, flush=True)
 
 NO_ROOM = """
 first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+time.sleep(3)  # until the nodes know of each other
 ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
-handle = growing(folder, "cramped", keys=1000, rate=5000).submit()
+handle = growing(folder, "cramped", keys=1000, rate=5000, parallelism=2).submit()
 until(lambda: len(handle.checkpoints()) >= 2)
 drain(first.node_id, 9)
 until(lambda: not alive(first.node_id))
@@ -60,8 +62,9 @@ print("restarts", handle.wait().restarts, flush=True)
 
 KILLED = """
 first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+time.sleep(3)  # until the nodes know of each other
 ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
-handle = growing(folder, "killed", keys=1000, rate=5000).submit()
+handle = growing(folder, "killed", keys=1000, rate=5000, parallelism=2).submit()
 until(lambda: len(handle.checkpoints()) >= 2)
 second = cluster.add_node(num_cpus=4, object_store_memory=10**8)
 drain(first.node_id, 170)
@@ -75,8 +78,9 @@ WITH_COORDINATOR = """
 import os
 os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"  # as if Ray outlived its head
 first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+time.sleep(3)  # until the nodes know of each other
 ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
-handle = growing(folder, "apart", keys=1000, rate=5000).submit()
+handle = growing(folder, "apart", keys=1000, rate=5000, parallelism=2).submit()
 until(lambda: len(handle.checkpoints()) >= 2)
 def where():
     try:

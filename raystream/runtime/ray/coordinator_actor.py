@@ -271,6 +271,7 @@ class _Shell:
 
     def _leave(self, draining: Draining) -> None:
         nodes, attempt = draining.nodes, self._machine.attempt
+        self.crew.avoid(nodes)
         self._goes = self._given.home is not None and node_id() in nodes
         if self._goes:
             # Whom it has hired dies with it: it hires nobody more, stops, and begins elsewhere.

@@ -80,7 +80,8 @@ class Crew:
         self._closed: set[SubtaskId] = set()  # of this attempt
         self._dead: set[SubtaskId] = set()  # whose actors are no more
         self._runs = False
-        self._spare = Spare(given.packed, given.place.at, kept=given.home is not None)
+        self._avoided = frozenset[str]()
+        self._spare = Spare(given.packed, given.place, kept=given.home is not None)
         self._hiring = Hiring(tell)
         self.room = Room(given.plan.job, given.place)
         self.deployed: tuple[int, dict[SubtaskId, Any]] = (0, {})
@@ -128,14 +129,23 @@ class Crew:
             self._hired[settled.subtask] = replace(known, node=settled.node)
             self._keep_spare()
 
+    def avoid(self, nodes: Collection[str]) -> None:
+        """Keep no spare on nodes that are about to go."""
+        self._avoided = frozenset(nodes)
+        self._keep_spare()
+
     def on(self, nodes: Collection[str]) -> frozenset[SubtaskId]:
         """Give the subtasks that are on any of some nodes."""
         return frozenset(s for s, one in self._hired.items() if one.node in nodes)
 
     def _keep_spare(self) -> None:
         nodes = Counter(one.node for one in self._hired.values())
-        if self._runs and "" not in nodes:
-            self._spare.keep_near(nodes)
+        for node in self._avoided:
+            del nodes[node]
+        if "" in nodes and not self._avoided:
+            return  # not all have said where they are
+        self._spare.keep_near(nodes)
+        if self._runs and nodes and "" not in nodes:
             self._spare.prepare(nodes.most_common(1)[0][0])
 
     def _follow(self, plan: PhysicalPlan) -> None:
@@ -149,7 +159,9 @@ class Crew:
         """Keep actors where they are, then wherever they fit; what is missing is new."""
         subtasks = {s: self.plan.chain(s.chain).resources for s in self.plan.subtasks}
         alive = [(s, one) for s, one in self._hired.items() if s not in self._dead]
-        gone = [one for s, one in alive if s in leaving]
+        for subtask, one in alive:
+            if subtask in leaving:
+                ray.kill(one.actor)  # a node that holds nobody may go
         staying: list[tuple[SubtaskId | None, Hired]] = [p for p in alive if p[0] not in leaving]
         staying += [(None, one) for one in self._idle]
         options = actor_options(self.plan, self._given.place.has(), beside=bool(staying))
@@ -163,7 +175,7 @@ class Crew:
             for subtask, resources in subtasks.items()
         }
         taken = set(seats.values())
-        self._idle = [one for index, (_, one) in enumerate(staying) if index not in taken] + gone
+        self._idle = [one for index, (_, one) in enumerate(staying) if index not in taken]
 
     def _peers(self, subtask: SubtaskId) -> list[SubtaskId]:
         edges = [*self.plan.inputs(subtask.chain), *self.plan.outputs(subtask.chain)]

@@ -10,7 +10,6 @@ import uuid
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raystream.connectors.callback import CallbackSink
 from raystream.connectors.memory import MemorySink
@@ -31,7 +30,7 @@ from raystream.runtime.ray.coordinator_actor import CoordinatorActor
 from raystream.runtime.ray.deliveries import Deliveries
 from raystream.runtime.ray.delivery import keep_driver_sinks, keep_logical_sinks
 from raystream.runtime.ray.handle import Progress, RayJobHandle
-from raystream.runtime.ray.nodes import coordinators_node
+from raystream.runtime.ray.nodes import coordinators_node, preferring
 from raystream.runtime.ray.packing import pack_plan
 from raystream.runtime.ray.placement import Place
 from raystream.runtime.shell import sink_specs
@@ -181,7 +180,7 @@ def _start(
     # where that is gone.
     node = coordinators_node()
     if node is not None:
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+        options |= preferring(node)
     place = Place(ray.util.get_current_placement_group())
     actor = CoordinatorActor.options(
         name=_PREFIX + plan.job,

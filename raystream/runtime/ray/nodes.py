@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray._private.state import state
@@ -17,6 +18,7 @@ _MOVE_SHARE = 3
 _HEAD = "node:__internal_head__"
 _OUTLIVES_HEAD = ("RAY_REDIS_ADDRESS", "RAY_gcs_rpc_server_reconnect_timeout_s")
 """What KubeRay sets on heads and workers of a cluster whose state is kept elsewhere."""
+NODE_ID = "ray.io/node-id"
 _GROUP = "ray.io/node-group"
 """Ray labels a node so that whoever sizes the cluster has started: KubeRay, or Ray's autoscaler."""
 
@@ -39,6 +41,22 @@ def coordinators_node() -> str | None:
         if node["Alive"] and (_HEAD in node["Resources"]) is not outlives:
             return str(node["NodeID"])
     return None
+
+
+def preferring(node: str) -> dict[str, Any]:
+    """Give Ray's options of an actor that is to be on a node, and elsewhere where that is gone.
+
+    Ray does not keep to a soft node affinity where an actor asks for no resources; to labels it
+    does.
+    """
+    elsewhere = [{"label_selector": {NODE_ID: f"!{node}"}}]
+    return {"label_selector": {NODE_ID: node}, "fallback_strategy": elsewhere}
+
+
+def comes_back(actor: Any) -> bool:
+    """Tell whether an actor that has just died is one that Ray starts again, or has started."""
+    known = state.actor_table(actor._actor_id.hex())  # noqa: SLF001  Ray has no other name for it
+    return bool(known) and known.get("State") not in {None, "DEAD"}
 
 
 def cluster_may_have() -> dict[str, float]:

@@ -6,23 +6,22 @@ the job is on anyway: an actor, however idle, keeps its node from being taken aw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raystream.runtime.ray.nodes import NODE_ID
+from raystream.runtime.ray.placement import Place
 from raystream.runtime.ray.subtask_actor import SubtaskActor
 
 
 class Spare:
     """The spare of one job; only one that goes on after a failure keeps it."""
 
-    def __init__(
-        self, plan: bytes, at: Callable[[Mapping[str, Any]], dict[str, Any]], *, kept: bool
-    ) -> None:
+    def __init__(self, plan: bytes, place: Place, *, kept: bool) -> None:
         self.plan = plan  # packed: what a spare is warmed with
-        self._at = at
+        self._place = place
         self._kept = kept
         self._actor: Any = None
         self._node = ""
@@ -30,10 +29,11 @@ class Spare:
     def prepare(self, node: str) -> None:
         """Start one on a node, if there is none; without work it asks for no share of a CPU."""
         if self._kept and self._actor is None:
-            near = NodeAffinitySchedulingStrategy(node, soft=True)
-            options = self._at({"num_cpus": 0, "scheduling_strategy": near})
+            options = self._place.at({"num_cpus": 0})
+            if self._place.group is None:
+                options["label_selector"] = {NODE_ID: node}  # there, or nowhere
             self._actor, self._node = SubtaskActor.options(**options).remote(), node
-            self._actor.warm.options(num_returns=0).remote(self.plan)
+            self._actor.warm.remote(self.plan)  # nobody waits for it
 
     def keep_near(self, nodes: Collection[str]) -> None:
         """Let go of it where it is on none of these nodes."""
@@ -43,7 +43,7 @@ class Spare:
     def take(self, options: Mapping[str, Any]) -> Any:
         """Give an actor with Ray's options for it: the spare, where they ask for CPUs alone."""
         if self._actor is None or set(options) != {"num_cpus"}:
-            return SubtaskActor.options(**self._at(options)).remote()
+            return SubtaskActor.options(**self._place.at(options)).remote()
         actor, self._actor = self._actor, None
         return actor
 
