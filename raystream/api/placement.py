@@ -99,10 +99,14 @@ def with_resources(
     num_gpus: float | None = None,
     resources: Mapping[str, float] | None = None,
     accelerator_type: str | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> P:
-    """Say what each subtask of the operator asks of the cluster.
+    """Say what each subtask of the operator asks of the cluster: a node that has it may come.
 
-    Raises: PlanError if an amount is negative.
+    ``resources`` are amounts of what nodes were given names for, ``labels`` what its node is
+    labelled with: a value, ``"!value"``, ``"in(a, b)"`` or ``"!in(a, b)"``.
+
+    Raises: PlanError if an amount is negative, or a label is no text.
     """
     where = user_line()
     node = _runs(self._tip.node, "with_resources", where)
@@ -112,8 +116,18 @@ def with_resources(
             raise PlanError(
                 f"with_resources(): {name} is an amount of at least 0, got {amount!r}", where=where
             )
+    wanted = dict(labels or {})
+    texts: list[object] = [*wanted, *wanted.values()]
+    if not all(isinstance(text, str) and text for text in texts):
+        raise PlanError(
+            f"with_resources(): labels are names and values, got {labels!r:.60}", where=where
+        )
     node.resources = Resources(
-        num_cpus, num_gpus or 0, tuple(sorted(custom.items())), accelerator_type
+        num_cpus,
+        num_gpus or 0,
+        tuple(sorted(custom.items())),
+        accelerator_type,
+        tuple(sorted(wanted.items())),
     )
     return self
 

@@ -55,6 +55,7 @@ class Course:
         self._stop: SavepointAsked | None = None
         self.stopped_us: int | None = None  # when sources were told to, by the time of day
         self._final = False
+        self._at_once = False
         specs = [node.spec for chain in plan.chains for node in chain.nodes]
         # Writers finish what they have begun when they are asked to prepare.
         writes = any(isinstance(spec, SinkSpec) and not spec.sink.to_driver for spec in specs)
@@ -85,6 +86,10 @@ class Course:
             return None
         return self.checkpoints.due_us()
 
+    def at_once(self) -> None:
+        """Let the next checkpoint begin as soon as one may."""
+        self._at_once = True
+
     def go_on(self) -> list[Effect]:
         """Begin what is to come next, if nothing is under way."""
         if not self.checkpoints.may_begin:
@@ -96,9 +101,9 @@ class Course:
             self._final = True
             self._stop = self._stop or next_asked
             return self._begin()
-        if next_asked is None or self.stopping:
+        if self.stopping or (next_asked is None and not self._at_once):
             return []
-        if next_asked.stop:
+        if next_asked is not None and next_asked.stop:
             self._stop, self.stopped_us = next_asked, self._clock.now_us()
             if next_asked.drain:
                 return [Tell(source, Drain()) for source in self.checkpoints.sources]
@@ -161,6 +166,7 @@ class Course:
         return self._give_up(Reason.NOT_WRITTEN, str(error))
 
     def _begin(self) -> list[Effect]:
+        self._at_once = False
         asked = self.asked.pop(0) if self.asked else None
         return self.checkpoints.begin(self._clock.monotonic_us(), self._clock.now_us(), asked)
 

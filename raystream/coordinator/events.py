@@ -124,8 +124,20 @@ class RescaleAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class NodesLeaving:
+    """Nodes are about to go, and with them these subtasks of an attempt.
+
+    ``until_us`` is the monotonic time by which a move must have begun; None where nobody hurries.
+    """
+
+    attempt: int
+    subtasks: frozenset[SubtaskId]
+    until_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Grown:
-    """The processes that a change of size needs are there, or, with an error, will not be."""
+    """The processes that a move needs are there, or, with an error, will not be."""
 
     request: str
     error: str = ""
@@ -135,6 +147,9 @@ class Grown:
 class Ticked:
     """Time has passed: whatever is due may be done."""
 
+
+Asked: TypeAlias = StopAsked | SavepointAsked | RescaleAsked | NodesLeaving
+"""What comes from outside of the job."""
 
 Stored: TypeAlias = LogRead | ManifestRead | Appended | Outrun | SavepointWritten | StorageFailed
 """What storage answers."""
@@ -147,6 +162,7 @@ Event: TypeAlias = (
     | StopAsked
     | SavepointAsked
     | RescaleAsked
+    | NodesLeaving
     | Grown
     | Ticked
 )
@@ -205,20 +221,29 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Deploy:
-    """Make all subtasks of an attempt, each with its operators open and restored."""
+    """Make all subtasks of an attempt, each with its operators open and restored.
+
+    The processes of those that are ``leaving``, of the attempt before, have no part in it.
+    """
 
     attempt: int
     plan: PhysicalPlan
     manifest: Manifest | None = None
     path: str = ""
+    leaving: frozenset[SubtaskId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Grow:
-    """Start the processes that a plan needs beside those that there are; ``Grown`` answers."""
+    """Start the processes that a plan needs beside those that there are; ``Grown`` answers.
+
+    Those of subtasks that are ``leaving`` do not count. At ``until_us`` it is too late.
+    """
 
     request: str
     plan: PhysicalPlan
+    leaving: frozenset[SubtaskId] = frozenset()
+    until_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,8 @@ class CoordinatorMachine:
                 return self._asked(event)
             case job.RescaleAsked():
                 return self.moves.ask(event, self._plan, self.state, self._course)
-            case job.Grown():
-                return self._then(self.moves.grown(event, self.state, self._course))
+            case job.Grown() | job.NodesLeaving():
+                return self._then(self.moves.heard(event, self._plan, self.state, self._course))
             case job.Ticked():
                 return self._ticked()
             case job.SplitsListed(chain, splits):
@@ -195,10 +195,10 @@ class CoordinatorMachine:
         self._waiting = set(self._plan.subtasks)
         self._alignment = AlignmentGroups(self._plan)
         self._assignment = Assignment(self._plan, self._opening.splits)
-        before, opening = self._course, self._opening
+        before, opening, leaving = self._course, self._opening, self.moves.leaving
         self._course = self._set_out([one for one in before.asked if one is not STOP])
         self._course.shown = before.shown
-        deploy = job.Deploy(self.attempt, self._plan, opening.manifest, opening.path)
+        deploy = job.Deploy(self.attempt, self._plan, opening.manifest, opening.path, leaving)
         return [*self.moves.give_up("the job has failed meanwhile"), deploy]
 
     def _appended(self, entry: Entry | None) -> list[job.Effect]:

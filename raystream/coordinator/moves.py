@@ -1,8 +1,12 @@
-"""A running job's change of size: what was asked for, and how far it has come.
+"""A running job's moves: to another size, or away from nodes that are about to go.
 
 New subtasks' processes come first; then the sources stop at a barrier; once its checkpoint is in
-the log and committed, the next attempt begins from it, at the new size. Whatever fails before that
-leaves the job at its old size: any attempt can begin from any checkpoint.
+the log and committed, the next attempt begins from it, at the new size and in the new places.
+Whatever fails before that leaves the job as it was: any attempt can begin from any checkpoint.
+
+Who is told that nodes go makes a checkpoint at once, for they may go sooner. Where there is no room
+elsewhere in time, the job stops at its barrier all the same: the next attempt waits for room, and
+no row is read twice.
 """
 
 from __future__ import annotations
@@ -11,9 +15,18 @@ from dataclasses import dataclass, replace
 
 from raystream.clock import Clock
 from raystream.coordinator.course import Course
-from raystream.coordinator.events import Answer, Effect, Grow, Grown, RescaleAsked, SavepointAsked
+from raystream.coordinator.events import (
+    Answer,
+    Effect,
+    Grow,
+    Grown,
+    NodesLeaving,
+    RescaleAsked,
+    SavepointAsked,
+)
 from raystream.errors import PlanError
 from raystream.flow.control import Rescaling
+from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan, Scale
 
@@ -21,10 +34,11 @@ STOP = SavepointAsked("", "", stop=True)
 """The barrier behind which sources read no more; nobody waits for its answer."""
 
 _ANOTHER = "another change of size is under way"
+_NODES_GO = "nodes of the cluster are about to go, and the job moves away from them: ask again"
 
 
 def stops(course: Course) -> bool:
-    """Tell whether an attempt stops for a change of size, and for nothing else."""
+    """Tell whether an attempt stops for a move, and for nothing else."""
     return course.stopped_by is STOP
 
 
@@ -39,17 +53,22 @@ _SHOWN_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One change of size; ``told`` is what is shown of it, ``stopped_us`` when sources stopped."""
+    """One change of size, or, for the same plan, of places: nobody waits to be told of that.
+
+    ``told`` is what is shown of a change of size, ``stopped_us`` when sources stopped for it.
+    """
 
     request: str
     scale: Scale
     plan: PhysicalPlan
-    told: Rescaling
+    told: Rescaling | None = None
     stopped_us: int | None = None
+    leaving: frozenset[SubtaskId] = frozenset()
+    until_us: int | None = None
 
 
 class Moves:
-    """The changes of size of one job, one at a time."""
+    """The moves of one job, one at a time."""
 
     def __init__(self, replan: Replan | None, clock: Clock) -> None:
         self._replan = replan
@@ -59,17 +78,29 @@ class Moves:
         self._early: RescaleAsked | None = None  # before the job ran
         self._asked: Move | None = None
         self._taken: Move | None = None
+        self._left = 0  # so many moves were away from nodes
+        self._warned = frozenset[SubtaskId]()  # of this attempt, whose nodes are known to go
 
     @property
     def under_way(self) -> bool:
-        """Whether a change of size was asked for, and the job does not run at it yet."""
+        """Whether a move was asked for, and the job does not run behind it yet."""
         return self._asked is not None or self._taken is not None
 
     @property
     def shown(self) -> tuple[Rescaling, ...]:
         """The newest changes, and the one under way."""
         going = [one.told for one in (self._taken, self._asked) if one is not None]
-        return (*self._over, *going)
+        return (*self._over, *(told for told in going if told is not None))
+
+    @property
+    def resizes(self) -> bool:
+        """Whether a change of size is under way."""
+        return any(one is not None and not one.leaving for one in (self._asked, self._taken))
+
+    @property
+    def leaving(self) -> frozenset[SubtaskId]:
+        """Whose processes have no part in the attempt that is about to begin."""
+        return frozenset() if self._taken is None else self._taken.leaving
 
     def wants(self, request: str) -> bool:
         """Tell whether a change goes on, so that the processes it has asked for are of use."""
@@ -85,7 +116,8 @@ class Moves:
         if state in ("finishing", "ending") or ends(course):
             return [Answer(asked.request, None, "the job is about to end")]
         if self.under_way or self._early is not None:
-            return [Answer(asked.request, None, _ANOTHER)]
+            why = _ANOTHER if self.resizes or self._early is not None else _NODES_GO
+            return [Answer(asked.request, None, why)]
         if state != "running":
             self._early = asked
             return []
@@ -102,11 +134,39 @@ class Moves:
         self._asked = Move(asked.request, scale, wanted, told)
         return [Grow(asked.request, wanted)]
 
-    def grown(self, event: Grown, state: str, course: Course) -> list[Effect]:
+    def heard(
+        self, event: NodesLeaving | Grown, plan: PhysicalPlan, state: str, course: Course
+    ) -> list[Effect]:
+        """Take what the cluster says."""
+        if isinstance(event, NodesLeaving):
+            return self._leave(event, plan, state, course)
+        return self._grown(event, state, course)
+
+    def _leave(
+        self, event: NodesLeaving, plan: PhysicalPlan, state: str, course: Course
+    ) -> list[Effect]:
+        """Begin to move away, unless that is under way: whoever sees nodes leave says so often."""
+        ours = event.attempt == course.checkpoints.attempt
+        if not ours or plan.checkpoint is None or state != "running" or course.stopping:
+            return []
+        known = frozenset[SubtaskId]() if self._asked is None else self._asked.leaving
+        if STOP in course.asked or event.subtasks <= known:
+            return []
+        if not event.subtasks <= self._warned:
+            self._warned = event.subtasks
+            course.at_once()
+        told = self.give_up(_NODES_GO, "cluster")
+        self._left += 1
+        request = f"away {self._left}"
+        leaving, until_us = event.subtasks, event.until_us
+        self._asked = Move(request, self.scale, plan, leaving=leaving, until_us=until_us)
+        return [*told, Grow(request, plan, event.subtasks, event.until_us)]
+
+    def _grown(self, event: Grown, state: str, course: Course) -> list[Effect]:
         """Take that the processes are there: now the sources are to stop."""
         if self._asked is None or event.request != self._asked.request or STOP in course.asked:
             return []
-        if event.error:
+        if event.error and self._asked.until_us is None:
             return self.give_up(event.error, "cluster")
         if state != "running" or course.stopping:
             return [] if stops(course) else self.give_up("the job is about to end")
@@ -137,10 +197,13 @@ class Moves:
     def running(self, plan: PhysicalPlan, course: Course) -> list[Effect]:
         """Note that an attempt runs, at whatever size; what was asked for early has its turn."""
         taken, self._taken = self._taken, None
+        self._warned = frozenset()
         if taken is not None:
             self._show(taken, "done")
         early, self._early = self._early, None
-        told: list[Effect] = [] if taken is None else [Answer(taken.request, "")]
+        told: list[Effect] = []
+        if taken is not None and not taken.leaving:
+            told.append(Answer(taken.request, ""))
         return told if early is None else [*told, *self.ask(early, plan, "running", course)]
 
     def give_up(self, why: str, blame: str = "") -> list[Effect]:
@@ -148,7 +211,9 @@ class Moves:
         asked, self._asked = self._asked, None
         if asked is not None:
             self._show(asked, why)
-        return [] if asked is None else [Answer(asked.request, None, why, blame)]
+        if asked is None or asked.leaving:
+            return []
+        return [Answer(asked.request, None, why, blame)]
 
     def over(self) -> list[Effect]:
         """Tell whoever waits that there will be no change."""
@@ -156,12 +221,16 @@ class Moves:
             if move is not None:
                 self._show(move, "the job is over")
         waiting = [
-            one.request for one in (self._asked, self._taken, self._early) if one is not None
+            one.request
+            for one in (self._asked, self._taken, self._early)
+            if one is not None and not (isinstance(one, Move) and one.leaving)
         ]
         self._asked = self._taken = self._early = None
         return [Answer(request, None, "the job is over") for request in waiting]
 
     def _show(self, move: Move, outcome: str) -> None:
+        if move.told is None:
+            return
         stopped_us, done = move.stopped_us, outcome == "done"
         pause_us = None if stopped_us is None else max(0, self._clock.now_us() - stopped_us)
         told = replace(move.told, outcome=outcome, pause_us=pause_us if done else None)

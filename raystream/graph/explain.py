@@ -152,6 +152,7 @@ def _resources(resources: Resources) -> str:
         "gpus": resources.num_gpus or None,
         **dict(resources.custom),
         "on": resources.accelerator_type,
+        **{f"label {name}": value for name, value in resources.labels},
     }
     return "".join(f"  {name} {value}" for name, value in asked.items() if value is not None)
 
@@ -283,6 +284,7 @@ def _chain_json(chain: Chain) -> dict[str, Any]:
             "num_gpus": chain.resources.num_gpus,
             "custom": dict(chain.resources.custom),
             "accelerator_type": chain.resources.accelerator_type,
+            "labels": dict(chain.resources.labels),
         },
         "operators": [
             {

@@ -17,12 +17,16 @@ from raystream.operators.operator import Spec
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What each subtask of a chain asks of the cluster; ``num_cpus`` None: a share of one CPU."""
+    """What each subtask of a chain asks of the cluster; ``num_cpus`` None: a share of one CPU.
+
+    ``labels`` are those that its node must have, in Ray's words.
+    """
 
     num_cpus: float | None = None
     num_gpus: float = 0
     custom: tuple[tuple[str, float], ...] = ()
     accelerator_type: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,11 @@ class LocalJob:
     def state(self) -> str:
         return self._coordinator.state
 
-    def ask(self, event: job.StopAsked | job.SavepointAsked | job.RescaleAsked) -> None:
-        """Ask the coordinator for something."""
+    @property
+    def attempt(self) -> int:
+        return self._coordinator.attempt
+
+    def ask(self, event: job.Asked) -> None:
         self._job(event)
 
     def finish(self) -> None:
@@ -380,21 +383,16 @@ class LocalJob:
             self._satisfied = True
 
     def status(self) -> JobStatus:
-        """Give the job as it stands."""
         for process in list(self._processes.values()):
             self._observer.take(process.figures())
         return self._observer.status(self._coordinator.state, self._scaling.said)
 
     def report(self) -> JobReport:
-        """Give all that is known of the job."""
         told = self.status()
         return self._observer.report(self._coordinator, told.job, told.state, told.scaling)
 
     def result(self) -> JobResult:
-        """Give how a job ended that is over.
-
-        Raises: JobFailed.
-        """
+        """Give how a job ended that is over; raises JobFailed."""
         if self._coordinator.error is not None:
             raise job_failed(self._plan.job, self._coordinator.error)
         return self._observer.result(self._coordinator)

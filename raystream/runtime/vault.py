@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing_extensions import assert_never
 from raystream.clock import Clock
 from raystream.coordinator import events as job
 from raystream.coordinator.states import Beginning
-from raystream.errors import CorruptSnapshot, PlanError
+from raystream.errors import CorruptSnapshot, PlanError, StorageError
 from raystream.flow.ids import SubtaskId
 from raystream.flow.snapshots import Manifest, SubtaskSnapshot
 from raystream.graph.physical import PhysicalPlan
@@ -38,6 +40,9 @@ Errand: TypeAlias = (
 
 Upload: TypeAlias = Callable[[], SubtaskSnapshot]
 """Stores what was frozen; may be repeated where it raises StorageError."""
+
+_RETRY_S, _RETRY_S_MAX = 0.1, 5.0
+"""Storage that fails is asked again after this, then after twice that, and so on."""
 
 OpenStore: TypeAlias = Callable[[str], Store]
 
@@ -211,3 +216,22 @@ def _has_frames(snapshot: SubtaskSnapshot) -> bool:
     sections = (kept for some in snapshot.operators.values() for kept in some)
     frames = (kept for kept in sections if kept.name == kept_frames.NAME)
     return any(part.rows for kept in frames for part in kept.parts)
+
+
+def uploaded_in_time(
+    upload: Upload, plan: PhysicalPlan, closing: threading.Event
+) -> SubtaskSnapshot:
+    """Repeat an upload while storage fails, for as long as a checkpoint may take.
+
+    Raises: StorageError when that is over, or ``closing`` is set.
+    """
+    patience_s = _RETRY_S_MAX if plan.checkpoint is None else plan.checkpoint.timeout_us / 1e6
+    give_up_s, pause_s = time.monotonic() + patience_s, _RETRY_S
+    while True:
+        try:
+            return upload()
+        except StorageError:
+            if closing.is_set() or time.monotonic() + pause_s > give_up_s:
+                raise
+        closing.wait(pause_s)
+        pause_s = min(pause_s * 2, _RETRY_S_MAX)

@@ -42,6 +42,8 @@ _ORDERS_SHARE = 0.5
 
 _PARALLELISM_MAX = 4
 
+_LEAVING_SHARE = 0.5
+
 _REPEATED_SHARE = 0.5
 """So many mistaken words come twice, the others never."""
 
@@ -77,6 +79,8 @@ class Faults:
     """Words between the coordinator and a subtask that come twice, or never."""
     resizes: int = 0
     """Times when somebody asks for another parallelism while the job runs."""
+    departures: int = 0
+    """Times when nodes are about to go, and some subtasks are to be elsewhere."""
 
 
 @dataclass(slots=True)
@@ -206,6 +210,7 @@ class World:
             "jam": self.faults.jams,
             "word": self.faults.words,
             "resize": self.faults.resizes,
+            "departure": self.faults.departures,
             "rescale": len(self.plans) - 1,
         }
         kinds = [kind for kind, count in counts.items() for _ in range(count)]
@@ -247,7 +252,7 @@ class World:
                 if links:
                     self._jams.append((self._rng.choice(links), self._rng.randrange(20, 400)))
                     current.local.jammed = {link for link, _ in self._jams}
-            case "word" | "resize":
+            case "word" | "resize" | "departure":
                 self._say(kind, current.local)
             case _:
                 raise AssertionError(kind)
@@ -255,6 +260,10 @@ class World:
     def _say(self, kind: str, local: LocalJob) -> None:
         if kind == "word":
             self._mistake(local)
+            return
+        if kind == "departure":
+            leaving = frozenset(one for one in local.alive if self._rng.random() < _LEAVING_SHARE)
+            local.ask(job.NodesLeaving(local.attempt, leaving))
             return
         self._asks += 1
         asked = {EVERY: self._rng.randint(1, _PARALLELISM_MAX)}

@@ -45,6 +45,7 @@ def test_every_lesson_is_run_here():
         "12_clicks_and_impressions.py",
         "13_leaderboard.py",
         "14_changing_table.py",
+        "15_model_in_stream.py",
     ]
 
 
@@ -173,6 +174,21 @@ def test_changing_table_forgets_what_is_gone():
         (15, "+U"),
         (5, "+U"),
         (5, "-D"),
+    ]
+
+
+def test_model_in_stream_scores_each_message_and_keeps_a_users_order():
+    lines = [
+        line.split(" ", 2) for line in program(EXAMPLES / "15_model_in_stream.py").splitlines()
+    ]
+    assert [text for user, _, text in lines if user == "bob"] == [
+        "free prize",
+        "win money now",
+        "see the prize",
+    ]
+    assert sorted(text for _, spam, text in lines if float(spam) > 0.5) == [
+        "free prize",
+        "win money now",
     ]
 
 

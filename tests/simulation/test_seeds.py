@@ -54,6 +54,7 @@ def test_words_that_come_twice_or_never_change_nothing(name, first):
 # A checkpoint of few subtasks may be in time where one of many, in one thread, never is.
 PATIENT = {"timeout": "1s"}
 RESIZED = {
+    "nodes go": Sharp(PATIENT, Faults(1, 1, 0, 0, 1, resizes=2, departures=4), lives=1),
     "few blows": Sharp(PATIENT, Faults(1, 1, 0, 0, 1, resizes=4), lives=1),
     "all blows": Sharp(PATIENT, Faults(2, 1, 1, 1, 1, resizes=4)),
 }
@@ -63,7 +64,7 @@ RESIZED = {
 @pytest.mark.parametrize("sharp", RESIZED.values(), ids=RESIZED)
 @pytest.mark.parametrize("first", range(0, max(EACH, SEEDS // 40), EACH))
 @pytest.mark.parametrize("name", NAMES)
-def test_a_job_that_is_rescaled_while_it_runs_gives_the_same_rows(name, first, sharp):
+def test_a_job_that_moves_while_it_runs_gives_the_same_rows(name, first, sharp):
     for seed in range(first, first + EACH):
         live(name, seed, sharp)
 

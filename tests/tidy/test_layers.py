@@ -111,7 +111,8 @@ def _complaint(room: str, in_ray: bool, item: Import) -> str | None:
     if top == "raystream":
         return _between_rooms(room, in_ray, item, rest)
     if top == "ray":
-        return None if in_ray else "ray is imported in raystream/runtime/ray/ alone"
+        known = in_ray or (item.name == "ray.data" and not item.when_loaded)
+        return None if known else "ray is imported in raystream/runtime/ray/ alone"
     if top in sys.stdlib_module_names or top in EVERYWHERE or not item.when_loaded:
         return None
     if top in TERMINAL and room == "ops":

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import queue
 import threading
 import time
 import uuid
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import cloudpickle
@@ -21,11 +21,10 @@ import ray
 
 from raystream.clock import SystemClock
 from raystream.coordinator import events as job
-from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.report import JobReport
 from raystream.coordinator.states import Beginning
-from raystream.flow.control import JobResult, JobStatus, Rescaling, SubtaskFigures
+from raystream.flow.control import SubtaskFigures
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Closed
 from raystream.graph.described import described
@@ -34,11 +33,15 @@ from raystream.graph.rescaling import Replan
 from raystream.operators.source import SourceSpec
 from raystream.runtime.journal import Journal, LogLine, record
 from raystream.runtime.observing import Observer
-from raystream.runtime.ray.crew import Crew, Died, Given
+from raystream.runtime.ray.crew import Crew, Died, Given, Settled
 from raystream.runtime.ray.errands import Errands
 from raystream.runtime.ray.exporting import Export
 from raystream.runtime.ray.hiring import Recruits
+from raystream.runtime.ray.nodes import Draining, Lookout, until_us
+from raystream.runtime.ray.placement import Place
+from raystream.runtime.ray.published import Lines, Published
 from raystream.runtime.ray.report import pack_report, unpack_report
+from raystream.runtime.ray.sight import node_id
 from raystream.runtime.scaling import Scaling
 from raystream.runtime.shell import abort_sinks, list_splits, source_spec, travelling
 from raystream.runtime.vault import Home
@@ -48,39 +51,6 @@ _TICK_S = 0.2
 
 RESCALING = "rescaling"
 """What a job is at, whatever its state, while it changes its size."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Published:
-    """What the coordinator says of its job; ``error`` is packed, ``result`` there once it ended.
-
-    ``by`` is another one where the coordinator has died and come back.
-    """
-
-    job_id: str
-    status: JobStatus
-    over: bool
-    result: JobResult | None = None
-    error: bytes | None = None
-    by: str = ""
-    attempt: int = 0
-    answers: Mapping[str, job.Answer] = dataclasses.field(default_factory=dict)
-    checkpoints: tuple[CheckpointFigures, ...] = ()
-    rescalings: tuple[Rescaling, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Lines:
-    """What a job's processes have said: ``by`` and ``count`` go on where this ends.
-
-    ``chains`` names the operators of each chain, by name and by uid.
-    """
-
-    by: str
-    count: int
-    lines: list[LogLine]
-    chains: Mapping[str, frozenset[str]]
-    over: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +72,7 @@ class CoordinatorCalls:
         *,
         attached: bool,
         patience_s: float,
+        place: Place,
     ) -> None:
         self._mailbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # one entry an event
         self._changed = threading.Condition()
@@ -112,7 +83,7 @@ class CoordinatorCalls:
         self._root = home.url if home is not None and rooted else None
         self._directory = home.url.rsplit("/", 2)[0] if home is not None and rooted else None
         replan = None if logical is None else Replan(cloudpickle.loads(logical))
-        given = Given(loaded, plan, replan, job_id, home, attached)
+        given = Given(loaded, plan, replan, job_id, home, attached, place)
         self._attempt = 0
         self._journal = Journal(loaded.limits.log_lines_kept_max)
         record(self._note, loaded.limits.log_level)
@@ -195,6 +166,10 @@ class CoordinatorCalls:
         """Give the attempt and its actors, once they are made."""
         return self._shell.crew.deployed
 
+    def node(self) -> str:
+        """Give the id of the node that the coordinator is on."""
+        return node_id()
+
     def _publish(self, published: Published) -> None:
         with self._changed:
             self._published, self._attempt = published, published.attempt
@@ -249,6 +224,8 @@ class _Shell:
         self._answers: dict[str, job.Answer] = {}
         self._scaling = Scaling(given.plan.job, given.replan, self._clock)
         self.crew = Crew(given, mailbox.put)
+        self._lookout = Lookout(mailbox.put)
+        self._goes = False
 
     def published(self) -> Published:
         """Give the status as of now."""
@@ -273,7 +250,7 @@ class _Shell:
 
     @property
     def _state(self) -> str:
-        moves = self._machine.moves.under_way and not self._machine.over
+        moves = self._machine.moves.resizes and not self._machine.over
         return RESCALING if moves else self._machine.state
 
     def run(self, me: Any) -> None:
@@ -294,6 +271,7 @@ class _Shell:
             self._machine.abandon(travelling(self._given.plan.job, error))
         finally:
             self._errands.close()
+            self._lookout.close()
             self.crew.end()
             self._publish(self.published())
             self._export.give(self.report())
@@ -324,6 +302,12 @@ class _Shell:
             if message.attempt == self._machine.attempt:
                 self.crew.died(message.subtask)
             return
+        if isinstance(message, Settled):
+            self.crew.settled(message)
+            return
+        if isinstance(message, Draining):
+            self._leave(message)
+            return
         if isinstance(message, Recruits):
             self._step(job.Grown(message.request, message.error))
             self.crew.take(message, wanted=self._machine.moves.wants(message.request))
@@ -334,6 +318,18 @@ class _Shell:
         self._step(message)
         if self._machine.state != state:
             self._publish(self.published())
+
+    def _leave(self, draining: Draining) -> None:
+        nodes, attempt = draining.nodes, self._machine.attempt
+        self.crew.avoid(nodes)
+        self._goes = self._given.home is not None and node_id() in nodes
+        if self._goes:
+            # Whom it has hired dies with it: it hires nobody more, stops, and begins elsewhere.
+            self._step(job.NodesLeaving(attempt, frozenset(self.crew.plan.subtasks), 0))
+            return
+        ends = [end for node, end in nodes.items() if end and self.crew.on([node])]
+        until = until_us(min(ends, default=0), self._clock.now_us(), self._clock.monotonic_us())
+        self._step(job.NodesLeaving(attempt, self.crew.on(nodes), until))
 
     def _step(self, event: job.Event) -> None:
         before = self._machine.state
@@ -346,10 +342,8 @@ class _Shell:
     def _do(self, effects: list[job.Effect]) -> None:
         for effect in effects:
             match effect:
-                case job.Deploy(_, plan):
-                    if plan is not self.crew.plan:
-                        self._observer.follow(plan)
-                    self.crew.deploy(effect, self._me)
+                case job.Deploy():
+                    self._deploy(effect)
                 case job.Grow():
                     self.crew.grow(effect)
                     self._publish(self.published())
@@ -371,6 +365,13 @@ class _Shell:
                     pass
                 case _:
                     self._errands.put(effect)
+
+    def _deploy(self, deploy: job.Deploy) -> None:
+        if self._goes:
+            os._exit(0)  # Ray starts it again, on a node that stays; the log says where
+        if deploy.plan is not self.crew.plan:
+            self._observer.follow(deploy.plan)
+        self.crew.deploy(deploy, self._me)
 
     def _list(self, asked: job.ListSplits, spec: SourceSpec | None, attempt: int) -> None:
         if asked.after_us:

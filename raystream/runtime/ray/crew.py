@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -22,10 +23,11 @@ from raystream.flow.messages import Closed, Finish
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan
 from raystream.runtime.ray.deployment import Deployment
-from raystream.runtime.ray.hiring import Hired, Hiring, Recruits
+from raystream.runtime.ray.hiring import Hired, Hiring, Recruits, Terms
 from raystream.runtime.ray.packing import pack_plan
-from raystream.runtime.ray.placement import Room, actor_options
+from raystream.runtime.ray.placement import Place, Room, actor_options
 from raystream.runtime.ray.spare import Spare
+from raystream.runtime.seating import Present, seat
 from raystream.runtime.vault import Home
 from raystream.subtask import events as sub
 
@@ -43,6 +45,16 @@ class Given:
     job_id: str
     home: Home | None
     attached: bool
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An actor has its subtask, and says on which node it is."""
+
+    subtask: SubtaskId
+    attempt: int
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +79,11 @@ class Crew:
         self._deadlines: dict[SubtaskId, float] = {}
         self._closed: set[SubtaskId] = set()  # of this attempt
         self._dead: set[SubtaskId] = set()  # whose actors are no more
-        self._spare = Spare(given.packed, kept=given.home is not None)
+        self._runs = False
+        self._avoided = frozenset[str]()
+        self._spare = Spare(given.packed, given.place, kept=given.home is not None)
         self._hiring = Hiring(tell)
-        self.room = Room(given.plan.job)
+        self.room = Room(given.plan.job, given.place)
         self.deployed: tuple[int, dict[SubtaskId, Any]] = (0, {})
 
     # Attempts --------------------------------------------------------------------------------
@@ -78,7 +92,8 @@ class Crew:
         """Give every subtask of an attempt to an actor; ``me`` hears how it goes."""
         self._hiring.call_off()  # else it is over by now, and its recruits are here
         self._follow(deploy.plan)
-        self._assign()
+        self._assign(deploy.leaving)
+        self._runs = False
         self._closed, self._dead, self._deadlines = set(), set(), {}
         actors = {subtask: one.actor for subtask, one in self._hired.items()}
         given, watched = self._given, dict[Any, SubtaskId]()
@@ -104,7 +119,34 @@ class Crew:
         for one in self._idle:
             ray.kill(one.actor)
         self._idle = []
-        self._spare.prepare()
+        self._runs = True
+        self._keep_spare()
+
+    def settled(self, settled: Settled) -> None:
+        """Note where an actor is."""
+        if settled.attempt == self.deployed[0]:
+            known = self._hired[settled.subtask]
+            self._hired[settled.subtask] = replace(known, node=settled.node)
+            self._keep_spare()
+
+    def avoid(self, nodes: Collection[str]) -> None:
+        """Keep no spare on nodes that are about to go."""
+        self._avoided = frozenset(nodes)
+        self._keep_spare()
+
+    def on(self, nodes: Collection[str]) -> frozenset[SubtaskId]:
+        """Give the subtasks that are on any of some nodes."""
+        return frozenset(s for s, one in self._hired.items() if one.node in nodes)
+
+    def _keep_spare(self) -> None:
+        nodes = Counter(one.node for one in self._hired.values())
+        for node in self._avoided:
+            del nodes[node]
+        if "" in nodes and not self._avoided:
+            return  # not all have said where they are
+        self._spare.keep_near(nodes)
+        if self._runs and nodes and "" not in nodes:
+            self._spare.prepare(nodes.most_common(1)[0][0])
 
     def _follow(self, plan: PhysicalPlan) -> None:
         if plan is self.plan:
@@ -113,28 +155,27 @@ class Crew:
         self._packed = known[1] if known is not None and known[0] is plan else pack_plan(plan)
         self.plan, self._next, self._spare.plan = plan, None, self._packed
 
-    def _assign(self) -> None:
+    def _assign(self, leaving: Collection[SubtaskId]) -> None:
         """Keep actors where they are, then wherever they fit; what is missing is new."""
         subtasks = {s: self.plan.chain(s.chain).resources for s in self.plan.subtasks}
-        alive = {(s.chain, s.index): o for s, o in self._hired.items() if s not in self._dead}
-        options = actor_options(self.plan, ray.cluster_resources(), beside=bool(alive))
+        alive = [(s, one) for s, one in self._hired.items() if s not in self._dead]
+        for subtask, one in alive:
+            if subtask in leaving:
+                ray.kill(one.actor)  # a node that holds nobody may go
+        staying: list[tuple[SubtaskId | None, Hired]] = [p for p in alive if p[0] not in leaving]
+        staying += [(None, one) for one in self._idle]
+        options = actor_options(self.plan, self._given.place.has(), beside=bool(staying))
         self.room.ask(options)
-        hired: dict[SubtaskId, Hired] = {}
-        for subtask, resources in subtasks.items():
-            place = (subtask.chain, subtask.index)
-            if place in alive and alive[place].resources == resources:
-                hired[subtask] = alive.pop(place)
-        idle = [*alive.values(), *self._idle]
+        seats = seat(subtasks, [Present(one.resources, one.node, was) for was, one in staying])
         # Whoever asks for the actors gets all of them or none.
-        for subtask, resources in subtasks.items():
-            if subtask not in hired:
-                fit = next((one for one in idle if one.resources == resources), None)
-                if fit is None:
-                    fit = Hired(self._spare.take(options[subtask.chain]), resources)
-                else:
-                    idle.remove(fit)
-                hired[subtask] = fit
-        self._hired, self._idle = hired, idle
+        self._hired = {
+            subtask: staying[seats[subtask]][1]
+            if subtask in seats
+            else Hired(self._spare.take(options[subtask.chain]), resources)
+            for subtask, resources in subtasks.items()
+        }
+        taken = set(seats.values())
+        self._idle = [one for index, (_, one) in enumerate(staying) if index not in taken]
 
     def _peers(self, subtask: SubtaskId) -> list[SubtaskId]:
         edges = [*self.plan.inputs(subtask.chain), *self.plan.outputs(subtask.chain)]
@@ -145,7 +186,8 @@ class Crew:
 
     def grow(self, grow: job.Grow) -> None:
         """Hire whom a plan needs beside those that there are; ``Recruits`` are told."""
-        alive = [one.resources for s, one in self._hired.items() if s not in self._dead]
+        away = {*self._dead, *grow.leaving}
+        alive = [one.resources for s, one in self._hired.items() if s not in away]
         missing = []
         for chain in grow.plan.chains:
             for _ in chain.subtasks:
@@ -153,7 +195,12 @@ class Crew:
                     alive.remove(chain.resources)
                 else:
                     missing.append(chain)
-        self._hiring.begin(grow, missing, self.room.patience_s)
+        given, attempt = self._given, self.deployed[0]
+        terms = Terms(given.place, given.home, attempt, self.room.patience_s)
+        if grow.until_us is not None:
+            left_s = max(0.0, grow.until_us / 1e6 - time.monotonic())
+            terms = replace(terms, patience_s=left_s, start_s=0.0)
+        self._hiring.begin(grow, missing, terms)
 
     def take(self, recruits: Recruits, *, wanted: bool) -> None:
         """Keep recruits for the attempt that they were hired for, or let them go."""
@@ -186,7 +233,9 @@ class Crew:
 
     def _watched(self, attempt: int, subtask: SubtaskId, ref: Any, *, exited: bool) -> None:
         try:
-            ray.get(ref)
+            node = ray.get(ref)
+            if not exited:
+                self._tell_us(Settled(subtask, attempt, node))
         except ray.exceptions.RayActorError as error:
             lost = SubtaskLost(
                 f"{subtask} died: its worker process is gone",

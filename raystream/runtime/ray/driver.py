@@ -31,7 +31,9 @@ from raystream.runtime.ray.coordinator_actor import CoordinatorActor
 from raystream.runtime.ray.deliveries import Deliveries
 from raystream.runtime.ray.delivery import keep_driver_sinks, keep_logical_sinks
 from raystream.runtime.ray.handle import Progress, RayJobHandle
+from raystream.runtime.ray.nodes import coordinators_node, preferring
 from raystream.runtime.ray.packing import pack_plan
+from raystream.runtime.ray.placement import Place
 from raystream.runtime.shell import sink_specs
 from raystream.runtime.vault import Home
 
@@ -220,13 +222,19 @@ def _start(
     plan: PhysicalPlan, logical: LogicalPlan | None, home: Home | None, *, attached: bool
 ) -> RayJobHandle:
     job_id = f"{plan.job}-{uuid.uuid4().hex[:8]}" if home is None else home.job_id
-    lifetime = {} if attached else {"lifetime": "detached"}
+    options: dict[str, Any] = {} if attached else {"lifetime": "detached"}
+    # It is not in the placement group of whoever starts the job: Ray would not start it again
+    # where that is gone.
+    node = coordinators_node()
+    if node is not None:
+        options |= preferring(node)
+    place = Place(ray.util.get_current_placement_group())
     actor = CoordinatorActor.options(
         name=_PREFIX + plan.job,
         namespace=NAMESPACE,
         # One that remembers comes back, reads its log, and goes on in a new attempt.
         max_restarts=0 if home is None else -1,
-        **lifetime,
+        **options,
     )
     packed = pack_plan(plan)
     replan = None if logical is None else pack_plan(keep_logical_sinks(logical))
@@ -235,7 +243,7 @@ def _start(
     _make_way(plan.job)
     try:
         coordinator = actor.remote(
-            packed, replan, job_id, home, attached=attached, patience_s=patience_s
+            packed, replan, job_id, home, attached=attached, patience_s=patience_s, place=place
         )
         return RayJobHandle(plan.job, coordinator)
     except ValueError as error:  # what Ray raises for a name that was taken just now

@@ -25,7 +25,8 @@ from raystream.flow.time import Duration, positive
 from raystream.graph.logical import EVERY
 from raystream.runtime.profiler import Profile
 from raystream.runtime.ray import looking
-from raystream.runtime.ray.coordinator_actor import Lines, Published
+from raystream.runtime.ray.nodes import comes_back
+from raystream.runtime.ray.published import Lines, Published
 from raystream.runtime.ray.report import pack_report, unpack_report
 from raystream.storage import states as kept
 from raystream.storage.jobs import new_job_id, savepoint_root
@@ -300,7 +301,10 @@ class RayJobHandle:
                 if time.monotonic() > give_up_s:
                     raise ClusterError(f'job "{self.name}" does not come back') from error
             except ray.exceptions.RayError as error:
-                raise JobFailed(f'the coordinator of job "{self.name}" died: {error}') from error
+                # Of one whose node was taken away Ray says that it died, and starts it elsewhere.
+                if not comes_back(self._coordinator) or time.monotonic() > give_up_s:
+                    text = f'the coordinator of job "{self.name}" died: {error}'
+                    raise JobFailed(text) from error
             time.sleep(_COMES_BACK_S)
 
 

@@ -1,16 +1,19 @@
-"""What each subtask asks of the cluster."""
+"""What each subtask asks of the cluster, or of the part of it that a job was given."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raystream.errors import ClusterError
 from raystream.graph.physical import PhysicalPlan
+from raystream.runtime.ray.nodes import cluster_may_have
 
 _LOG = logging.getLogger("raystream")
 _LEAVE_FREE = 0.9
@@ -24,28 +27,28 @@ def actor_options(
     """Give Ray's options for the actors of each chain.
 
     A job of k chains asks 1/k CPU a subtask unless told otherwise; if all of that is more than the
-    cluster has, the shares shrink to fit, with a warning. Those of actors that are there already
-    cannot: ``beside`` them new ones get none, unless they were told.
+    cluster has or may come to have, those shares shrink to fit, with a warning. Those of actors
+    that are there already cannot: ``beside`` them new ones get none. What was asked for by
+    ``with_resources`` stays as it is: for that, nodes come.
     """
     share = 1.0 / len(plan.chains)
-    asked = {
-        chain.name: share if chain.resources.num_cpus is None else chain.resources.num_cpus
-        for chain in plan.chains
-    }
-    total = sum(asked[chain.name] * chain.parallelism for chain in plan.chains)
+    shares = {chain.name: share for chain in plan.chains if chain.resources.num_cpus is None}
+    told = {chain.name: chain.resources.num_cpus or 0.0 for chain in plan.chains} | shares
+    asked = dict(told)
+    total = sum(told[chain.name] * chain.parallelism for chain in plan.chains)
+    shared = sum(share * c.parallelism for c in plan.chains if c.name in shares)
     cpus = cluster.get("CPU", 0.0)
     if total > cpus > 0 and beside:
-        told = {chain.name for chain in plan.chains if chain.resources.num_cpus is not None}
-        asked = {name: cpu if name in told else 0.0 for name, cpu in asked.items()}
-    elif total > cpus > 0:
-        shrink = cpus * _LEAVE_FREE / total
+        asked |= dict.fromkeys(shares, 0.0)
+    elif total > cpus > 0 and shared:
+        left = max(0.0, cpus * _LEAVE_FREE - (total - shared))
         _LOG.warning(
             "job %s asks for %.1f CPUs, the cluster has %.1f: subtasks share what there is",
             plan.job,
             total,
             cpus,
         )
-        asked = {name: cpu * shrink for name, cpu in asked.items()}
+        asked |= dict.fromkeys(shares, share * min(1.0, left / shared))
     options: dict[str, dict[str, Any]] = {}
     for chain in plan.chains:
         resources = chain.resources
@@ -57,7 +60,60 @@ def actor_options(
             options[chain.name]["resources"] = dict(resources.custom)
         if resources.accelerator_type:
             options[chain.name]["accelerator_type"] = resources.accelerator_type
+        if resources.labels:
+            options[chain.name]["label_selector"] = dict(resources.labels)
     return options
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job's subtasks may be: in the whole cluster, or in a placement group of it."""
+
+    group: Any = None
+
+    def has(self) -> dict[str, float]:
+        """Give the resources that there are, in use or not, or that may come."""
+        if self.group is None:
+            return cluster_may_have()
+        has: dict[str, float] = {}
+        for bundle in self.group.bundle_specs:
+            for name, amount in bundle.items():
+                has[name] = has.get(name, 0.0) + amount
+        return has
+
+    def free(self) -> dict[str, float]:
+        """Give the resources that nobody uses now."""
+        free: dict[str, float] = ray.available_resources()
+        if self.group is None:
+            return free
+        behind = f"_group_{self.group.id.hex()}"
+        return {
+            name.removesuffix(behind): amount
+            for name, amount in free.items()
+            if name.endswith(behind)
+        }
+
+    def nodes(self) -> list[Mapping[str, float]]:
+        """Give what each node has that an actor might be on."""
+        if self.group is not None:
+            return [dict(bundle) for bundle in self.group.bundle_specs]
+        return [_offers(node) for node in ray.nodes() if node["Alive"]]
+
+    def at(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Give Ray's options of an actor, to be here."""
+        if self.group is None:
+            return dict(options)
+        here = PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=-1)
+        return {**options, "scheduling_strategy": here}
+
+
+def _offers(node: Mapping[str, Any]) -> dict[str, float]:
+    labels = {_label(name, value): 1.0 for name, value in (node.get("Labels") or {}).items()}
+    return {**node["Resources"], **labels}
+
+
+def _label(name: str, value: str) -> str:
+    return f"label {name}={value}"
 
 
 def no_place(
@@ -66,7 +122,7 @@ def no_place(
     """Name a chain whose subtasks no node can hold, and what they ask; None if all have a place."""
     nodes = list(nodes)
     for chain, options in asked.items():
-        wants = _wants(options)
+        wants = _wants(options) | _labelled(options)
         if not any(all(node.get(w, 0.0) >= n for w, n in wants.items()) for node in nodes):
             asks = ", ".join(f"{name}: {amount:g}" for name, amount in wants.items())
             return f"{chain} asks for {asks} a subtask"
@@ -97,10 +153,18 @@ def _wants(options: Mapping[str, Any]) -> dict[str, float]:
     return wants
 
 
+def _labelled(options: Mapping[str, Any]) -> dict[str, float]:
+    """Give the labels that a node must have; what only Ray can judge, as ``in(a, b)``, is not."""
+    selector = options.get("label_selector", {})
+    plain = {n: v for n, v in selector.items() if v[:1] != "!" and "(" not in v}
+    return {_label(name, value): 1.0 for name, value in plain.items()}
+
+
 class Room:
     """Whether the cluster has room for a job that is not yet ready; asked now and then."""
 
-    def __init__(self, job: str) -> None:
+    def __init__(self, job: str, place: Place) -> None:
+        self._place = place
         self.asked: Mapping[str, Mapping[str, Any]] = {}
         self.patience_s = 0.0
         self._job = job
@@ -123,7 +187,7 @@ class Room:
             return
         self._checked_s = now_s
         waited_s = now_s - self._began_s
-        lacking = no_place(self.asked, (n["Resources"] for n in ray.nodes() if n["Alive"]))
+        lacking = no_place(self.asked, self._place.nodes())
         if lacking is not None and waited_s >= self.patience_s:
             raise ClusterError(
                 f"no node of the cluster has what {lacking}",

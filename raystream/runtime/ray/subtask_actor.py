@@ -23,7 +23,6 @@ from typing_extensions import assert_never
 from raystream.clock import SystemClock
 from raystream.contracts.batch import Batch
 from raystream.coordinator import events as job
-from raystream.errors import StorageError
 from raystream.flow.codec import decode_credit, encode_credit
 from raystream.flow.control import SubtaskFigures
 from raystream.flow.ids import SubtaskId
@@ -37,7 +36,6 @@ from raystream.flow.messages import (
     Ready,
     Report,
 )
-from raystream.flow.snapshots import SubtaskSnapshot
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 from raystream.runtime import profiler, sampling
@@ -47,9 +45,10 @@ from raystream.runtime.ray.deployment import Deployment
 from raystream.runtime.ray.memory import choose_memory_pool
 from raystream.runtime.ray.noting import NOTING
 from raystream.runtime.ray.report import pack_report
+from raystream.runtime.ray.sight import Sight, node_id
 from raystream.runtime.ray.watch import Watch
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
-from raystream.runtime.vault import Keeper, Upload, Vault, frozen
+from raystream.runtime.vault import Home, Keeper, Upload, Vault, frozen, uploaded_in_time
 from raystream.subtask import events as sub
 from raystream.subtask.chain import RunningChain
 from raystream.subtask.machine import SubtaskMachine
@@ -58,8 +57,6 @@ from raystream.subtask.states import State
 _IDLE_S = 0.25
 _CLOSE_S = 10.0
 _SOON_S = 0.02
-_RETRY_S, _RETRY_S_MAX = 0.1, 5.0
-"""Storage that fails is asked again after this, then after twice that, and so on."""
 
 
 class Stopped(BaseException):  # not an error: the way out of a wait, past whoever catches errors
@@ -79,17 +76,27 @@ class SubtaskCalls:
         self._shell: _Shell | None = None
         self._outbox = Outbox(1)
         self._attempt = 0
+        self._sight = Sight()
 
-    def warm(self, plan: bytes) -> None:
-        """Load what the job's code needs, before there is a subtask to run."""
-        cloudpickle.loads(plan)
+    def warm(self, plan: bytes, home: Home | None = None, attempt: int = 0) -> str:
+        """Load what the job's code needs, before there is a subtask to run; give the node's id.
+
+        Raises: ConfigError where the node does not see the job's ``home``.
+        """
+        loaded: PhysicalPlan = cloudpickle.loads(plan)
+        if home is not None:
+            self._sight.look(loaded, home, attempt, threading.Event())
+        return node_id()
 
     def push(self, frame: bytes) -> None:
         """Take a frame; the caller was granted the room for it."""
         self._mailbox.put(sub.Received(frame))
 
-    def deploy(self, deployment: Deployment) -> None:
-        """Make the subtask, also where one of an older attempt was; ``Ready`` says that it is."""
+    def deploy(self, deployment: Deployment) -> str:
+        """Make the subtask, also where one of an older attempt was; ``Ready`` says that it is.
+
+        Gives the id of the node, so that the coordinator knows who is where.
+        """
         if self._shell is not None:  # it has been told to close; whoever waits is let go
             self._closing.set()
             self._outbox.close()
@@ -100,7 +107,9 @@ class SubtaskCalls:
         self._outbox = Outbox(plan.limits.deliver_batches_max)
         self._attempt = deployment.attempt
         NOTING.deployed(deployment.subtask, deployment.attempt, plan.limits)
-        shell = _Shell(plan, deployment, self._mailbox, self._outbox, self._closing)
+        shell = _Shell(
+            plan, deployment, self._mailbox, self._outbox, self._closing, sight=self._sight
+        )
         self._shell = shell
         run = threading.Thread(
             target=self._run,
@@ -109,6 +118,7 @@ class SubtaskCalls:
             daemon=True,
         )
         run.start()
+        return node_id()
 
     def credit(self, message: bytes, attempt: int) -> None:
         """Take a grant."""
@@ -176,8 +186,11 @@ class _Shell:
         mailbox: queue.SimpleQueue[sub.Event],
         outbox: Outbox,
         closing: threading.Event,
+        *,
+        sight: Sight,
     ) -> None:
         self._plan = plan
+        self._sight = sight
         self._deployment = deployment
         self._subtask, self._attempt = deployment.subtask, deployment.attempt
         self._mailbox = mailbox
@@ -244,6 +257,8 @@ class _Shell:
 
     def _make(self) -> SubtaskMachine:
         given = self._deployment
+        if given.home is not None:
+            self._sight.look(self._plan, given.home, self._attempt, self._closing)
         vault = Vault(self._plan, given.home, cached=True)
         self._keeper = Keeper(vault, self._plan, self._subtask, self._attempt)
         restored = None
@@ -327,24 +342,11 @@ class _Shell:
             keep, upload = asked
             began_us = self._clock.monotonic_us()
             try:
-                snapshot = self._retried(upload)
+                snapshot = uploaded_in_time(upload, self._plan, self._closing)
                 figures = uploaded(keep, self._clock.monotonic_us() - began_us)
                 self._say(Acked(keep.checkpoint_id, snapshot, figures))
             except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
                 self._say(Declined(keep.checkpoint_id, str(error)))
-
-    def _retried(self, upload: Upload) -> SubtaskSnapshot:
-        settings = self._plan.checkpoint
-        patience_s = _RETRY_S_MAX if settings is None else settings.timeout_us / 1e6
-        give_up_s, pause_s = time.monotonic() + patience_s, _RETRY_S
-        while True:
-            try:
-                return upload()
-            except StorageError:
-                if self._closing.is_set() or time.monotonic() + pause_s > give_up_s:
-                    raise
-            self._closing.wait(pause_s)
-            pause_s = min(pause_s * 2, _RETRY_S_MAX)
 
     def _let_go(self, machine: SubtaskMachine) -> None:
         try:

@@ -12,6 +12,7 @@ from raystream.clock import ManualClock
 from raystream.coordinator import events as job
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.states import Beginning
+from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Acked, Closed, Declined, Ready, Trigger
 from raystream.flow.snapshots import AttemptEntry, Entry, Manifest, SubtaskSnapshot
 from raystream.flow.split import Split
@@ -56,6 +57,7 @@ class Hand:
         self.clock = ManualClock()
         self.machine = CoordinatorMachine(made.plan({}), self.clock, beginning, made)
         self.plan: PhysicalPlan | None = None
+        self.left: frozenset[SubtaskId] = frozenset()
         self.answers: dict[str, job.Answer] = {}
         self.grows: list[job.Grow] = []
         self.triggers: list[Trigger] = []
@@ -84,7 +86,7 @@ class Hand:
                 case job.WriteSavepoint(_, manifest):
                     self.step(job.SavepointWritten(manifest.checkpoint_id))
                 case job.Deploy():
-                    self.plan = effect.plan
+                    self.plan, self.left = effect.plan, effect.leaving
                 case job.Answer(request):
                     self.answers[request] = effect
                 case job.Grow():
@@ -122,6 +124,12 @@ class Hand:
 
     def ask(self, scale: Any, request: str = "r") -> None:
         self.step(job.RescaleAsked(request, scale))
+
+    def leave(self, *indices: int, until_us: int | None = 60_000_000) -> frozenset[SubtaskId]:
+        """Let the nodes of some subtasks be about to go."""
+        leaving = frozenset(one for one in self.plan.subtasks if one.index in indices)
+        self.step(job.NodesLeaving(self.machine.attempt, leaving, until_us))
+        return leaving
 
     @property
     def sizes(self) -> set[int]:
@@ -353,3 +361,105 @@ def test_what_the_job_wants_itself_moves_nobody_that_it_does_not_name():
         "source#1": 1,
         "count→print#1": 3,
     }
+
+
+# Nodes that are about to go ----------------------------------------------------------------------
+
+
+def test_before_nodes_go_comes_a_checkpoint_then_a_move_away_from_them():
+    it = Hand().start()
+    leaving = it.leave(0)
+    assert [(trigger.checkpoint_id, trigger.stop) for trigger in it.triggers[-1:]] == [(1, False)]
+    assert it.grows == [job.Grow("away 1", it.plan, leaving, 60_000_000)]
+    it.ack()
+    it.step(job.Grown("away 1"))
+    assert it.triggers[-1].stop
+    it.ack()
+    it.say(Closed())
+    assert (it.machine.state, it.left, it.sizes) == ("starting", leaving, {2})
+    it.start()
+    assert (it.machine.state, it.machine.restarts.count, it.answers) == ("running", 0, {})
+    assert not it.machine.moves.under_way
+
+
+def test_whoever_says_it_every_second_is_heard_once_and_more_nodes_are_more():
+    it = Hand().start()
+    it.leave(0)
+    it.leave(0)
+    assert (len(it.grows), {one.checkpoint_id for one in it.triggers}) == (1, {1})
+    both = it.leave(0, 1)
+    assert [grow.leaving for grow in it.grows[1:]] == [both]
+    it.step(job.Grown("away 1", "it was called off"))
+    it.ack()
+    assert not any(trigger.stop for trigger in it.triggers)
+    it.step(job.Grown("away 2"))
+    it.ack()
+    it.ack()
+    it.say(Closed())
+    assert it.left == both
+
+
+def test_without_room_elsewhere_the_job_stops_at_a_barrier_before_the_nodes_go():
+    it = Hand().start()
+    leaving = it.leave(1)
+    it.ack()
+    it.step(job.Grown("away 1", "no room"))
+    it.ack()
+    it.say(Closed())
+    assert (it.machine.state, it.left, it.machine.restarts.count) == ("starting", leaving, 0)
+
+
+def test_without_room_and_without_hurry_the_job_goes_on_and_tries_again():
+    it = Hand().start()
+    it.leave(1, until_us=None)
+    it.ack()
+    it.step(job.Grown("away 1", "no room"))
+    assert (it.machine.state, it.machine.moves.under_way) == ("running", False)
+    it.leave(1, until_us=None)
+    assert [grow.request for grow in it.grows] == ["away 1", "away 2"]
+    assert {one.checkpoint_id for one in it.triggers} == {1}  # one warning, one checkpoint
+
+
+def test_a_node_that_goes_before_its_time_is_a_failure_like_any_other():
+    it = Hand().start()
+    it.leave(0)
+    it.fail()
+    assert (it.left, it.machine.restarts.count) == (frozenset(), 1)
+    it.step(job.Grown("away 1"))
+    it.start()
+    assert (it.machine.state, it.machine.moves.under_way) == ("running", False)
+
+
+def test_a_change_of_size_that_has_not_begun_gives_way_to_nodes_that_go():
+    it = Hand().start()
+    it.ask(FOUR)
+    it.leave(0)
+    assert ("about to go" in it.answers["r"].error, it.answers["r"].blame) == (True, "cluster")
+    it.ask(FOUR, "s")
+    assert "about to go" in it.answers["s"].error
+    assert not it.machine.moves.resizes
+
+
+def test_a_change_of_size_that_has_begun_comes_first():
+    it = Hand().start()
+    it.ask(FOUR)
+    it.step(job.Grown("r"))
+    it.leave(0)
+    assert [grow.request for grow in it.grows] == ["r"]
+    it.ack()
+    it.say(Closed())
+    it.start()
+    it.leave(0)
+    assert [grow.request for grow in it.grows] == ["r", "away 1"]
+
+
+def test_a_job_without_checkpoints_cannot_move():
+    it = Hand(made=replan()).start()
+    it.leave(0)
+    assert (it.grows, it.triggers, it.machine.state) == ([], [], "running")
+
+
+def test_what_is_said_of_an_attempt_that_is_over_is_not_heard():
+    it = Hand().start()
+    it.step(job.NodesLeaving(7, frozenset(it.plan.subtasks)))
+    assert it.grows == []

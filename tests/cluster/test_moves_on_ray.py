@@ -1,0 +1,172 @@
+"""Nodes are about to go, or are not what they seem: a job moves in time, or does not start there.
+
+Each test starts a cluster of its own, in a process of its own: the one of the session stays.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from clusters import mounts_of_its_own, run_script
+from resized import visible, wrongs
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+BEGIN = """
+import subprocess, sys, time
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import ray
+from ray.cluster_utils import Cluster
+import raystream as rs
+from clusters import alive, drain, places, until
+from resized import growing
+folder = Path({folder!r})
+head = {{"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8}}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+"""
+
+DRAINED = """
+first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+time.sleep(3)  # until the nodes know of each other
+ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
+handle = growing(folder, "drained", keys=1000, rate=5000, parallelism=2).submit()
+until(lambda: len(handle.checkpoints()) >= 2)
+print("before", places(handle) == {{first.node_id}}, flush=True)
+second = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+drain(first.node_id, 170)
+until(lambda: places(handle) == {{second.node_id}})
+until(lambda: not alive(first.node_id))
+print("node gone, attempt", handle.deployed()[0], handle.status(), flush=True)
+done = len(handle.checkpoints())
+until(lambda: len(handle.checkpoints()) > done + 2)
+handle.stop(savepoint=False, drain=True)
+print("restarts", handle.wait().restarts, flush=True)
+"""
+
+NO_ROOM = """
+first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+time.sleep(3)  # until the nodes know of each other
+ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
+handle = growing(folder, "cramped", keys=1000, rate=5000, parallelism=2).submit()
+until(lambda: len(handle.checkpoints()) >= 2)
+drain(first.node_id, 9)
+until(lambda: not alive(first.node_id))
+print("node gone", handle.status(), flush=True)
+second = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+until(lambda: handle.status() == "running")
+handle.stop(savepoint=False, drain=True)
+print("restarts", handle.wait().restarts, flush=True)
+"""
+
+KILLED = """
+first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+time.sleep(3)  # until the nodes know of each other
+ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
+handle = growing(folder, "killed", keys=1000, rate=5000, parallelism=2).submit()
+until(lambda: len(handle.checkpoints()) >= 2)
+second = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+drain(first.node_id, 170)
+cluster.remove_node(first, allow_graceful=False)
+until(lambda: places(handle) == {{second.node_id}} and handle.status() == "running")
+handle.stop(savepoint=False, drain=True)
+print("restarts", handle.wait().restarts, flush=True)
+"""
+
+WITH_COORDINATOR = """
+import os
+os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"  # as if Ray outlived its head
+first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+time.sleep(3)  # until the nodes know of each other
+ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
+handle = growing(folder, "apart", keys=1000, rate=5000, parallelism=2).submit()
+until(lambda: len(handle.checkpoints()) >= 2)
+def where():
+    try:
+        actor = ray.get_actor("job:apart", "raystream")
+        return ray.get(actor.node.options(concurrency_group="driver").remote(), timeout=10)
+    except (ray.exceptions.RayError, ValueError):
+        return ""
+print("before", where() == first.node_id, flush=True)
+second = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+drain(first.node_id, 170)
+until(lambda: not alive(first.node_id))
+until(lambda: places(handle) == {{second.node_id}} and handle.status() == "running")
+print("after", where() != first.node_id, handle.deployed()[0], flush=True)
+handle.stop(savepoint=False, drain=True)
+print("restarts", handle.wait().restarts, flush=True)
+"""
+
+BLIND = """
+cluster.add_node(num_cpus=1, object_store_memory=10**8)
+hidden = folder / "checkpoints"
+hidden.mkdir()
+start = ["ray", "start", "--address", cluster.address, "--num-cpus=4", "--block"]
+start += ["--object-store-memory=100000000"]
+mount = 'mount -t tmpfs none "$0" && exec "$@"'
+blind = subprocess.Popen(["unshare", "-m", "sh", "-c", mount, str(hidden), *start])
+ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
+until(lambda: sum(node["Alive"] for node in ray.nodes()) == 3)
+try:
+    growing(folder, "blind", keys=1000, rate=5000, parallelism=2).submit().wait(timeout="100s")
+except rs.JobFailed as error:
+    print("refused:", repr(error.__cause__), error, flush=True)
+print("rows", len(list((folder / "out").rglob("*.parquet"))), flush=True)
+blind.terminate()
+blind.wait()
+"""
+
+END = """
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def rows_of(folder: Path) -> int:
+    """Give how many rows have come out, once they are found to be right."""
+    assert wrongs(folder) == []
+    return visible(folder)[0]
+
+
+@pytest.mark.timeout(400)
+def test_a_job_moves_away_from_a_node_that_is_drained_and_reads_no_row_twice(tmp_path):
+    told = run_script(BEGIN + DRAINED + END, tmp_path)
+    assert "before True" in told
+    assert "node gone, attempt 2 running" in told
+    assert "restarts 0" in told
+    assert rows_of(tmp_path) > 1000
+
+
+@pytest.mark.timeout(400)
+def test_without_room_elsewhere_a_job_stops_in_time_and_goes_on_when_a_node_comes(tmp_path):
+    told = run_script(BEGIN + NO_ROOM + END, tmp_path)
+    assert "node gone restarting" in told
+    assert "restarts 0" in told  # it had stopped behind a checkpoint: nothing is read twice
+    assert rows_of(tmp_path) > 1000
+
+
+@pytest.mark.timeout(400)
+def test_a_node_that_goes_before_its_time_costs_a_recovery_and_no_row(tmp_path):
+    told = run_script(BEGIN + KILLED + END, tmp_path)
+    assert "restarts" in told
+    assert rows_of(tmp_path) > 1000
+
+
+@pytest.mark.timeout(400)
+def test_a_coordinator_whose_node_is_drained_begins_elsewhere_behind_a_checkpoint(tmp_path):
+    told = run_script(BEGIN + WITH_COORDINATOR + END, tmp_path)
+    assert "before True" in told
+    assert "after True" in told
+    assert "restarts 0" in told
+    assert rows_of(tmp_path) > 1000
+
+
+@pytest.mark.skipif(not mounts_of_its_own(), reason="this machine lets nobody mount a disk")
+@pytest.mark.timeout(400)
+def test_a_checkpoint_folder_that_a_node_does_not_share_is_refused_before_rows_flow(tmp_path):
+    told = run_script(BEGIN + BLIND + END, tmp_path)
+    assert "refused: ConfigError" in told
+    assert str(tmp_path / "checkpoints") in told
+    assert "does not see what is there" in told
+    assert "rows 0" in told
