@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,10 +65,10 @@ def mounts_of_its_own() -> bool:
 
 def until(holds: Callable[[], Any], soon_s: float = 120) -> None:
     """Wait for something, looking now and then."""
-    give_up_s = time.monotonic() + soon_s
+    give_up_s, looking = time.monotonic() + soon_s, threading.Event()
     while not holds():
         assert time.monotonic() < give_up_s, "it does not come to pass"
-        time.sleep(0.05)
+        looking.wait(0.05)
 
 
 def places(handle: Any) -> set[str]:
