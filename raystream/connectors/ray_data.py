@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +26,7 @@ _BATCHES_MAX = 4
 """So many batches wait for the stream; Ray Data holds back what nobody takes."""
 
 _POLL_S = 0.005
-_GIVE_UP_S = 0.1
+_LOOK_S = 0.1
 
 
 class RayDataSource(Source):
@@ -69,27 +70,29 @@ class _Blocks(Reader):
         self._schema = schema
         self._position = position
         self._rest: pa.RecordBatch | None = None
-        self._made: queue.Queue[pa.RecordBatch | BaseException | None]
-        self._made = queue.Queue(_BATCHES_MAX)
+        self._made: queue.Queue[pa.RecordBatch] = queue.Queue(_BATCHES_MAX)
         self._over = threading.Event()
-        arguments = (maker, position)
-        threading.Thread(target=self._run, args=arguments, daemon=True).start()
+        pool = ThreadPoolExecutor(1, "ray-data")
+        self._making = pool.submit(self._run, maker, position)
+        pool.shutdown(wait=False)
 
     def poll(self, max_rows: int) -> Polled:
         if self._rest is None:
+            done = self._making.done()  # asked first: what it has made is in the queue by then
             try:
-                made = self._made.get(timeout=_POLL_S)
+                self._rest = self._made.get(timeout=_POLL_S)
             except queue.Empty:
-                return None
-            if made is None:
-                return END
-            if isinstance(made, BaseException):
-                raise SourceError(f"Ray Data cannot read: {made}") from made
-            self._rest = made
+                return self._end() if done else None
         batch, rest = self._rest.slice(0, max_rows), self._rest.slice(max_rows)
         self._rest = rest if rest.num_rows else None
         self._position += batch.num_rows
         return batch
+
+    def _end(self) -> Polled:
+        error = self._making.exception()
+        if error is not None:
+            raise SourceError(f"Ray Data cannot read: {error}") from error
+        return END
 
     def position(self) -> int:
         return self._position
@@ -98,20 +101,13 @@ class _Blocks(Reader):
         self._over.set()
 
     def _run(self, maker: Callable[[], Any] | bytes, skip: int) -> None:
-        try:
-            for batch in _batches(_made(maker), self._schema, skip):
-                if not self._put(batch):
-                    return
-            self._put(None)
-        except BaseException as error:  # noqa: BLE001  whatever breaks is told by the next poll
-            self._put(error)
-
-    def _put(self, made: pa.RecordBatch | BaseException | None) -> bool:
-        while not self._over.is_set():
-            with suppress(queue.Full):
-                self._made.put(made, timeout=_GIVE_UP_S)
-                return True
-        return False
+        for batch in _batches(_made(maker), self._schema, skip):
+            while not self._over.is_set():
+                with suppress(queue.Full):
+                    self._made.put(batch, timeout=_LOOK_S)
+                    break
+            if self._over.is_set():
+                return
 
 
 def from_stream(stream: Any) -> Any:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,10 +65,10 @@ def mounts_of_its_own() -> bool:
 
 def until(holds: Callable[[], Any], soon_s: float = 120) -> None:
     """Wait for something, looking now and then."""
-    give_up_s = time.monotonic() + soon_s
+    give_up_s, looking = time.monotonic() + soon_s, threading.Event()
     while not holds():
         assert time.monotonic() < give_up_s, "it does not come to pass"
-        time.sleep(0.05)
+        looking.wait(0.05)
 
 
 def places(handle: Any) -> set[str]:
@@ -96,3 +101,125 @@ def drain(node_id: str, seconds: float) -> None:
     client = GcsClient(address=ray.get_runtime_context().gcs_address)
     accepted, why = client.drain_node(node_id, reason, "a test", end_ms)
     assert accepted, why
+
+
+class Sized:
+    """A cluster whose nodes come when they are asked for and go when they are idle."""
+
+    def __init__(self, nodes_max: int = 5, cpus: int = 2) -> None:
+        self._port = _free_port()
+        self._config = _sized(self._port, nodes_max, cpus)
+        self._head: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> str:
+        folder = os.environ["RAY_TMPDIR"]
+        path = Path(folder, "sized.json")
+        path.write_text(json.dumps(self._config))
+        settings = {
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAY_FAKE_CLUSTER": "1",
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_CLOUD_INSTANCE_ID": _FAKE_HEAD,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _FAKE_HEAD,
+        }
+        start = ["ray", "start", "--head", "--block", f"--port={self._port}", "--num-cpus=0"]
+        start += ["--include-dashboard=false", "--object-store-memory=100000000"]
+        start += [f"--ray-client-server-port={_free_port(9300)}", f"--autoscaling-config={path}"]
+        log = Path(folder, "head.log").open("wb")
+        self._head = subprocess.Popen(
+            start, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
+        )
+        address = f"{_address()}:{self._port}"
+        until(lambda: _answers(address))
+        return address
+
+    def __exit__(self, *_: object) -> None:
+        assert self._head is not None
+        # Its nodes are its children's children, all of this session: nobody else's end.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._head.pid, signal.SIGTERM)
+        try:
+            self._head.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._head.pid, signal.SIGKILL)
+        for pid in _processes_of(os.environ["RAY_TMPDIR"]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+_FAKE_HEAD = "f" * 51 + "00000"
+"""The id that Ray's fake provider takes for that of the head."""
+
+
+def _sized(port: int, nodes_max: int, cpus: int) -> dict[str, Any]:
+    commands = (
+        "initialization_commands setup_commands head_setup_commands worker_setup_commands "
+        "head_start_ray_commands worker_start_ray_commands cluster_synced_files rsync_exclude "
+        "rsync_filter"
+    )
+    return {
+        "cluster_name": "sized",
+        "max_workers": nodes_max,
+        "provider": {
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "gcs_address": f"{_address()}:{port}",
+            "head_node_id": _FAKE_HEAD,
+            "launch_multiple": True,
+        },
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "worker": {
+                "resources": {"CPU": cpus, "object_store_memory": 10**8},
+                "node_config": {},
+                "min_workers": 0,
+                "max_workers": nodes_max,
+            },
+        },
+        "head_node_type": "ray.head.default",
+        "auth": {},
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": 0.1,
+        "docker": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+        **{name: [] for name in commands.split()},
+    }
+
+
+def _address() -> str:
+    from ray.util import get_node_ip_address
+
+    return str(get_node_ip_address())
+
+
+def _free_port(first: int = 6400) -> int:
+    """Give a port below those that Ray's workers take."""
+    for port in range(first, first + 300):
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+def _answers(address: str) -> bool:
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _processes_of(folder: str) -> list[int]:
+    """Give the processes that were started with this folder for Ray, but this one."""
+    wanted, found = f"RAY_TMPDIR={folder}".encode(), []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found

@@ -21,6 +21,7 @@ ENTRIES = {
     "raystream.connectors.iceberg": "scripts that read or write Iceberg tables",
     "raystream.testing.world": "tests/simulation",
     "raystream.connectors.postgres": "users import it",
+    "raystream.connectors.ray_data": "scripts that read or make Ray datasets",
 }
 
 

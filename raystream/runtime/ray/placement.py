@@ -27,28 +27,28 @@ def actor_options(
     """Give Ray's options for the actors of each chain.
 
     A job of k chains asks 1/k CPU a subtask unless told otherwise; if all of that is more than the
-    cluster has or may come to have, those shares shrink to fit, with a warning. Those of actors
-    that are there already cannot: ``beside`` them new ones get none. What was asked for by
-    ``with_resources`` stays as it is: for that, nodes come.
+    cluster has or may come to have, the shares shrink to fit, with a warning. Those of actors that
+    are there already cannot: ``beside`` them new ones get none, unless they were told.
     """
     share = 1.0 / len(plan.chains)
-    shares = {chain.name: share for chain in plan.chains if chain.resources.num_cpus is None}
-    told = {chain.name: chain.resources.num_cpus or 0.0 for chain in plan.chains} | shares
-    asked = dict(told)
-    total = sum(told[chain.name] * chain.parallelism for chain in plan.chains)
-    shared = sum(share * c.parallelism for c in plan.chains if c.name in shares)
+    asked = {
+        chain.name: share if chain.resources.num_cpus is None else chain.resources.num_cpus
+        for chain in plan.chains
+    }
+    total = sum(asked[chain.name] * chain.parallelism for chain in plan.chains)
     cpus = cluster.get("CPU", 0.0)
     if total > cpus > 0 and beside:
-        asked |= dict.fromkeys(shares, 0.0)
-    elif total > cpus > 0 and shared:
-        left = max(0.0, cpus * _LEAVE_FREE - (total - shared))
+        told = {chain.name for chain in plan.chains if chain.resources.num_cpus is not None}
+        asked = {name: cpu if name in told else 0.0 for name, cpu in asked.items()}
+    elif total > cpus > 0:
+        shrink = cpus * _LEAVE_FREE / total
         _LOG.warning(
             "job %s asks for %.1f CPUs, the cluster has %.1f: subtasks share what there is",
             plan.job,
             total,
             cpus,
         )
-        asked |= dict.fromkeys(shares, share * min(1.0, left / shared))
+        asked = {name: cpu * shrink for name, cpu in asked.items()}
     options: dict[str, dict[str, Any]] = {}
     for chain in plan.chains:
         resources = chain.resources
