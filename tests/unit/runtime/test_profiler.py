@@ -42,7 +42,7 @@ def test_a_thread_is_seen_by_its_name_and_its_functions():
         seen = profiler.profile("here", 0.03)
     stacks = [stack for (name, stack) in seen.stacks if name == thread.name]
     assert any(frame.name.endswith("stands_still") for stack in stacks for frame in stack)
-    assert seen.samples >= 2
+    assert seen.samples >= 1  # how many depends on how busy the machine is
     assert seen.seconds >= 0.03
 
 
