@@ -123,14 +123,14 @@ class RescaleAsked:
 
 @dataclass(frozen=True, slots=True)
 class NodesLeaving:
-    """Nodes are about to go, and with them these subtasks of an attempt.
+    """Nodes are about to go, and with them these subtasks of an attempt; 0 is the present one.
 
     ``until_us`` is the monotonic time by which a move must have begun; None where nobody hurries.
     """
 
-    attempt: int
     subtasks: frozenset[SubtaskId]
     until_us: int | None = None
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,14 +85,7 @@ class LocalJob:
         """Where the job stands in its life."""
         return self._coordinator.state
 
-    @property
-    def attempt(self) -> int:
-        """Which attempt this is."""
-        return self._coordinator.attempt
-
-    def ask(
-        self, event: job.StopAsked | job.SavepointAsked | job.RescaleAsked | job.NodesLeaving
-    ) -> None:
+    def ask(self, event: job.Event) -> None:
         """Ask the coordinator for something."""
         self._job(event)
 
