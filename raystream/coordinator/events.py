@@ -125,14 +125,14 @@ class RescaleAsked:
 
 @dataclass(frozen=True, slots=True)
 class NodesLeaving:
-    """Nodes are about to go, and with them these subtasks of an attempt.
+    """Nodes are about to go, and with them these subtasks of an attempt; 0 is the present one.
 
     ``until_us`` is the monotonic time by which a move must have begun; None where nobody hurries.
     """
 
-    attempt: int
     subtasks: frozenset[SubtaskId]
     until_us: int | None = None
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +147,6 @@ class Grown:
 class Ticked:
     """Time has passed: whatever is due may be done."""
 
-
-Asked: TypeAlias = StopAsked | SavepointAsked | RescaleAsked | NodesLeaving
-"""What comes from outside of the job."""
 
 Stored: TypeAlias = LogRead | ManifestRead | Appended | Outrun | SavepointWritten | StorageFailed
 """What storage answers."""

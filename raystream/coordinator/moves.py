@@ -146,7 +146,7 @@ class Moves:
         self, event: NodesLeaving, plan: PhysicalPlan, state: str, course: Course
     ) -> list[Effect]:
         """Begin to move away, unless that is under way: whoever sees nodes leave says so often."""
-        ours = event.attempt == course.checkpoints.attempt
+        ours = event.attempt in {0, course.checkpoints.attempt}
         if not ours or plan.checkpoint is None or state != "running" or course.stopping:
             return []
         known = frozenset[SubtaskId]() if self._asked is None else self._asked.leaving

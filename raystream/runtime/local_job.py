@@ -85,11 +85,7 @@ class LocalJob:
     def state(self) -> str:
         return self._coordinator.state
 
-    @property
-    def attempt(self) -> int:
-        return self._coordinator.attempt
-
-    def ask(self, event: job.Asked) -> None:
+    def ask(self, event: job.Event) -> None:
         self._job(event)
 
     def finish(self) -> None:

@@ -263,7 +263,7 @@ class World:
             return
         if kind == "departure":
             leaving = frozenset(one for one in local.alive if self._rng.random() < _LEAVING_SHARE)
-            local.ask(job.NodesLeaving(local.attempt, leaving))
+            local.ask(job.NodesLeaving(leaving))
             return
         self._asks += 1
         asked = {EVERY: self._rng.randint(1, _PARALLELISM_MAX)}

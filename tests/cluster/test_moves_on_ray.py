@@ -14,7 +14,7 @@ from resized import visible, wrongs
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 BEGIN = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 from pathlib import Path
 sys.path.insert(0, {here!r})
 import ray
@@ -25,6 +25,7 @@ from resized import growing
 folder = Path({folder!r})
 head = {{"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8}}
 cluster = Cluster(initialize_head=True, head_node_args=head)
+os.environ["RAY_ADDRESS"] = cluster.address
 """
 
 DRAINED = """
@@ -75,7 +76,6 @@ print("restarts", handle.wait().restarts, flush=True)
 """
 
 WITH_COORDINATOR = """
-import os
 os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"  # as if Ray outlived its head
 first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
 time.sleep(3)  # until the nodes know of each other

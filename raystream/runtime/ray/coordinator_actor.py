@@ -320,16 +320,16 @@ class _Shell:
             self._publish(self.published())
 
     def _leave(self, draining: Draining) -> None:
-        nodes, attempt = draining.nodes, self._machine.attempt
+        nodes = draining.nodes
         self.crew.avoid(nodes)
         self._goes = self._given.home is not None and node_id() in nodes
         if self._goes:
             # Whom it has hired dies with it: it hires nobody more, stops, and begins elsewhere.
-            self._step(job.NodesLeaving(attempt, frozenset(self.crew.plan.subtasks), 0))
+            self._step(job.NodesLeaving(frozenset(self.crew.plan.subtasks), 0))
             return
         ends = [end for node, end in nodes.items() if end and self.crew.on([node])]
         until = until_us(min(ends, default=0), self._clock.now_us(), self._clock.monotonic_us())
-        self._step(job.NodesLeaving(attempt, self.crew.on(nodes), until))
+        self._step(job.NodesLeaving(self.crew.on(nodes), until))
 
     def _step(self, event: job.Event) -> None:
         before = self._machine.state

@@ -128,7 +128,7 @@ class Hand:
     def leave(self, *indices: int, until_us: int | None = 60_000_000) -> frozenset[SubtaskId]:
         """Let the nodes of some subtasks be about to go."""
         leaving = frozenset(one for one in self.plan.subtasks if one.index in indices)
-        self.step(job.NodesLeaving(self.machine.attempt, leaving, until_us))
+        self.step(job.NodesLeaving(leaving, until_us, self.machine.attempt))
         return leaving
 
     @property
@@ -461,5 +461,5 @@ def test_a_job_without_checkpoints_cannot_move():
 
 def test_what_is_said_of_an_attempt_that_is_over_is_not_heard():
     it = Hand().start()
-    it.step(job.NodesLeaving(7, frozenset(it.plan.subtasks)))
+    it.step(job.NodesLeaving(frozenset(it.plan.subtasks), attempt=7))
     assert it.grows == []
