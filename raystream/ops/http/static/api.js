@@ -4,9 +4,11 @@
 const KEY = "raystream-token";
 const BASE = "/api/v1";
 
-const given = new URLSearchParams(location.hash.slice(1)).get("token");
-if (given) {
-  sessionStorage.setItem(KEY, given);
+/** Take the token out of the address, if it stands there. */
+export function takeToken() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!given) return;
+  keepToken(given);
   history.replaceState(null, "", "#/jobs");
 }
 

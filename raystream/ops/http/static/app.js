@@ -1,6 +1,6 @@
 // The page: which job and section the address names, the list of jobs, keys, light and dark.
 
-import { keepToken, listen } from "./api.js";
+import { keepToken, listen, takeToken } from "./api.js";
 import { close, form, shown } from "./dialogs.js";
 import { h, put } from "./dom.js";
 import { JobPage, SECTIONS, status } from "./job.js";
@@ -59,6 +59,7 @@ function list() {
 
 /** Go to what the address says. */
 function go() {
+  takeToken();
   const parts = location.hash.split("/").slice(1).map(decodeURIComponent);
   const name = parts[0] === "job" && parts[1] ? parts[1] : null, section = parts[2] || "graph";
   if (name !== null && one?.name === name && end && !trouble) {
@@ -85,7 +86,7 @@ function flip() {
 }
 
 function keys() {
-  const known = [["1 … 7", "sections of a job"], ["j", "all jobs"], ["g", "into the graph"], ["← ↑ → ↓", "from operator to operator"],
+  const known = [["1 … 6", "sections of a job"], ["j", "all jobs"], ["g", "into the graph"], ["← ↑ → ↓", "from operator to operator"],
     ["Enter", "open an operator"], ["Esc", "close what is open"], ["p", "pause and go on"], ["t", "light or dark"], ["?", "these keys"]];
   form("Keys", h("dl.keys", null, known.flatMap(([key, says]) => [h("dt", null, h("kbd", null, key)), h("dd", null, says)])));
 }

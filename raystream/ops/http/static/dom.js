@@ -4,13 +4,15 @@
 
 const SVG = new Set(["svg", "g", "rect", "path", "text", "line", "polyline", "tspan"]);
 
-/** Make an element: `h("div.card", {onclick: …}, "text", child, [more])`. */
+/** Make an element: `h("div.card#made", {onclick: …}, "text", child, [more])`. */
 export function h(tag, props, ...children) {
-  const [name, ...classes] = tag.split(".");
+  const [before, id] = tag.split("#");
+  const [name, ...classes] = before.split(".");
   const made = SVG.has(name)
     ? document.createElementNS("http://www.w3.org/2000/svg", name)
     : document.createElement(name);
   if (classes.length) made.setAttribute("class", classes.join(" "));
+  if (id) made.id = id;
   made.acts = {};
   for (const [key, value] of Object.entries(props ?? {})) {
     if (value === null || value === undefined || value === false) continue;

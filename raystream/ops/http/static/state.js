@@ -21,7 +21,7 @@ export const state = {
         h("tbody", null, states.slice(0, 60).map((one) => h("tr", { "data-key": `${one.uid}/${one.name}`, "data-uid": one.uid },
           h("td", null, one.operator || one.uid), h("td", null, one.name), h("td", null, one.keys.join(", ") || "–"), h("td", null, h("code", null, one.type)),
           h("td.number", null, whole(one.rows)), h("td.number", null, bytes(one.bytes)),
-          h("td", null, pickled(one) ? h("span.quiet", { title: "it has no type, and nothing is unpickled here" }, "pickled") : h("button", { onclick: () => choose(page, one) }, "Look")))))),
+          h("td", null, pickled(one) ? h("span.quiet", { title: "it has no type, and nothing is unpickled here" }, "pickled") : h("button", { onclick: () => choose(page, one) }, "Look"))))))),
       held && looked(page, held),
     ];
   },
