@@ -24,7 +24,7 @@ _ARGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-_PATIENCE_MS = 10_000
+_PATIENCE_MS = 30_000
 
 
 class Looker:

@@ -19,7 +19,7 @@ export const checkpoints = {
     const made = said.checkpoints, done = made.filter((one) => one.status === "completed");
     const settings = said.settings;
     return [
-      h("p.quiet", null, settings ? `every ${lasting(settings.every_us)}, into ${settings.root ?? settings.path ?? settings.url ?? "its place"}` : "The job makes no checkpoints."),
+      h("p.quiet", null, settings ? `Every ${lasting(settings.every_us)}; a click on its number tells of one.` : "The job makes no checkpoints."),
       done.length > 1 && h("div", null, h("h3", null, "How long the newest took"), bars(done.map((one) => one.duration_us).reverse(), `at most ${lasting(Math.max(...done.map((one) => one.duration_us)))}`)),
       h("div.scroll", null, h("table#made", null,
         h("thead", null, h("tr", null, ["#", "State", "Began", "Took", "State size", "New", "Kind"].map((t) => h("th", { class: /Took|size|New|#/.test(t) ? "number" : "" }, t)))),

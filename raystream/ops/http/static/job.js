@@ -51,7 +51,10 @@ export class JobPage {
 
   /** Go to another section. */
   to(section) {
-    if (section !== this.section) this.drawer = null;
+    if (section !== this.section) {
+      this.drawer?.end();
+      this.drawer = null;
+    }
     this.section = section;
     this.said = null;
     this.load();
@@ -135,7 +138,7 @@ export class JobPage {
         figure("restarts", String(job.restarts ?? "–")), figure("attempt", String(job.attempt ?? "–")),
         figure("id", job.id ?? "–"))),
       h("div.row", null,
-        h("button", { onclick: () => this.pause(), "aria-pressed": String(this.paused) }, this.paused ? "Go on" : "Pause view"),
+        h("button", { onclick: () => this.pause(), "aria-pressed": String(this.paused) }, this.paused ? "Go on" : "Pause"),
         h("button", { onclick: () => this.savepoint(), disabled: over }, "Savepoint"),
         h("button", { onclick: () => { location.hash = `#/job/${encodeURIComponent(this.name)}/rescale`; }, disabled: over }, "Rescale"),
         h("button", { onclick: () => this.stop(), disabled: over }, "Stop"),

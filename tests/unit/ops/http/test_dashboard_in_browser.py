@@ -8,6 +8,7 @@ import pytest
 from browsing import a_browser, looking
 from http_jobs import FakeJob, FakeJobs, ran, report_of, subtask_of
 
+from raystream.flow.control import Spread
 from raystream.flow.ids import SubtaskId
 from raystream.ops.http.serving import Server
 
@@ -17,11 +18,31 @@ JOB = "hot%20items"
 MANY = 500
 
 
-class Wide(FakeJob):
-    """The same job with many subtasks of each operator."""
+class Drawn(FakeJob):
+    """The job, with the lines of its graph, and something to do."""
 
     def report(self):
         report = report_of(self.shown)
+        before = {"map_with_state#1": "users/a", "map_with_state#2": "users/a"}
+        before |= {"sink#1": "map_with_state#1", "sink#2": "map_with_state#2"}
+        operators = tuple(
+            dataclasses.replace(
+                one,
+                inputs=(before[one.name],) if one.name in before else (),
+                busy_spread=Spread(0.2, 0.5, 0.9),
+            )
+            for one in report.status.operators
+        )
+        return dataclasses.replace(
+            report, status=dataclasses.replace(report.status, operators=operators)
+        )
+
+
+class Wide(Drawn):
+    """The same job with many subtasks of each operator."""
+
+    def report(self):
+        report = super().report()
         status = dataclasses.replace(
             report.status,
             operators=tuple(
@@ -42,7 +63,8 @@ class Wide(FakeJob):
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    return ran(tmp_path_factory.mktemp("kept"))
+    known = ran(tmp_path_factory.mktemp("kept"))
+    return Drawn(known.root, known.shown)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +154,7 @@ def test_a_profile_is_a_flame_graph_and_rows_are_tapped(look):
     look.page.click(".node >> nth=0")
     look.page.click(".drawer tr[data-subtask='1'] >> text=Profile")
     look.page.wait_for_selector(".flame .frame")
-    assert {"all", "t", "f (f.py:1)", "g (g.py:2)"} == set(look.texts(".flame text"))
+    assert {"all", "t", "f (f.py:1)", "g (g.py:2)"} == set(look.page.locator(".flame text").all_text_contents())
     look.page.click(".drawer >> text=Tap")
     look.page.wait_for_selector(".live tr")
     assert '{"user":"a"}' in look.texts(".live tr td:last-child")
