@@ -147,7 +147,7 @@ export class JobPage {
 
   savepoint() {
     form("Make a savepoint", h("label", null, "Name (may be left out)",
-      h("input", { name: "name", pattern: "[A-Za-z0-9_-][A-Za-z0-9._-]*", maxlength: 100, autocomplete: "off" })), "Make it",
+      h("input", { name: "name", pattern: "[A-Za-z0-9_\\-][A-Za-z0-9._\\-]*", maxlength: 100, autocomplete: "off" })), "Make it",
     ({ name }) => this.change("/jobs/{job}/savepoint", name ? { name } : {}, { doing: "Making a savepoint", done: (a) => `Savepoint made: ${a.savepoint}` }));
   }
 

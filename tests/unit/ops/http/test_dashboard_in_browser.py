@@ -121,7 +121,9 @@ def test_the_graph_shows_the_figures_of_the_api(look):
     assert all(line in look.page.inner_text(".diagnosis") for line in said["watermark"])
     if said["bottleneck"]:
         assert said["bottleneck"]["says"] in look.page.inner_text(".diagnosis")
-        assert look.page.get_attribute(".node.held", "data-operator") == said["bottleneck"]["operator"]
+        assert (
+            look.page.get_attribute(".node.held", "data-operator") == said["bottleneck"]["operator"]
+        )
     look.shot("graph")
 
 
@@ -154,7 +156,9 @@ def test_a_profile_is_a_flame_graph_and_rows_are_tapped(look):
     look.page.click(".node >> nth=0")
     look.page.click(".drawer tr[data-subtask='1'] >> text=Profile")
     look.page.wait_for_selector(".flame .frame")
-    assert {"all", "t", "f (f.py:1)", "g (g.py:2)"} == set(look.page.locator(".flame text").all_text_contents())
+    assert {"all", "t", "f (f.py:1)", "g (g.py:2)"} == set(
+        look.page.locator(".flame text").all_text_contents()
+    )
     look.page.click(".drawer >> text=Tap")
     look.page.wait_for_selector(".live tr")
     assert '{"user":"a"}' in look.texts(".live tr td:last-child")
