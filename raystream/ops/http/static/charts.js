@@ -81,7 +81,7 @@ export function flame(root, zoom, zoomed, width) {
     const says = `${node.name} — ${percent(node.value / root.value)} (${node.value})`;
     made.push(h("g.frame", { onclick: () => zoomed(node === zoom ? root : node), class: `hue${hue(node.name)}` }, tip(says),
       h("rect", { x: x.toFixed(1), y, width: Math.max(0.6, wide - 0.6).toFixed(1), height: tall - 1, rx: 2 }),
-      wide > 34 && h("text", { x: (x + 4).toFixed(1), y: y + 13 }, cut(node.name, Math.floor(wide / 6.4)))));
+      wide > 34 && h("text", { x: (x + 4).toFixed(1), y: y + 13 }, cut(brief(node.name), Math.floor((wide - 8) / 6.7)))));
     for (const child of [...node.children.values()].sort((a, b) => b.value - a.value)) {
       draw(child, x, y + tall, scale);
       x += child.value * scale;
@@ -90,6 +90,9 @@ export function flame(root, zoom, zoomed, width) {
   draw(zoom, 0, 0, width / Math.max(1, zoom.value));
   return h("svg.flame", { width, height: depth, viewBox: `0 0 ${width} ${depth}`, role: "img", "aria-label": "flame graph" }, made);
 }
+
+/** A frame's name with the last part of its file: the whole of it stands in the tooltip. */
+const brief = (name) => name.replace(/\(([^()]*)\/([^()/]*)\)$/, "($2)");
 
 function hue(name) {
   let sum = 0;

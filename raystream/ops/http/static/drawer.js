@@ -42,7 +42,8 @@ export class Drawer {
     const kept = page.history.get(this.operator) ?? [];
     const now = kept.at(-1);
     const line = (name, of, says) => h("figure", null, h("figcaption", null, name, h("b", null, says(of(now)))), spark(kept.map(of), `${name} of the last ${kept.length} seconds`));
-    return now && h("div.sparks", null, line("in", (k) => k.in, perSecond), line("out", (k) => k.out, perSecond), line("busy", (k) => k.busy, percent), line("lag", (k) => k.lag, lasting));
+    return now && h("div.sparks", null, line("in", (k) => k.in, perSecond), line("out", (k) => k.out, perSecond), line("busy", (k) => k.busy, percent),
+      now.lag !== null && line("lag", (k) => k.lag ?? 0, lasting));
   }
 
   skew() {

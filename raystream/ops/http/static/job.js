@@ -66,7 +66,7 @@ export class JobPage {
     this.job = job;
     for (const one of job.operators) {
       const kept = this.history.get(one.name) ?? [];
-      kept.push({ in: one.rows_in_per_s, out: one.rows_out_per_s, busy: one.busy, lag: one.watermark_us === null ? 0 : Math.max(0, job.at_us - one.watermark_us) });
+      kept.push({ in: one.rows_in_per_s, out: one.rows_out_per_s, busy: one.busy, lag: one.watermark_us === null ? null : Math.max(0, job.at_us - one.watermark_us) });
       this.history.set(one.name, kept.slice(-KEPT));
     }
     this.load();

@@ -21,7 +21,7 @@ export const rescale = {
     const set = (one, size) => { wanted[one.name] = Math.max(1, size); if (size === one.parallelism) delete wanted[one.name]; page.redraw(); };
     const changed = page.job.operators.filter((one) => wanted[one.name] && wanted[one.name] !== one.parallelism);
     return [
-      h("div.scroll", null, h("table#sizes.stacked", null, h("thead", null, h("tr", null, h("th", null, "Operator"), h("th", null, "Subtasks"), h("th", null, "What it may bring"))),
+      h("div.scroll", null, h("table.stacked#sizes", null, h("thead", null, h("tr", null, h("th", null, "Operator"), h("th", null, "Subtasks"), h("th", null, "What it may bring"))),
         h("tbody", null, page.job.operators.map((one) => {
           const size = wanted[one.name] ?? one.parallelism;
           return h("tr", { "data-key": one.name, "data-operator": one.name }, h("td", null, one.name),
