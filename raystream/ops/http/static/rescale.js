@@ -61,12 +61,15 @@ export function effect(one, size) {
   return `${now}; ${counted(size, "subtask")} could take about ${perSecond(each * size)}, and would be ${percent(Math.min(1, rate / (each * size)))} busy with what comes now.${skewed}`;
 }
 
+const AT_WORK = ["running", "finishing"], OVER = ["finished", "stopped", "failed", "canceled"];
+
 /** From the changes of state, newest first: when it did not run, why, and for how long. */
 function pauses(changes, failures) {
   const found = [];
   let began = null;
   for (const one of [...changes].reverse()) {
-    if (one.before === "running" && one.after !== "running") began = one;
+    if (AT_WORK.includes(one.before) && !AT_WORK.includes(one.after)) began = one;
+    if (OVER.includes(one.after)) began = null;
     if (one.after === "running" && began) {
       found.push({ at_us: began.at_us, why: why(began, failures), us: one.at_us - began.at_us });
       began = null;
@@ -76,8 +79,8 @@ function pauses(changes, failures) {
   return found.reverse();
 }
 
+/** An attempt that ended, and in which nothing broke, was ended to change its size. */
 function why(change, failures) {
-  if (change.after === "rescaling") return "rescaled";
-  const near = failures.find((one) => Math.abs(one.at_us - change.at_us) < 2e6);
-  return near ? `${change.after}: ${near.kind}: ${near.message}` : change.after;
+  const broke = failures.find((one) => one.attempt === change.attempt);
+  return broke ? `restarted: ${broke.kind}: ${broke.message}` : "rescaled";
 }
