@@ -90,7 +90,7 @@ function box(one, { x, y }, at_us, { told, config, held, chosen, choose }) {
     h("rect.box", { x, y, width: WIDE, height: TALL, rx: 9 }),
     h("text.name", { x: x + 11, y: y + 20 }, cut(one.name, 22)),
     h("text.p", { x: x + WIDE - 11, y: y + 20, "text-anchor": "end" }, `p=${one.parallelism}`),
-    h("text.says", { x: x + 11, y: y + 36 }, cut(says, 34)),
+    h("text.says", { x: x + 11, y: y + 36 }, cut(says, 31)),
     h("text.rates", { x: x + 11, y: y + 55 }, `in ${perSecond(one.rows_in_per_s)}`),
     h("text.rates", { x: x + WIDE - 11, y: y + 55, "text-anchor": "end" }, `out ${perSecond(one.rows_out_per_s)}`),
     sharesSvg(one, x + 11, y + 63, WIDE - 22),

@@ -242,6 +242,8 @@ def test_five_hundred_subtasks_do_not_stutter(browser, job, tmp_path):
     wide = Wide(job.root, job.shown)
     with Server(FakeJobs(wide), every_s=0.1) as server, looking(browser, server, tmp_path) as look:
         look.open(f"{JOB}/graph")
+        look.page.wait_for_selector(".node.held")
+        look.shot("bottleneck")
         look.page.click(".node >> nth=0")
         look.page.wait_for_selector("tr[data-subtask]")
         assert look.page.locator("tr[data-subtask]").count() == 60
