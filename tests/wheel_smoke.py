@@ -15,6 +15,9 @@ EXPECTED = {
     "raystream/py.typed",
     "raystream/jobs/nexmark.py",
     "raystream/runtime/ray/__init__.py",
+    "raystream/ops/http/static/index.html",
+    "raystream/ops/http/static/app.js",
+    "raystream/ops/http/static/style.css",
 }
 WHERE_FROM = "import raystream; print(raystream.__file__)"
 

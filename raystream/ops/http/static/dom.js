@@ -1,0 +1,68 @@
+// Elements are made new at every drawing and then compared with those that stand on the page:
+// only what differs is touched, so that focus, scrolling and typed text stay where they are.
+// Styles go through the CSSOM: the page's policy refuses style attributes.
+
+const SVG = new Set(["svg", "g", "rect", "path", "text", "line", "polyline", "tspan"]);
+
+/** Make an element: `h("div.card#made", {onclick: …}, "text", child, [more])`. */
+export function h(tag, props, ...children) {
+  const [before, id] = tag.split("#");
+  const [name, ...classes] = before.split(".");
+  const made = SVG.has(name)
+    ? document.createElementNS("http://www.w3.org/2000/svg", name)
+    : document.createElement(name);
+  if (classes.length) made.setAttribute("class", classes.join(" "));
+  if (id) made.id = id;
+  made.acts = {};
+  for (const [key, value] of Object.entries(props ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) made[key] = made.acts[key] = value;
+    else if (key === "style") for (const [k, v] of Object.entries(value)) made.style.setProperty(k, v);
+    else if (key === "class") made.setAttribute("class", [...classes, value].join(" "));
+    else made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
+  return made;
+}
+
+/** A tooltip within SVG. */
+export function tip(text) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  made.textContent = text;
+  return made;
+}
+
+/** Let an element have these children, and touch only what differs. */
+export function put(parent, ...children) {
+  const wanted = children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false);
+  const fresh = wanted.map((c) => (typeof c === "string" ? document.createTextNode(c) : c));
+  fresh.forEach((child, index) => {
+    const there = parent.childNodes[index];
+    if (there === undefined) parent.append(child);
+    else patch(there, child);
+  });
+  while (parent.childNodes.length > fresh.length) parent.lastChild.remove();
+}
+
+function patch(old, fresh) {
+  if (old === fresh) return;
+  const same = old.nodeName === fresh.nodeName
+    && (old.nodeType !== 1 || old.getAttribute("data-key") === fresh.getAttribute("data-key"));
+  if (!same) return void old.replaceWith(fresh);
+  if (old.nodeType !== 1) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  for (const { name } of [...old.attributes]) {
+    // An open fold was opened by somebody.
+    if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (name !== "style" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  if (old.style.cssText !== fresh.style.cssText) old.style.cssText = fresh.style.cssText;
+  for (const key of Object.keys(old.acts ?? {})) if (!(key in (fresh.acts ?? {}))) old[key] = null;
+  for (const [key, act] of Object.entries(fresh.acts ?? {})) old[key] = act;
+  old.acts = fresh.acts;
+  put(old, ...fresh.childNodes);
+}
