@@ -53,7 +53,7 @@ class JobHandle(Protocol):
         """The job's name."""
 
     def status(self) -> str:
-        """Give starting, running, rescaling, restarting, finished, failed, canceled …."""
+        """Give starting, running, rescaling, restarting, finished, stopped, canceled or failed."""
 
     def wait(self, timeout: Duration | None = None) -> JobResult:
         """Wait for the end; TimeoutError lets the job be, JobFailed tells why it failed."""
@@ -292,13 +292,20 @@ class Job:
 
 
 def attach(name_or_id: str) -> JobHandle:
-    """Find a running job by its name or its id."""
+    """Find a running job by its name or its id.
+
+    Raises: ClusterError if there is no cluster; NotFound if it knows no such job, naming those that
+    it knows.
+    """
     handle: JobHandle = running.driver().attach(name_or_id)
     return handle
 
 
 def list_jobs() -> list[Any]:
-    """List the jobs of the cluster."""
+    """List the jobs of the cluster that run, or ended a short while ago, as ``JobHandle``s.
+
+    Raises: ClusterError if there is no cluster.
+    """
     jobs: list[Any] = running.driver().list_jobs()
     return jobs
 
