@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from enum import Enum
@@ -212,13 +213,18 @@ def members(name: str, owner: type) -> Iterator[str]:
 
 def first_words(value: Any) -> str:
     """Give the first paragraph of a docstring, and what it guarantees and raises."""
-    paragraphs = (inspect.getdoc(value) or "").split("\n\n")
+    paragraphs = paragraphs_of(value)
     said = [one for one in paragraphs[1:] if one.startswith(("Guarantee:", "Units:", "Raises:"))]
     return "\n\n".join(filled(plain(one)) for one in (paragraphs[0], *said))
 
 
 def words(value: Any) -> str:
-    return plain((inspect.getdoc(value) or "").split("\n\n")[0])
+    return plain(paragraphs_of(value)[0])
+
+
+def paragraphs_of(value: Any) -> list[str]:
+    """Give the paragraphs of a docstring; what it raises, and in which units, are their own."""
+    return re.split(r"\n\n|\n(?=Raises: |Units: |Shapes: )", inspect.getdoc(value) or "")
 
 
 def plain(paragraph: str) -> str:
