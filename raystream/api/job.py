@@ -156,7 +156,10 @@ class Job:
         watermark: Strategy | None = None,
         name: str | None = None,
     ) -> Stream:
-        """Read rows from a source; a watermark strategy gives them event time."""
+        """Read rows from a source; a watermark strategy gives them event time.
+
+        Raises: PlanError for what is no source; SourceError if its columns cannot be read.
+        """
         where = user_line()
         if not isinstance(source, Source):
             raise PlanError(
@@ -246,7 +249,10 @@ class Job:
         from_snapshot: str | None = None,
         allow_dropped_state: bool = False,
     ) -> JobHandle:
-        """Start the job on a standing cluster and return at once; it outlives this process."""
+        """Start the job on a standing cluster and return at once; it outlives this process.
+
+        Raises: PlanError before anything starts; ClusterError if the cluster does not answer.
+        """
         where = user_line()
         plan, chosen = self._ready(runtime, where)
         _check_detached(chosen, where)
