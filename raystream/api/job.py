@@ -53,7 +53,7 @@ class JobHandle(Protocol):
         """The job's name."""
 
     def status(self) -> str:
-        """Give starting, running, rescaling, restarting, finished, failed, canceled …."""
+        """Give starting, running, rescaling, restarting, finished, stopped, canceled or failed."""
 
     def wait(self, timeout: Duration | None = None) -> JobResult:
         """Wait for the end; TimeoutError lets the job be, JobFailed tells why it failed."""
@@ -156,7 +156,10 @@ class Job:
         watermark: Strategy | None = None,
         name: str | None = None,
     ) -> Stream:
-        """Read rows from a source; a watermark strategy gives them event time."""
+        """Read rows from a source; a watermark strategy gives them event time.
+
+        Raises: PlanError for what is no source; SourceError if its columns cannot be read.
+        """
         where = user_line()
         if not isinstance(source, Source):
             raise PlanError(
@@ -246,7 +249,10 @@ class Job:
         from_snapshot: str | None = None,
         allow_dropped_state: bool = False,
     ) -> JobHandle:
-        """Start the job on a standing cluster and return at once; it outlives this process."""
+        """Start the job on a standing cluster and return at once; it outlives this process.
+
+        Raises: PlanError before anything starts; ClusterError if the cluster does not answer.
+        """
         where = user_line()
         plan, chosen = self._ready(runtime, where)
         _check_detached(chosen, where)
@@ -292,13 +298,20 @@ class Job:
 
 
 def attach(name_or_id: str) -> JobHandle:
-    """Find a running job by its name or its id."""
+    """Find a running job by its name or its id.
+
+    Raises: ClusterError if there is no cluster; NotFound if it knows no such job, naming those that
+    it knows.
+    """
     handle: JobHandle = running.driver().attach(name_or_id)
     return handle
 
 
 def list_jobs() -> list[Any]:
-    """List the jobs of the cluster."""
+    """List the jobs of the cluster that run, or ended a short while ago, as ``JobHandle``s.
+
+    Raises: ClusterError if there is no cluster.
+    """
     jobs: list[Any] = running.driver().list_jobs()
     return jobs
 

@@ -84,7 +84,10 @@ class Stream:
         *,
         fn_kwargs: Mapping[str, Any] | None = None,
     ) -> Stream:
-        """Give what ``fn`` makes of each row: objects, or columns with ``schema``."""
+        """Give what ``fn`` makes of each row: objects, or columns with ``schema``.
+
+        A row of a columnar stream is a dict. Raises: UserFunctionError when it runs, if ``fn`` does.
+        """
         return self._then("map", *transforms.map_rows(self._tip.node, fn, schema, fn_kwargs))
 
     def flat_map(
@@ -94,13 +97,16 @@ class Stream:
         *,
         fn_kwargs: Mapping[str, Any] | None = None,
     ) -> Stream:
-        """Give every row that ``fn`` yields, or returns in a list, for each row."""
+        """Give every row that ``fn`` yields, or returns in a list, for each row.
+
+        None is no row; a dict, a text or bytes that is returned is refused.
+        """
         return self._then(
             "flat_map", *transforms.flat_map_rows(self._tip.node, fn, schema, fn_kwargs)
         )
 
     def filter(self, predicate: Any, *, fn_kwargs: Mapping[str, Any] | None = None) -> Stream:
-        """Keep the rows for which an expression, or a function of the row, is true."""
+        """Keep the rows for which an expression, or a function of the row, is true; null is not."""
         return self._then("filter", *transforms.filter_rows(self._tip.node, predicate, fn_kwargs))
 
     def map_batches(
@@ -171,7 +177,10 @@ class Stream:
     # Columns
 
     def select(self, *columns: Any, **exprs: Any) -> Stream:
-        """Keep columns by name, and compute others, in the order given."""
+        """Keep columns by name, and compute others, in the order given.
+
+        Raises: PlanError for an unknown column, or an expression that needs more than its row.
+        """
         return self._then("select", *transforms.select(self._tip.node, columns, exprs))
 
     def with_columns(self, **exprs: Any) -> Stream:
@@ -318,11 +327,14 @@ class Stream:
         return self._end("print", PrintSink(prefix), user_line())
 
     def collect(self, limit: int | None = None, runtime: str = "local") -> list[Any]:
-        """Run what this stream needs and give its rows; an unbounded stream needs a limit."""
+        """Run what this stream needs and give its rows; an unbounded stream needs a limit.
+
+        Of a changelog it gives the final table. Raises: PlanError without the limit; JobFailed.
+        """
         return collecting.rows(self._tip, limit, runtime)
 
     def to_arrow(self, limit: int | None = None, runtime: str = "local") -> pa.Table:
-        """Run what this stream needs and give its rows as a table."""
+        """Run what this stream needs and give its rows as a table, as ``collect`` does."""
         return collecting.table(self._tip, limit, runtime)
 
     def show(self, n: int = 20) -> None:

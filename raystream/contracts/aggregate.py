@@ -17,7 +17,11 @@ Column: TypeAlias = str | nw.Expr | Callable[[Any], Any]
 
 
 class AggregateFunction(abc.ABC):
-    """A user's own aggregate; ``type`` is the Arrow type of its result."""
+    """A user's own aggregate: an accumulator, rows that are added to it, and its result.
+
+    ``type`` is the Arrow type of the result. ``add`` and ``merge`` may change what they
+    are given. An accumulator is kept in state, so it can be pickled.
+    """
 
     type: ClassVar[pa.DataType]
 

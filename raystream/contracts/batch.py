@@ -44,6 +44,7 @@ class Batch:
 
     @property
     def num_rows(self) -> int:
+        """How many rows there are."""
         return len(self.rows)
 
     @property

@@ -29,9 +29,11 @@ def stateless(descriptor: Any) -> Any:
 
 @dataclass(frozen=True)
 class OpenContext:
-    """Given to ``open(ctx)``; the same for all keys of a subtask.
+    """Given to ``open(ctx)``: ``state(…)``, ``subtask_index``, ``parallelism`` and ``metrics``.
 
-    ``state(descriptor)`` gives the function's state; only process functions have some.
+    It is the same for all keys of a subtask. ``state(descriptor)`` gives the function's state; only
+    process functions have some. ``metrics`` has ``counter(name)``, ``gauge(name)`` and
+    ``histogram(name)``.
 
     ``errors`` takes the rows that fail, as the operator's policy says.
 

@@ -21,9 +21,10 @@ from raystream.flow.time import Duration, positive
 
 @dataclass(frozen=True, eq=False)
 class ValueState:
-    """One value a key; ``default`` is copied for each key, or called if it can be called.
+    """One value a key: ``value()``, ``update(v)``, ``clear()``.
 
-    A change to what ``value()`` gave is kept by ``update()`` only. None is no value.
+    ``default`` is copied for each key, or called if it can be called. A change to what ``value()``
+    gave is kept by ``update()`` only. None is no value.
     """
 
     name: str
@@ -38,7 +39,10 @@ class ValueState:
 
 @dataclass(frozen=True, eq=False)
 class ListState:
-    """A list a key; ``type`` is that of an element, and each element lives for ``ttl``."""
+    """A list a key: ``get()``, ``add(v)``, ``update(list)``, ``clear()``.
+
+    ``type`` is that of an element, and each element lives for ``ttl``.
+    """
 
     name: str
     _: KW_ONLY
@@ -51,7 +55,11 @@ class ListState:
 
 @dataclass(frozen=True, eq=False)
 class MapState:
-    """A dict a key, by what keys can be; ``type`` is that of a value; each lives for ``ttl``."""
+    """A dict a key: ``m[k]``, ``k in m``, ``get(k)``, ``put(k, v)``, ``remove(k)``, ``items()``.
+
+    Also ``contains(k)``, ``keys()``, ``values()``, ``is_empty()`` and ``clear()``.
+    ``key_type`` is the type of its keys, ``type`` that of a value; each entry lives for ``ttl``.
+    """
 
     name: str
     _: KW_ONLY
@@ -65,7 +73,12 @@ class MapState:
 
 @dataclass(frozen=True, eq=False)
 class ReducingState:
-    """One value a key, made of all that were added: ``fn(so far, added)``."""
+    """One value a key, made of all that were added: ``add(v)``, ``get()``, ``clear()``.
+
+    ``fn(so far, added)`` gives the next value; the first that is added is the first value.
+
+    Raises: UserError for an ``fn`` that cannot be called.
+    """
 
     name: str
     fn: Callable[[Any, Any], Any]
@@ -84,9 +97,12 @@ class ReducingState:
 
 @dataclass(frozen=True, eq=False)
 class AggregatingState:
-    """An accumulator a key, of ``rs.sum("price")`` or an ``rs.AggregateFunction``.
+    """An accumulator a key: ``add(row)``, ``get()``, the result so far, and ``clear()``.
 
-    ``type`` is the accumulator's; without it the accumulator is pickled.
+    It is that of ``rs.sum("price")``, say, or of an ``rs.AggregateFunction``. ``type`` is the
+    accumulator's; without it the accumulator is pickled.
+
+    Raises: UserError for what is no aggregate.
     """
 
     name: str
@@ -130,7 +146,10 @@ class UnionListState:
 
 @dataclass(frozen=True, eq=False)
 class BroadcastState:
-    """A dict that is the same in all subtasks, with the methods of a ``MapState``."""
+    """A dict that is the same in all subtasks, with the methods of a ``MapState``.
+
+    It is written where the broadcast side is taken, and read only elsewhere.
+    """
 
     name: str
     _: KW_ONLY

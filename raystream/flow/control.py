@@ -18,7 +18,7 @@ from raystream.flow.ids import SubtaskId
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job ended.
+    """How a job ended: ``status`` is ``finished``, ``stopped`` or ``canceled``.
 
     ``duration_s`` counts from its submission, ``running_s`` from the moment all subtasks ran.
 

@@ -281,7 +281,7 @@ def test_ctrl_c_cancels_the_job(ray_cluster, tmp_path):
     driver.send_signal(signal.SIGINT)
     _, errors = driver.communicate(timeout=OUTER_S)
     assert driver.returncode == 130, errors
-    assert rs.list_jobs() == []
+    assert "interrupted" not in {job.name for job in rs.list_jobs()}
 
 
 def test_what_cannot_be_pickled_is_named_before_anything_starts():

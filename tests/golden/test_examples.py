@@ -29,6 +29,34 @@ CLICKS = """\
 """
 
 
+TOUR = {
+    "1. orders": ["(1, 'ann', 'tea', 400)", "(12, 'bob', 'pot', 2500)"],
+    "2. columns": ["('bob', 'pot', 25.0)", "('ann', 'cup', 9.0)", "('bob', 'cup', 9.0)"],
+    "3. every ten seconds": [
+        "('ann', 10, 1, 400)",
+        "('bob', 20, 1, 2500)",
+        "('ann', 20, 1, 900)",
+        "('ann', 30, 1, 400)",
+        "('bob', 40, 1, 900)",
+    ],
+    "4. late": ["(3, 'bob', 'tea', 400)"],
+    "5. quiet for ten seconds": ["('bob', 22)", "('ann', 35)", "('bob', 48)"],
+    "6. paid within five seconds": ["('ann', 'tea', 'amex')", "('bob', 'pot', 'visa')"],
+    "7. the changes": [
+        "('ann', 400, '+I')",
+        "('bob', 2500, '+I')",
+        "('ann', 1300, '+U')",
+        "('ann', 1700, '+U')",
+        "('bob', 2900, '+U')",
+        "('bob', 3800, '+U')",
+    ],
+    "who is rich": ["(False, 1)", "(True, 1)"],
+    "8. it died": ["power cut"],
+    "9. restored, larger": ["finished: 700 lines, none twice: True"],
+    "the state": ["('user 0', 100)", "('user 1', 100)", "('user 2', 100)"],
+}
+
+
 def test_every_lesson_is_run_here():
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
         "01_hello.py",
@@ -46,6 +74,7 @@ def test_every_lesson_is_run_here():
         "13_leaderboard.py",
         "14_changing_table.py",
         "15_model_in_stream.py",
+        "16_tour.py",
     ]
 
 
@@ -190,6 +219,19 @@ def test_model_in_stream_scores_each_message_and_keeps_a_users_order():
         "free prize",
         "win money now",
     ]
+
+
+def test_tour_shows_what_each_step_says():
+    printed = program(EXAMPLES / "16_tour.py").split("\n\n")
+    steps = [[line.strip() for line in part.strip().splitlines()] for part in printed]
+    shown = {title: rows for title, *rows in steps}
+    assert len(shown) == 13
+    assert "Did you mean" in shown["a wrong column"][0]
+    plan = shown.pop("10. the plan")
+    for line, part in zip(plan[1:], ("source", "key_by", "map_with_state", "sink"), strict=True):
+        assert line.startswith(part)
+    del shown["a wrong column"]
+    assert shown == TOUR
 
 
 @pytest.mark.cluster
