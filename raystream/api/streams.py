@@ -86,7 +86,8 @@ class Stream:
     ) -> Stream:
         """Give what ``fn`` makes of each row: objects, or columns with ``schema``.
 
-        A row of a columnar stream is a dict. Raises: UserFunctionError when it runs, if ``fn`` does.
+        A row of a columnar stream is a dict.
+        Raises: UserFunctionError when it runs, if ``fn`` does.
         """
         return self._then("map", *transforms.map_rows(self._tip.node, fn, schema, fn_kwargs))
 
