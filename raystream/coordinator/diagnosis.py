@@ -228,11 +228,12 @@ def _slow(report: JobReport, chain: str) -> Bottleneck:
             f"{percent(busiest)} of the time; it waits for something outside, such as a service"
         )
         return Bottleneck(Cause.WAITING, heaviest.name, sentence)
+    wider = min(2 * len(subtasks), report.max_parallelism)
+    more = f', or rescale({{"{heaviest.name}": {wider}}})' if wider > len(subtasks) else ""
     sentence = (
         f'"{heaviest.name}" is the bottleneck: it takes {cost} a row and '
         f"{percent(heaviest.busy)} of the time of its {len(subtasks)} subtasks, "
-        f"{rows_per_s(sum(_rate(one, heaviest.name) for one in subtasks))}; make it cheaper, or "
-        f'rescale({{"{heaviest.name}": {len(subtasks) * 2}}})'
+        f"{rows_per_s(sum(_rate(one, heaviest.name) for one in subtasks))}; make it cheaper{more}"
     )
     return Bottleneck(Cause.SLOW_FUNCTION, heaviest.name, sentence)
 

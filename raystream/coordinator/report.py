@@ -96,6 +96,7 @@ class JobReport:
     changes: tuple[StateChange, ...] = ()
     checkpoints_completed: int = 0
     checkpoints_failed: int = 0
+    max_parallelism: int = 128
 
     @property
     def job(self) -> str:

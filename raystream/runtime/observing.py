@@ -50,6 +50,7 @@ class Observer:
 
     def __init__(self, plan: PhysicalPlan, clock: Clock) -> None:
         self._job = plan.job
+        self._max_parallelism = plan.max_parallelism  # which a job keeps for life
         self._clock = clock
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._state = "opening"  # as every job begins
@@ -126,6 +127,7 @@ class Observer:
             tuple(self.changes),
             self._completed,
             self._given_up,
+            self._max_parallelism,
         )
 
     # What is noted ---------------------------------------------------------------------------

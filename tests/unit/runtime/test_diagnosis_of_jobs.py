@@ -83,6 +83,17 @@ def test_rows_that_are_divided_evenly_are_no_skew_but_a_slow_function():
     assert 'rescale({"enrich": 8})' in found.sentence
 
 
+def test_nobody_is_told_to_take_more_subtasks_than_there_may_be():
+    clock = ManualClock()
+    job = rs.Job("full", parallelism=4, max_parallelism=4)
+    rows = job.source(Endless({"a": wide}), name="read").with_parallelism(1)
+    rows.rebalance().map(slowly(clock)).named("enrich").sink(rs.CallbackSink(nowhere))
+    found = after(job, clock).bottleneck
+    assert found is not None
+    assert found.cause is Cause.SLOW_FUNCTION
+    assert found.sentence.endswith("; make it cheaper")
+
+
 class SlowSink(rs.Sink):
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
