@@ -1,14 +1,22 @@
-"""A Kafka for the tests: the one that RAYSTREAM_TEST_KAFKA names, else noida-db's double."""
+"""A Kafka for the tests: one that is there, Apache Kafka started here, else noida-db's double.
+
+RAYSTREAM_TEST_KAFKA is the address of a broker. RAYSTREAM_TEST_KAFKA_JARS is a folder with the jars
+of Apache Kafka 4 and what they need, which Maven copies there: ``mvn dependency:copy-dependencies``
+with a pom that depends on ``org.apache.kafka:kafka_2.13``; it runs with the Java on the PATH.
+"""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib.util
 import logging
 import os
 import secrets
 import signal
+import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,14 +34,16 @@ def _silent():
 class Broker:
     """What tests do with a cluster beside the connector: plain calls of the client.
 
-    ``child`` is one of our own, which can be told to end, and started again.
+    ``child`` is one of our own, which can be told to end, and started again. A ``durable`` one
+    loses nothing that it has acknowledged when it dies without a word.
     """
 
-    def __init__(self, servers: str, child: Child | None = None) -> None:
+    def __init__(self, servers: str, child: Child | None = None, *, durable: bool = False) -> None:
         from confluent_kafka.admin import AdminClient
 
         self.servers = servers
         self.child = child
+        self._durable = durable
         self._admin = AdminClient({"bootstrap.servers": servers}, logger=_silent())
 
     def topic(self, partitions: int = 1, name: str | None = None, config=()) -> str:
@@ -98,8 +108,8 @@ class Broker:
         return sorted(found, key=lambda one: (one.partition(), one.offset()))
 
     def restart(self) -> None:
-        """Let it end, which the double survives only when it is told to, and come back."""
-        self.child.process.send_signal(signal.SIGTERM)
+        """Let it end and come back; only what is durable survives its death."""
+        self.child.process.send_signal(signal.SIGKILL if self._durable else signal.SIGTERM)
         self.child.process.wait(20)
         self.child.start()
 
@@ -123,17 +133,51 @@ def broker() -> Iterator[Broker]:
     if given:
         yield Broker(given)
         return
+    with tempfile.TemporaryDirectory(prefix="rs-kafka-") as name:
+        jars = os.environ.get("RAYSTREAM_TEST_KAFKA_JARS")
+        started = _apache(Path(jars), Path(name)) if jars else _double(Path(name))
+        try:
+            yield started
+        finally:
+            started.child.kill()
+
+
+def _double(folder: Path) -> Broker:
     found = importlib.util.find_spec("noida_db")
     if found is None or found.origin is None:
         pytest.skip("no broker: set RAYSTREAM_TEST_KAFKA, or pip install noida-db==0.2.3")
     program = Path(found.origin).with_name("noida-db")
-    with tempfile.TemporaryDirectory(prefix="rs-kafka-") as name:
-        folder, port = Path(name), free_port()
-        command = [program, "start", "--only", "kafka", "--kafka-port", str(port)]
-        command += ["--data-dir", folder / "data"]
-        child = Child(command, folder, lambda: _answers(f"127.0.0.1:{port}"))
-        child.start()
-        try:
-            yield Broker(f"127.0.0.1:{port}", child)
-        finally:
-            child.kill()
+    port = free_port()
+    command = [program, "start", "--only", "kafka", "--kafka-port", str(port)]
+    command += ["--data-dir", folder / "data"]
+    child = Child(command, folder, lambda: _answers(f"127.0.0.1:{port}"))
+    child.start()
+    return Broker(f"127.0.0.1:{port}", child)
+
+
+def _apache(jars: Path, folder: Path) -> Broker:
+    port, controller = free_port(), free_port()
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": folder / "data",
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 4,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 4,
+        "group.initial.rebalance.delay.ms": 0,
+    }
+    file = folder / "server.properties"
+    file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    java = ["java", "-Xmx512m", "-cp", f"{jars}/*"]
+    number = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
+    format_ = ["kafka.tools.StorageTool", "format", "--standalone", "-t", number, "-c", file]
+    subprocess.run([*java, *format_], check=True, capture_output=True)
+    child = Child([*java, "kafka.Kafka", file], folder, lambda: _answers(f"127.0.0.1:{port}"))
+    child.start()
+    return Broker(f"127.0.0.1:{port}", child, durable=True)
