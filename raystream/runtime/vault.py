@@ -149,7 +149,8 @@ class Vault:
         # A savepoint is nobody's to delete; it has an address, the others a name.
         ours = [(number, e.manifest) for number, e in discard.retired if "/" not in e.manifest]
         retired = self._there(name for _, name in ours)
-        kept = [self._manifest(path) for path in discard.kept]
+        # What was kept then a later discard may have removed by now.
+        kept = list(self._there(discard.kept))
         # First the entries: what the log names is there.
         self._root.delete(log_path(number) for number, _ in ours)
         self._root.delete(name for _, name in ours)

@@ -7,7 +7,6 @@ import time
 import urllib.request
 
 import pytest
-import ray
 from prometheus_client.parser import text_string_to_metric_families
 
 import raystream as rs
@@ -71,6 +70,8 @@ def wait_until(condition, what):
 
 def exported() -> dict[str, list]:
     """Give what Ray exports of ours, by metric."""
+    import ray  # not where tests are only collected
+
     node = next(one for one in ray.nodes() if one["Alive"])
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     with urllib.request.urlopen(address, timeout=10) as answer:

@@ -75,7 +75,7 @@ def test_in_one_process_a_job_that_sizes_itself_runs_as_any_other(tmp_path):
 
 def test_flags_give_bounds_and_leave_the_rest_as_the_script_says():
     job = made(autoscale=rs.Autoscale(target_utilisation=0.5))
-    with overriding(Overrides(autoscale=(2, 6))):
+    with overriding(Overrides(autoscale="2..6")):
         found = job._draft.plan().autoscale
         other = made()._draft.plan().autoscale
     assert (found.min_parallelism, found.max_parallelism, found.target_utilisation) == (2, 6, 0.5)
@@ -84,7 +84,7 @@ def test_flags_give_bounds_and_leave_the_rest_as_the_script_says():
 
 def test_flags_that_the_job_cannot_have_are_refused():
     with (
-        overriding(Overrides(autoscale=(1, 500))),
+        overriding(Overrides(autoscale="1..500")),
         pytest.raises(rs.PlanError, match="up to 500 subtasks"),
     ):
         made()._draft.plan()
