@@ -153,8 +153,8 @@ def keyed_state_is_not_divided_by_key_group(patch):
     patch.setattr(loading, "share", careless)
 
 
-# It fails on and on, and the rest of a long life would show nothing new.
-@planted("chain", replace(DYING, steps_max=15_000))
+# It fails on and on, at a cost that grows: the rest of a long life would show nothing new.
+@planted("chain", replace(DYING, steps_max=5_000))
 def the_number_of_a_checkpoint_is_used_again(patch):
     def careless(self):
         return 1 if self.manifest is None else self.manifest.checkpoint_id
