@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -28,9 +29,15 @@ def blocks(page: Path) -> list[tuple[int, str]]:
     return [(text.count("\n", 0, one.start(1)), one.group(1)) for one in _BLOCK.finditer(text)]
 
 
+def logs() -> list[tuple[int, list[logging.Handler]]]:
+    """Tell how logging is set: a page may change it for its reader, and puts it back."""
+    return [(one.level, [*one.handlers]) for one in map(logging.getLogger, (None, "raystream"))]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    before_page = logs()
     # What a block writes into "out" is not of this repository.
     monkeypatch.chdir(tmp_path)
     known = {"__name__": "page"}
@@ -40,6 +47,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
             # The empty lines let a traceback name the line of the page.
             code = compile("\n" * before + block, str(page), "exec")
             exec(code, known)  # noqa: S102  it is our own page
+    assert logs() == before_page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -32,23 +32,37 @@ export function tip(text) {
   return made;
 }
 
-/** Let an element have these children, and touch only what differs. */
+/** Let an element have these children, and touch only what differs: a child that stays is found
+ *  by its kind and its `data-key`, whatever came or went before it. */
 export function put(parent, ...children) {
   const wanted = children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false);
-  const fresh = wanted.map((c) => (typeof c === "string" ? document.createTextNode(c) : c));
-  fresh.forEach((child, index) => {
-    const there = parent.childNodes[index];
-    if (there === undefined) parent.append(child);
-    else patch(there, child);
-  });
-  while (parent.childNodes.length > fresh.length) parent.lastChild.remove();
+  let at = parent.firstChild;
+  for (const child of wanted.map((c) => (typeof c === "string" ? document.createTextNode(c) : c))) {
+    let there = at;
+    while (there && !alike(there, child)) there = there.nextSibling;
+    if (there === null) {
+      parent.insertBefore(child, at);
+      continue;
+    }
+    while (at !== there) at = dropped(at);
+    at = there.nextSibling;
+    patch(there, child);
+  }
+  while (at) at = dropped(at);
+}
+
+function dropped(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
+}
+
+function alike(old, fresh) {
+  return old.nodeName === fresh.nodeName
+    && (old.nodeType !== 1 || old.getAttribute("data-key") === fresh.getAttribute("data-key"));
 }
 
 function patch(old, fresh) {
-  if (old === fresh) return;
-  const same = old.nodeName === fresh.nodeName
-    && (old.nodeType !== 1 || old.getAttribute("data-key") === fresh.getAttribute("data-key"));
-  if (!same) return void old.replaceWith(fresh);
   if (old.nodeType !== 1) {
     if (old.data !== fresh.data) old.data = fresh.data;
     return;

@@ -127,6 +127,38 @@ def test_the_graph_shows_the_figures_of_the_api(look):
     look.shot("graph")
 
 
+def test_what_comes_and_goes_before_an_element_leaves_its_focus(look):
+    look.open(f"{JOB}/graph")
+    look.page.wait_for_selector(".node")
+    seen = look.page.evaluate(
+        """async () => {
+            const { h, put } = await import("/static/dom.js");
+            const root = h("div"), seen = [];
+            const node = (key) => h("button.mine", { "data-key": key });
+            document.body.append(root);
+            put(root, node("a"), node("b"));
+            root.lastChild.focus();
+            for (const children of [
+                [h("p", null, "banner"), "text", node("a"), node("b")], [node("b")],
+                [node("c"), node("b"), node("a")], [], [node("b")],
+            ]) {
+                put(root, ...children);
+                const keys = [...root.children].map((one) => one.dataset.key ?? null);
+                seen.push([root.textContent, keys, document.activeElement.dataset.key ?? null]);
+            }
+            root.remove();
+            return seen;
+        }"""
+    )
+    assert seen == [
+        ["bannertext", [None, "a", "b"], "b"],
+        ["", ["b"], "b"],
+        ["", ["c", "b", "a"], "b"],
+        ["", [], None],
+        ["", ["b"], None],
+    ]
+
+
 def test_keys_lead_through_the_graph_and_the_drawer(look):
     look.open(f"{JOB}/graph")
     look.page.wait_for_selector(".node")
@@ -208,7 +240,7 @@ def test_a_change_is_asked_for_twice_and_then_made(look, job):
     job.asked.clear()
     look.open(f"{JOB}/rescale")
     look.page.click("[aria-label='more of users/a']")
-    assert "2 → 3" in look.page.inner_text("#sizes tr[data-operator='users/a']")
+    look.page.wait_for_selector("#sizes tr[data-operator='users/a']:has-text('2 → 3')")
     look.page.wait_for_selector("#sizes:has-text('3 subtasks could take about')")
     look.page.click("section#rescale >> button.primary")
     look.shot("rescale")
