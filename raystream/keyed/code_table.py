@@ -50,12 +50,17 @@ class CodeTable:
         slots = self.find(codes)
         missing = np.flatnonzero(slots == _EMPTY)
         if len(missing):
-            slots[missing] = self._append([column[missing] for column in codes])
+            slots[missing] = self.append([column[missing] for column in codes])
         return slots
 
     def codes(self, slots: Int64s) -> list[Int64s]:
         """Give the codes that the slots stand for, column by column."""
         return [column.values[slots] for column in self._columns]
+
+    def column(self, number: int) -> Int64s:
+        """Give a column of codes by slot; behind ``count`` it means nothing."""
+        column: Int64s = self._columns[number].values
+        return column
 
     def widen(self, code: int) -> None:
         """Add a column; every row so far has ``code`` in it."""
@@ -104,8 +109,11 @@ class CodeTable:
         self._allot(grown._bits)
         self._cells = grown._cells
 
-    def _append(self, codes: list[Int64s]) -> Int64s:
-        """Give new slots to rows that are not in the table; some may be alike."""
+    def append(self, codes: Sequence[Int64s]) -> Int64s:
+        """Give new slots to rows that are not in the table; some may be alike.
+
+        Shapes: codes, ``width`` times int64 [n], n > 0 -> int64 [n].
+        """
         firsts, which = _distinct(codes)
         start, self.count = self.count, self.count + len(firsts)
         for column, wanted in zip(self._columns, codes, strict=True):

@@ -5,6 +5,7 @@ session goes on in the next pane or nowhere: so a session is a chain of *cells*,
 and to see whether it goes on is one look-up in a hash table, however many sessions are open. Cells
 know the first and the last event time of their rows; a cell that goes on passes its first time to
 the next one and is closed, so that what is open behind a firing has one cell a session, or a few.
+The cell of each key's latest pane is known by the key: rows near the order of time need no look-up.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class SessionCells:
         self._first, self._last = SlotColumn("i8"), SlotColumn("i8")
         self._open = SlotColumn("?", fill=False)
         self._goes_to = SlotColumn("i8")
+        self._latest = SlotColumn("i8", fill=NO_CELL)  # by key
 
     def slots(self, columns: Sequence[pa.Array], count: int) -> Int64s:
         """Give a number for the key of each row; they hold until ``compact``.
@@ -67,8 +69,7 @@ class SessionCells:
 
         Shapes: slots, times_us int64 [n] -> int64 [n].
         """
-        cells = self._table.lookup([slots, times_us // self._gap_us])
-        self._reserve()
+        cells = self._made(slots, times_us // self._gap_us)
         self._enter(cells, times_us, times_us)
         return cells
 
@@ -77,8 +78,7 @@ class SessionCells:
 
         Shapes: int64 [n] each -> int64 [n].
         """
-        cells = self._table.lookup([slots, last_us // self._gap_us])
-        self._reserve()
+        cells = self._made(slots, last_us // self._gap_us)
         self._enter(cells, first_us, last_us)
         return cells
 
@@ -97,7 +97,7 @@ class SessionCells:
 
         Shapes: int64 [m] -> arrays, each [m].
         """
-        return [] if self._keys is None else self._keys.keys(self._table.codes(cells)[0])
+        return [] if self._keys is None else self._keys.keys(self._table.column(0)[cells])
 
     def earliest(self, slots: Int64s, behind_us: int) -> Int64s:
         """Give the cell of each key's session that a row at or before a time could still join.
@@ -184,9 +184,22 @@ class SessionCells:
         self._room = max(_ROOM_MIN, _ROOM_FACTOR * len(cells))
         return moved
 
-    def _reserve(self) -> None:
+    def _made(self, slots: Int64s, panes: Int64s) -> Int64s:
+        """Give the cell of each key and pane, one that is new where there is none."""
+        self._latest.reserve(1 if self._keys is None else self._keys.count)
+        cells, later = self._held(slots, panes)
+        missing = np.flatnonzero(cells == NO_CELL)
+        if not len(missing):
+            return cells
+        cells[missing] = self._table.append([slots[missing], panes[missing]])
         for column in (self._first, self._last, self._open, self._goes_to):
             column.reserve(self._table.count)
+        latest = missing[~later[missing]]
+        if (panes[latest[1:]] < panes[latest[:-1]]).any():
+            latest = latest[np.argsort(panes[latest], kind="stable")]
+        # Of several writes to one key the last stays: that of the latest pane.
+        self._latest.values[slots[latest]] = cells[latest]
+        return cells
 
     def _enter(self, cells: Int64s, first_us: Int64s, last_us: Int64s) -> None:
         closed = cells[~self._open.values[cells]]
@@ -198,6 +211,18 @@ class SessionCells:
 
     def _find(self, slots: Int64s, panes: Int64s) -> Int64s:
         """Give the open cell of each key and pane, -1 where there is none."""
-        cells = self._table.find([slots, panes])
+        cells, _ = self._held(slots, panes)
         cells[~self._open.values[cells]] = NO_CELL
         return cells
+
+    def _held(self, slots: Int64s, panes: Int64s) -> tuple[Int64s, npt.NDArray[np.bool_]]:
+        """Give the cell of each key and pane, -1 where there is none; and where a later one is."""
+        cells: Int64s = self._latest.values[slots]
+        # Without a cell this reads the last one of the column; that it is none is asked for first.
+        held = self._table.column(1)[cells]
+        later = (cells != NO_CELL) & (panes < held)
+        cells[panes != held] = NO_CELL
+        older = np.flatnonzero(later)
+        if len(older):
+            cells[older] = self._table.find([slots[older], panes[older]])
+        return cells, later

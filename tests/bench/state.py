@@ -59,7 +59,7 @@ def tumbling(rows: rs.Stream) -> rs.Stream:
 
 def session(rows: rs.Stream) -> rs.Stream:
     """Count in sessions."""
-    return rows.key_by("k").window(rs.Session("1s")).aggregate(n=rs.count())
+    return rows.key_by("k").window(rs.Session("1m")).aggregate(n=rs.count())
 
 
 def process(rows: rs.Stream) -> rs.Stream:
