@@ -129,8 +129,9 @@ class LocalJob:
 
     def lose(self, subtask: SubtaskId, attempt: int, *, closing: bool) -> None:
         """Let the coordinator take a subtask for dead, and live on; or end it."""
-        if closing:
-            self._processes.pop(subtask, None)
+        process = self._processes.get(subtask)
+        if closing and process is not None and process.attempt == attempt:
+            del self._processes[subtask]
         lost = job.Failed(subtask, SubtaskLost(f"{subtask} does not answer"), attempt)
         closed = job.Said(subtask, attempt, messages.Closed())
         self._pass(subtask, None, attempt, closed if closing else lost)
