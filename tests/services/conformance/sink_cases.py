@@ -29,6 +29,7 @@ from raystream.connectors import (
     postgres,
     redis,
 )
+from raystream.connectors.delta_table import added_by, options
 from raystream.connectors.file_places import _Folder
 
 
@@ -89,10 +90,16 @@ def delta_table(at: At, url: str | None = None, **settings: Any) -> Kept:
     place = url or str(at.folder / "table")
 
     def numbers() -> list[int]:
+        # Who follows the table reads each version; the whole would show a file once that two add.
+        versions = range(DeltaTable(place, storage_options=told).version() + 1)
+        added = [file.url for one in versions for file in added_by(place, one) or ()]
+        assert len(added) == len(set(added)), "two versions add the same"
         rows = rs.Job("back").source(delta.DeltaSource(place)).collect()
         return [row["n"] for row in rows]
 
     from deltalake import DeltaTable
+
+    told = options() if url else None
 
     steps = (
         (DeltaTable, "create"),
