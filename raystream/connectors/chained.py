@@ -150,6 +150,13 @@ class _ChainedReader(Reader):
         name = self._stages[self._stage][1].id if self._stage < len(self._stages) else None
         return self._stage, name, inner
 
+    def backlog(self) -> int | None:
+        """Tell what the last split has to come: of those behind another nobody knows before."""
+        if self._stage + 1 < len(self._stages):
+            return None
+        tells = getattr(self._reader, "backlog", None)
+        return tells() if callable(tells) else None
+
     def checkpointed(self, position: Any) -> None:
         stage, _, inner = position
         # What was read before has ended, and its reader is closed.

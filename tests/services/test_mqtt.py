@@ -115,6 +115,61 @@ def test_a_broker_that_dies_is_connected_to_again(mqtt_broker, place):
     reader.close()
 
 
+@pytest.fixture
+def restart(mqtt_broker, monkeypatch):
+    """Let a broker of our own die and come back; waits until a reader has subscribed again."""
+    if mqtt_broker.child is None:
+        pytest.skip("a broker that is not ours is not killed")
+    return mqtt_broker.restarting(monkeypatch)
+
+
+def arrived(reader, count):
+    """Wait until so many messages are here and not yet given."""
+    inbox = reader._inbox
+    with inbox._lock:
+        assert inbox._lock.wait_for(lambda: len(inbox._queue) == count, 20)
+
+
+@pytest.mark.parametrize("acknowledge", ["checkpoint", "receipt"])
+def test_what_has_come_outlives_a_broker_that_forgets(mqtt_broker, place, restart, acknowledge):
+    reader = opened(source_of(mqtt_broker, *place, acknowledge=acknowledge))
+    mqtt_broker.publish(place[0], lines(range(7)))
+    assert until(reader, 3) == [0, 1, 2]
+    arrived(reader, 4)
+    restart()
+    mqtt_broker.publish(place[0], lines([7]))
+    assert until(reader, 5) == [3, 4, 5, 6, 7]
+    reader.close()
+
+
+def test_what_is_acknowledged_late_takes_nothing_of_the_next_connection(
+    mqtt_broker, place, restart
+):
+    """The ids of messages begin anew: an old one would take a message that nobody has kept."""
+    source = source_of(mqtt_broker, *place)
+    reader = opened(source)
+    mqtt_broker.publish(place[0], lines(range(6)))
+    assert until(reader, 3) == [0, 1, 2]
+    arrived(reader, 3)
+    restart()
+    mqtt_broker.publish(place[0], lines(range(6, 12)))
+    assert until(reader, 3) == [3, 4, 5]
+    position = reader.position()
+    assert until(reader, 3) == [6, 7, 8]
+    reader.checkpointed(position)
+    silent_but(reader, [9, 10, 11])
+    reader.close()
+    again = source.open(source.splits()[0], position)
+    assert until(again, 6) == [6, 7, 8, 9, 10, 11]
+    again.close()
+
+
+def silent_but(reader, numbers):
+    """Poll for these, and for a second, in which what is to be sent goes out."""
+    assert until(reader, len(numbers)) == numbers
+    silent(reader)
+
+
 def test_messages_that_cannot_be_read_follow_the_policy(mqtt_broker, place):
     reader = opened(source_of(mqtt_broker, *place).tolerating())
     mqtt_broker.publish(place[0], [*lines([1]), b"\xff", b"", *lines([2])])

@@ -51,6 +51,10 @@ class At:
         return self._fixture("mqtt_broker")
 
     @cached_property
+    def patch(self) -> pytest.MonkeyPatch:
+        return self._fixture("monkeypatch")
+
+    @cached_property
     def search(self) -> Any:
         return self._fixture("search")
 

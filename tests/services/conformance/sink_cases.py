@@ -20,6 +20,7 @@ from servers_at_hand import At
 import raystream as rs
 from raystream.connectors import (
     delta,
+    delta_files,
     elasticsearch,
     http,
     iceberg,
@@ -28,6 +29,7 @@ from raystream.connectors import (
     postgres,
     redis,
 )
+from raystream.connectors.delta_table import added_by, options
 from raystream.connectors.file_places import _Folder
 
 
@@ -35,15 +37,15 @@ from raystream.connectors.file_places import _Folder
 class Kept:
     """A sink that writes to a new place. ``numbers`` gives the ``n`` of each row that is visible.
 
-    ``again`` makes the sink as another process would; ``midway`` is a function that a commit calls
-    between two things that it makes visible.
+    ``again`` makes the sink as another process would; ``steps`` are functions of which a commit is
+    made: an object that has one, and its name. The last is the one that makes rows visible.
     """
 
     again: Callable[[], rs.Sink]
     numbers: Callable[[], list[int]]
     once: bool = True
     restart: Callable[[], None] | None = None
-    midway: tuple[Any, str] | None = None
+    steps: tuple[tuple[Any, str], ...] = ()
 
 
 # Files -------------------------------------------------------------------------------------------
@@ -56,8 +58,14 @@ def files(at: At, format: str = "parquet", url: str | None = None) -> Kept:
         source = rs.FileSource(place, format=format, schema=ROW)
         return [row["n"] for row in rs.Job("back").source(source).collect()]
 
-    midway = None if url else (_Folder, "_rename")
-    return Kept(lambda: rs.FileSink(place, format, roll_rows=7), numbers, midway=midway)
+    if url:
+        from s3fs import S3FileSystem
+
+        step: tuple[Any, str] = (S3FileSystem, "call_s3")
+    else:
+        step = (_Folder, "_rename")
+    # So few rows that a commit has several files.
+    return Kept(lambda: rs.FileSink(place, format, roll_rows=2), numbers, steps=(step,))
 
 
 def files_of_parts(at: At) -> Kept:
@@ -68,7 +76,7 @@ def files_of_parts(at: At) -> Kept:
         return ds.dataset(place, partitioning="hive").to_table()["n"].to_pylist()
 
     sink = lambda: rs.FileSink(place, "parquet", partition_by="kind")
-    return Kept(sink, numbers, midway=(_Folder, "_rename"))
+    return Kept(sink, numbers, steps=((_Folder, "_rename"),))
 
 
 def files_on_s3(at: At) -> Kept:
@@ -82,10 +90,23 @@ def delta_table(at: At, url: str | None = None, **settings: Any) -> Kept:
     place = url or str(at.folder / "table")
 
     def numbers() -> list[int]:
+        # Who follows the table reads each version; the whole would show a file once that two add.
+        versions = range(DeltaTable(place, storage_options=told).version() + 1)
+        added = [file.url for one in versions for file in added_by(place, one) or ()]
+        assert len(added) == len(set(added)), "two versions add the same"
         rows = rs.Job("back").source(delta.DeltaSource(place)).collect()
         return [row["n"] for row in rows]
 
-    return Kept(lambda: delta.DeltaSink(place, **settings), numbers)
+    from deltalake import DeltaTable
+
+    told = options() if url else None
+
+    steps = (
+        (DeltaTable, "create"),
+        (delta_files.TableFolder, "missing"),
+        (DeltaTable, "create_write_transaction"),
+    )
+    return Kept(lambda: delta.DeltaSink(place, **settings), numbers, steps=steps)
 
 
 def delta_of_parts(at: At) -> Kept:
@@ -103,7 +124,13 @@ def iceberg_table(at: At, warehouse: str | None = None, **settings: Any) -> Kept
         rows = rs.Job("back").source(iceberg.IcebergSource("lake.rows", catalog)).collect()
         return [row["n"] for row in rows]
 
-    return Kept(lambda: iceberg.IcebergSink("lake.rows", catalog, **settings), numbers)
+    from pyiceberg.io.pyarrow import PyArrowFile
+    from sqlalchemy.orm import Session
+
+    # Manifests, the list of them and the metadata are files, of which the catalog names the last.
+    steps = ((PyArrowFile, "create"), (Session, "commit"))
+    sink = lambda: iceberg.IcebergSink("lake.rows", catalog, **settings)
+    return Kept(sink, numbers, steps=steps)
 
 
 def iceberg_of_parts(at: At) -> Kept:
@@ -118,7 +145,7 @@ def iceberg_on_s3(at: At) -> Kept:
 
 
 def kafka_topic(at: At, guarantee: str = "exactly_once") -> Kept:
-    from raystream.connectors.kafka_commits import _Lane
+    from raystream.connectors import kafka_commits
 
     topic = at.broker.topic(2)
     # A lane of its own name is found again by another process.
@@ -131,7 +158,8 @@ def kafka_topic(at: At, guarantee: str = "exactly_once") -> Kept:
         return [json.loads(message.value())["n"] for message in at.broker.read(topic)]
 
     restart = None if at.broker.child is None else at.broker.restart
-    return Kept(again, numbers, guarantee == "exactly_once", restart, (_Lane, "produce"))
+    steps = ((kafka_commits, "send"), (kafka_commits._Lane, "produce"))
+    return Kept(again, numbers, guarantee == "exactly_once", restart, steps)
 
 
 def kafka_at_least_once(at: At) -> Kept:
@@ -183,7 +211,7 @@ def _redis(at: At, rows: Callable[[Any], list[dict]], *args: Any, **settings: An
         lambda: redis.RedisSink(rs.secret("REDIS_URL"), *args, **settings),
         numbers,
         restart=None if at.redis.child is None else at.redis.restart,
-        midway=(redis_sink, "sent"),
+        steps=((redis_sink, "sent"),),
     )
 
 
@@ -197,7 +225,7 @@ def nats_stream(at: At) -> Kept:
         lambda: nats.NatsSink(rs.secret("NATS_URL"), f"{stream}.of.{{kind}}"),
         numbers,
         restart=at.restart_of(at.nats.child),
-        midway=(nats.NatsSink, "_publish"),
+        steps=((nats.NatsSink, "_publish"),),
     )
 
 
@@ -216,7 +244,7 @@ def postgres_appends(at: At) -> Kept:
     return _postgres(at, "n bigint", (postgres_sink, "_commit_prepared"), mode="append")
 
 
-def _postgres(at: At, column: str, midway: tuple[Any, str], **settings: Any) -> Kept:
+def _postgres(at: At, column: str, step: tuple[Any, str], **settings: Any) -> Kept:
     table = f"t{secrets.token_hex(6)}"
     with at.postgres.connect() as connection:
         connection.execute(f"CREATE TABLE {table} ({column}, kind text)")
@@ -229,7 +257,7 @@ def _postgres(at: At, column: str, midway: tuple[Any, str], **settings: Any) -> 
         lambda: postgres.PostgresSink(at.postgres.dsn, table, **settings),
         numbers,
         restart=None if at.postgres.folder is None else at.postgres.restart,
-        midway=midway,
+        steps=(step,),
     )
 
 
@@ -247,7 +275,7 @@ def search_index(at: At, guarantee: str = "at_least_once") -> Kept:
         again,
         lambda: [row["n"] for row in at.search.table(index).values()],
         restart=at.restart_of(at.search.child, signal.SIGTERM),
-        midway=(Bulk, "send"),
+        steps=((Bulk, "send"),),
     )
 
 
@@ -311,11 +339,6 @@ COMMITTING: dict[str, Callable[[At], Kept]] = {
     "Elasticsearch, exactly once": search_index_once,
 }
 """Those that make rows visible by a commit."""
-
-IN_STEPS = tuple(
-    name for name in COMMITTING if name != "files on S3" and not name.startswith(("Delta", "Ice"))
-)
-"""Those whose commit makes one thing visible after another."""
 
 WRITING: dict[str, Callable[[At], Kept]] = {
     "Kafka, at least once": kafka_at_least_once,

@@ -194,16 +194,41 @@ def nats_subjects(at: At, *, bounded: bool = True) -> Fed:
     return Fed(source, restart=at.restart_of(at.nats.child), more=more)
 
 
-def mqtt_topic(at: At) -> Fed:
-    """A broker keeps messages for a session that it knows; who dies gets them again."""
+def mqtt_topic(at: At, *, followed: bool = False) -> Fed:
+    """A broker keeps messages for a session that it knows; who dies gets them again.
+
+    Ours forgets sessions when it dies itself: then the device sends again what it has sent since
+    the first were committed.
+    """
     topic, client_id = f"t/{secrets.token_hex(6)}", secrets.token_hex(6)
     source = mqtt.MqttSource(at.mqtt.host, topic, SCHEMA, client_id=client_id, port=at.mqtt.port)
+    restarting = None
+    if followed and at.mqtt.child is not None:
+        restarting = at.mqtt.restarting(at.patch)
     reader = source.open(source.splits()[0], None)
     for _ in range(100):  # until the broker knows the session
         assert reader.poll(1) is None
     reader.close()
-    at.mqtt.publish(topic, lines(list(range(COUNT))))
-    return Fed(source, in_one, splits=1, once=False, replays=False)
+    send = lambda start, stop: at.mqtt.publish(topic, lines(list(range(start, stop))))
+    if not followed:
+        send(0, COUNT)
+        return Fed(source, in_one, splits=1, once=False, replays=False)
+    send(0, COUNT // 2)
+
+    def restart() -> None:
+        restarting()
+        more()
+
+    more = lambda: send(COUNT // 2, COUNT)
+    return Fed(
+        source,
+        in_one,
+        splits=1,
+        once=False,
+        replays=False,
+        restart=None if restarting is None else restart,
+        more=more,
+    )
 
 
 # Databases ---------------------------------------------------------------------------------------
@@ -306,6 +331,7 @@ CASES: dict[str, Callable[[At], Fed]] = {
     "NATS": nats_subjects,
     "NATS, followed": lambda at: nats_subjects(at, bounded=False),
     "MQTT": mqtt_topic,
+    "MQTT, followed": lambda at: mqtt_topic(at, followed=True),
     "PostgreSQL": postgres_table,
     "PostgreSQL, changes": postgres_changes,
     "webhook": webhook,
@@ -315,14 +341,15 @@ CASES: dict[str, Callable[[At], Fed]] = {
     "Nexmark": nexmark,
 }
 
-REPLAYED = tuple(name for name in CASES if name not in {"MQTT", "webhook"})
+REPLAYED = tuple(name for name in CASES if name not in {"MQTT", "MQTT, followed", "webhook"})
 """Those that begin at any position again."""
 
 RESTARTED = (
     "Kafka, followed",
     "Redis streams, followed",
     "NATS, followed",
+    "MQTT, followed",
     "PostgreSQL",
     "PostgreSQL, changes",
 )
-"""Those whose server can be ours to kill. MQTT keeps sessions in memory: they die with it."""
+"""Those whose server can be ours to kill."""

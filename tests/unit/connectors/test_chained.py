@@ -156,3 +156,15 @@ def test_windows_over_the_seam_are_whole():
     counts = rows.window_all(rs.Tumbling("10s")).aggregate(n=rs.count()).collect()
     found = sorted((row["window_start"].second, row["n"]) for row in counts)
     assert found == [(0, 6), (10, 3), (20, 1)]
+
+
+def test_what_is_to_come_is_known_in_the_last_split_alone():
+    numbers = lambda rows: rs.DataGenSource(lambda i: {"n": i}, rows=rows)
+    source = rs.chain(numbers(3), numbers(5))
+    (split,) = source.splits()
+    reader = source.open(split, None)
+    assert (len(reader.poll(2)), reader.backlog()) == (2, None)
+    assert (len(reader.poll(2)), reader.backlog()) == (1, None)
+    assert (len(reader.poll(2)), reader.backlog()) == (2, 3)
+    assert (len(reader.poll(9)), reader.backlog()) == (3, 0)
+    assert (reader.poll(9), reader.backlog()) == (rs.END, None)
