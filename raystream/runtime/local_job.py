@@ -385,7 +385,8 @@ class LocalJob:
 
     def report(self) -> JobReport:
         told = self.status()
-        return self._observer.report(self._coordinator, told.job, told.state, told.scaling)
+        sizing = self._scaling.sizing
+        return self._observer.report(self._coordinator, told.job, told.state, told.scaling, sizing)
 
     def result(self) -> JobResult:
         """Give how a job ended that is over; raises JobFailed."""

@@ -24,6 +24,7 @@ from raystream.coordinator.report import (
     MESSAGE_CHARS_MAX,
     Failure,
     JobReport,
+    Sizing,
     StateChange,
 )
 from raystream.coordinator.states import BETWEEN
@@ -112,7 +113,12 @@ class Observer:
         )
 
     def report(
-        self, machine: CoordinatorMachine, job_id: str, state: str, scaling: str = ""
+        self,
+        machine: CoordinatorMachine,
+        job_id: str,
+        state: str,
+        scaling: str = "",
+        sizing: Sizing | None = None,
     ) -> JobReport:
         """Give all that is known."""
         return JobReport(
@@ -128,6 +134,7 @@ class Observer:
             self._completed,
             self._given_up,
             self._max_parallelism,
+            sizing,
         )
 
     # What is noted ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from raystream.clock import Clock
 from raystream.coordinator.autoscaler import Autoscaler
 from raystream.coordinator.events import Answer, RescaleAsked
 from raystream.coordinator.machine import CoordinatorMachine
+from raystream.coordinator.report import Sizing
 from raystream.flow.control import SubtaskFigures
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan
@@ -29,6 +30,11 @@ class Scaling:
     def said(self) -> str:
         """Why the job has the size that it has, in a sentence."""
         return self._autoscaler.said
+
+    @property
+    def sizing(self) -> Sizing | None:
+        """What it has decided so far, as figures; None of a job that keeps its size."""
+        return self._autoscaler.sizing
 
     def look(self, machine: CoordinatorMachine, plan: PhysicalPlan) -> list[RescaleAsked]:
         """Give what the job wishes, if anything."""

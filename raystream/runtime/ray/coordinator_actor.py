@@ -245,8 +245,10 @@ class _Shell:
 
     def report(self) -> JobReport:
         """Give all that is known of the job."""
-        job_id, scaling = self._given.job_id, self._scaling.said
-        return self._observer.report(self._machine, job_id, self._state, scaling)
+        job_id, scaling = self._given.job_id, self._scaling
+        return self._observer.report(
+            self._machine, job_id, self._state, scaling.said, scaling.sizing
+        )
 
     @property
     def _state(self) -> str:
