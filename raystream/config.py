@@ -88,10 +88,14 @@ class Limits:
     log_lines_kept_max: int = 5_000
     """Lines that are kept of a job while it runs: about a megabyte."""
 
+    tracing: str = "off"
+    """Who is given a trace of each checkpoint and each change of size: nobody, or ``otel``."""
+
 
 WORDS = {
     "state_backend": ("memory", "disk"),
     "log_level": ("debug", "info", "warning", "error"),
+    "tracing": ("off", "otel"),
 }
 """The settings that are a choice."""
 

@@ -44,6 +44,7 @@ from raystream.runtime.ray.report import pack_report, unpack_report
 from raystream.runtime.ray.sight import node_id
 from raystream.runtime.scaling import Scaling
 from raystream.runtime.shell import abort_sinks, list_splits, source_spec, travelling
+from raystream.runtime.tracing import try_tracing
 from raystream.runtime.vault import Home
 
 _LINGER_S = 300.0
@@ -218,7 +219,8 @@ class _Shell:
             came_back=came_back,
         )
         self._machine = CoordinatorMachine(given.plan, self._clock, beginning, given.replan)
-        self._observer = Observer(given.plan, self._clock)
+        tracing = try_tracing(given.plan.limits, given.plan.job)
+        self._observer = Observer(given.plan, self._clock, tracing)
         self._export, self._told_us = Export(), 0
         self._errands = Errands(given.plan, given.home, mailbox.put)
         self._answers: dict[str, job.Answer] = {}
@@ -275,6 +277,7 @@ class _Shell:
             self._errands.close()
             self._lookout.close()
             self.crew.end()
+            self._observer.close()  # first: who hears of the end may end this process
             self._publish(self.published())
             self._export.give(self.report())
 
