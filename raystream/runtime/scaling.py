@@ -42,7 +42,7 @@ class Scaling:
         if asked is None:
             return []
         # A warning, so that it is seen where nobody has set up a log: rows will pause for a moment.
-        _LOG.warning("job %s rescales itself: %s", self._job, asked.reason)
+        self._warn(f"job {self._job} rescales itself: {asked.reason}", "rescaling", machine.attempt)
         return [asked]
 
     def among(
@@ -59,5 +59,8 @@ class Scaling:
         """Take an answer; tell whether it is one to a wish of the job itself."""
         own = self._autoscaler.heard(answer)
         if own and answer.error:
-            _LOG.warning("job %s: %s", self._job, self.said)
+            self._warn(f"job {self._job}: {self.said}", "running", 0)
         return own
+
+    def _warn(self, text: str, state: str, attempt: int) -> None:
+        _LOG.warning("%s", text, extra={"job": self._job, "state": state, "attempt": attempt})

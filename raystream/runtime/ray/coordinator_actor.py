@@ -87,7 +87,7 @@ class CoordinatorCalls:
         given = Given(loaded, plan, replan, job_id, home, attached, place)
         self._attempt = 0
         self._journal = Journal(loaded.limits.log_lines_kept_max)
-        record(self._note, loaded.limits.log_level)
+        record(self._note, loaded.limits, lambda: {"job": loaded.job, "attempt": self._attempt})
         self._shell = _Shell(given, self._mailbox, self._publish)
         self._published = self._shell.published()
         me = ray.get_runtime_context().current_actor

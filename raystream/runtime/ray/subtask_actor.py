@@ -106,7 +106,7 @@ class SubtaskCalls:
         self._done, self._closing = threading.Event(), threading.Event()
         self._outbox = Outbox(plan.limits.deliver_batches_max)
         self._attempt = deployment.attempt
-        NOTING.deployed(deployment.subtask, deployment.attempt, plan.limits)
+        NOTING.deployed(deployment.subtask, deployment.attempt, plan.job, plan.limits)
         shell = _Shell(
             plan, deployment, self._mailbox, self._outbox, self._closing, sight=self._sight
         )
