@@ -81,6 +81,10 @@ class Limits:
     log_level: str = "info"
     """What is noted of what subtasks log: this and what is graver; ``raystream logs`` shows it."""
 
+    log_format: str = "text"
+    """How processes write it to stderr: warnings as ``text``, or all of it as ``json``, one object
+    a line with job, operator, subtask, attempt, checkpoint and state."""
+
     log_lines_sent_max: int = 200
     """Lines that a subtask tells its coordinator at a heartbeat, the newest: a function that prints
     each row must not fill the coordinator."""
@@ -88,10 +92,15 @@ class Limits:
     log_lines_kept_max: int = 5_000
     """Lines that are kept of a job while it runs: about a megabyte."""
 
+    tracing: str = "off"
+    """Who is given a trace of each checkpoint and each change of size: nobody, or ``otel``."""
+
 
 WORDS = {
     "state_backend": ("memory", "disk"),
     "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("text", "json"),
+    "tracing": ("off", "otel"),
 }
 """The settings that are a choice."""
 

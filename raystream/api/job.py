@@ -91,9 +91,12 @@ class JobHandle(Protocol):
         """Give a few rows that leave an operator now, as JSON has them."""
 
     def profile(
-        self, operator: str, subtask: int | None = None, *, seconds: float = 5.0
+        self, operator: str, subtask: int | None = None, *, seconds: float = 5, native: bool = False
     ) -> Profile:
-        """Tell where the process of a subtask spends its time; it goes on meanwhile."""
+        """Tell where a subtask's process spends its time; it goes on meanwhile.
+
+        ``native`` tells frames of compiled code, too, where py-spy is installed.
+        """
 
     def report(self) -> JobReport:
         """Give all that is known: each subtask, what failed and where, when the state changed."""

@@ -67,6 +67,7 @@ def run(
     if runtime != "local":
         check_travels(logical, plan)
         _check_reach(plan)
+        _check_traced(plan)
     shown = show and not overrides.current().quiet
     with progress_for(sys.stderr) if shown else contextlib.nullcontext() as progress:
         if runtime == "local":
@@ -98,6 +99,7 @@ def submit(draft: Draft, logical: LogicalPlan, beginning: Beginning) -> Any:
     plan = physical_plan(logical)
     check_travels(logical, plan)
     _check_reach(plan)
+    _check_traced(plan)
     home = beginning.home(plan)
     return driver().submit(
         plan, runtime_env=draft.runtime_env, home=home, logical=_changeable(logical, plan)
@@ -128,6 +130,16 @@ def _check_reach(plan: PhysicalPlan) -> None:
             "subtasks run in others",
             hint='give a path that all nodes reach, or s3://…, or run(runtime="local")',
         )
+
+
+def _check_traced(plan: PhysicalPlan) -> None:
+    """Refuse to trace where that cannot be done: the cluster goes by the same packages.
+
+    Raises: ConfigError.
+    """
+    from raystream.runtime.tracing import check_tracing
+
+    check_tracing(plan.limits)
 
 
 def check_travels(logical: LogicalPlan, plan: PhysicalPlan) -> None:

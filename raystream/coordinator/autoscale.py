@@ -92,6 +92,7 @@ class Policy:
     known: dict[str, Known] = field(default_factory=dict)
     quiet_until_us: int = 0
     refusals: int = 0
+    wants: Mapping[str, Want] = field(default_factory=dict)  # of the last look
     _growths: dict[str, tuple[int, float, float]] = field(default_factory=dict)
     _fresh: tuple[int, float, float] | None = None
 
@@ -148,7 +149,7 @@ class Policy:
                     self.known[chain.name].grow(*self._fresh, now_us, self.spans.forget_us)
             self._learn(chain.name, plan, loads, sources, now_us)
         self._fresh = None
-        wants = self._wants(plan, freedoms, loads, sources, now_us)
+        wants = self.wants = self._wants(plan, freedoms, loads, sources, now_us)
         if now_us < self.quiet_until_us:
             left_s = (self.quiet_until_us - now_us) / 1e6
             return Decision(

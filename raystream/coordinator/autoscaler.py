@@ -11,6 +11,7 @@ from raystream.coordinator.autoscale import Decision, Policy
 from raystream.coordinator.events import Answer, RescaleAsked
 from raystream.coordinator.loads import Load, Meter
 from raystream.coordinator.machine import CoordinatorMachine
+from raystream.coordinator.report import ChainSizing, Sizing
 from raystream.flow.control import SubtaskFigures
 from raystream.graph.freedom import Freedom, freedoms
 from raystream.graph.physical import PhysicalPlan
@@ -34,7 +35,8 @@ class Autoscaler:
         self._look_us = 0
         self._attempt = 0
         self._asked: tuple[str, Decision, dict[str, int]] | None = None
-        self._count = 0
+        self._count = self._refused = 0
+        self._found: dict[str, ChainSizing] = {}
         self._plan: PhysicalPlan | None = None
         self._free: dict[str, Freedom] = {}  # in that plan
         self.said = "" if settings is None else "it has just begun to look"
@@ -43,6 +45,13 @@ class Autoscaler:
     def due(self) -> bool:
         """Whether it is time to look, for a job that ever does."""
         return self._policy is not None and self._clock.monotonic_us() >= self._look_us
+
+    @property
+    def sizing(self) -> Sizing | None:
+        """What was decided so far, and what is wanted; None of a job that keeps its size."""
+        if self._policy is None:
+            return None
+        return Sizing(self._count, self._refused, self._found)
 
     def take(self, figures: SubtaskFigures) -> None:
         """Take newer figures of a subtask."""
@@ -78,6 +87,7 @@ class Autoscaler:
         (_, decision, sizes), self._asked = self._asked, None
         now_us = self._clock.monotonic_us()
         if answer.error:
+            self._refused += 1
             self._policy.refused(decision.targets, sizes, now_us, answer.error)
             wait_s = (self._policy.quiet_until_us - now_us) / 1e6
             self.said = f"it stays as it is, {answer.error}; no other try for {wait_s:,.0f} s"
@@ -92,6 +102,10 @@ class Autoscaler:
         # What went wrong last is of more interest than that it is to be waited for.
         if now_us >= policy.quiet_until_us or not policy.refusals:
             self.said = decision.reason
+        self._found = {
+            name: ChainSizing(decision.targets.get(name, want.target), want.due, want.rate)
+            for name, want in policy.wants.items()
+        }
         return decision
 
     def _freedoms(self, plan: PhysicalPlan) -> dict[str, Freedom]:

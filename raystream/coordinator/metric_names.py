@@ -2,7 +2,8 @@
 
 They are Flink's names in snake case, with their unit where they have one. A metric of an operator
 is told by subtask with the labels ``job``, ``operator`` and ``subtask``; one of a subtask has
-``chain`` in place of ``operator``: all operators of a chain share it.
+``chain`` in place of ``operator``: all operators of a chain share it. One of a chain has no
+``subtask``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Metric:
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
-    of: Literal["job", "operator", "subtask"]
+    of: Literal["job", "chain", "operator", "subtask"]
     over: Literal["sum", "mean", "max", "min"]
     flink: str
     meaning: str
@@ -37,6 +38,8 @@ class Metric:
         """The labels that every value has."""
         if self.of == "job":
             return ("job",)
+        if self.of == "chain":
+            return ("job", "chain")
         named = ("name",) if self.name.startswith("user_") else ()
         if self.name == LATENCY:
             named = ("source",)
@@ -102,6 +105,48 @@ METRICS = (
         "max",
         "lastCheckpointFullSize",
         "all that it names, older parts included",
+    ),
+    Metric(
+        "autoscaler_scalings",
+        "counter",
+        "job",
+        "max",
+        "AutoScaler.scalings",
+        "sizes that the job asked for by itself",
+    ),
+    Metric(
+        "autoscaler_errors",
+        "counter",
+        "job",
+        "max",
+        "AutoScaler.errors",
+        "those of them that it could not have",
+    ),
+    # Of a chain; but for the first only where the job chooses its own size.
+    Metric("parallelism", "gauge", "chain", "max", "PARALLELISM", "subtasks that it has"),
+    Metric(
+        "recommended_parallelism",
+        "gauge",
+        "chain",
+        "max",
+        "RECOMMENDED_PARALLELISM",
+        "subtasks that the autoscaler wants it to have",
+    ),
+    Metric(
+        "target_data_rate",
+        "gauge",
+        "chain",
+        "max",
+        "TARGET_DATA_RATE",
+        "rows a second that it is to be sized for",
+    ),
+    Metric(
+        "true_processing_rate",
+        "gauge",
+        "chain",
+        "max",
+        "TRUE_PROCESSING_RATE",
+        "rows that one subtask does in a second of work, once it was seen to be full",
     ),
     # Of an operator.
     Metric("num_records_in", "counter", "operator", "sum", "numRecordsIn", "rows that came"),

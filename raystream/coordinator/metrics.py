@@ -35,6 +35,10 @@ _Value = tuple[str, dict[str, str], "float | HistogramFigures"]
 
 def _all(report: JobReport) -> Iterator[_Value]:
     yield from _of_job(report)
+    for chain, count in {one.chain: one.parallelism for one in report.status.operators}.items():
+        yield "parallelism", {"chain": chain}, count
+        for name, value in _of_sizing(report, chain):
+            yield name, {"chain": chain}, value
     for one in report.subtasks:
         index = str(one.figures.subtask.index)
         for name, value in _of_subtask(report, one):
@@ -58,6 +62,18 @@ def _of_job(report: JobReport) -> Iterator[_Value]:
         yield "last_checkpoint_duration_ms", {}, newest.duration_us / 1_000
         yield "last_checkpoint_size_bytes", {}, newest.new_bytes
         yield "last_checkpoint_full_size_bytes", {}, newest.bytes
+    if report.sizing is not None:
+        yield "autoscaler_scalings", {}, report.sizing.decided
+        yield "autoscaler_errors", {}, report.sizing.refused
+
+
+def _of_sizing(report: JobReport, chain: str) -> Iterator[tuple[str, float]]:
+    found = None if report.sizing is None else report.sizing.chains.get(chain)
+    if found is not None:
+        yield "recommended_parallelism", found.wanted
+        yield "target_data_rate", found.due_per_s
+        if found.rate_per_s is not None:
+            yield "true_processing_rate", found.rate_per_s
 
 
 def _of_subtask(report: JobReport, one: SubtaskReport) -> Iterator[tuple[str, float]]:
@@ -123,7 +139,7 @@ def by_operator(report: JobReport) -> dict[str, dict[str, Any]]:
 
 
 def _operator(report: JobReport, status: OperatorStatus) -> dict[str, Any]:
-    values: dict[str, list[float]] = {}
+    values = {name: [value] for name, value in _of_sizing(report, status.chain)}
     for one in report.subtasks_of(status.name):
         names = [operator.name for operator in one.figures.operators]
         found = [*_of_operator(one, names.index(status.name)), *_of_subtask(report, one)]

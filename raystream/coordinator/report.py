@@ -6,7 +6,8 @@ state changed. All of it has bounds, and all of it is plain values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.flow.control import JobStatus, SubtaskFigures
@@ -78,11 +79,37 @@ class SubtaskReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainSizing:
+    """How many subtasks a chain is wanted to have, and of what that follows.
+
+    ``due_per_s`` is the rows a second that it is sized for; ``rate_per_s`` what one subtask does in
+    a second of work, None as long as nobody has seen it at its limit.
+    """
+
+    wanted: int
+    due_per_s: float
+    rate_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """What a job that chooses its own size has decided, since its coordinator began.
+
+    ``decided`` counts the sizes that it asked for, ``refused`` those of them that it could not
+    have. ``chains`` is what it found when it last looked, by name; empty before that.
+    """
+
+    decided: int = 0
+    refused: int = 0
+    chains: Mapping[str, ChainSizing] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class JobReport:
     """A job as it stands at a time of day.
 
     ``changes``, ``failures`` and ``checkpoints`` are from old to new; how many checkpoints were
-    completed and given up counts all of them.
+    completed and given up counts all of them. ``sizing`` is None where the job keeps its size.
     """
 
     job_id: str
@@ -97,6 +124,7 @@ class JobReport:
     checkpoints_completed: int = 0
     checkpoints_failed: int = 0
     max_parallelism: int = 128
+    sizing: Sizing | None = None
 
     @property
     def job(self) -> str:

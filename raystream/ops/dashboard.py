@@ -19,6 +19,7 @@ from raystream.ops.jobs import attached, id_argument
 from raystream.ops.options import address_option, look_for_a_cluster
 from raystream.ops.printing import json_option, print_json, print_table
 from raystream.runtime import profiler
+from raystream.runtime.native_profile import native_share
 
 
 @click.command(short_help="Serve the HTTP API of the cluster's jobs.")
@@ -108,25 +109,40 @@ def _read_token(file: Path) -> str:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a file for speedscope.app, or, named *.txt, collapsed stacks.",
 )
+@click.option("--native", is_flag=True, help="With frames of compiled code; needs py-spy there.")
 @address_option
 @json_option
-def profile(*, job_id: str, subtask: str, seconds: float, out: Path | None, as_json: bool) -> None:
+def profile(
+    *,
+    job_id: str,
+    subtask: str,
+    seconds: float,
+    out: Path | None,
+    native: bool,
+    as_json: bool,
+) -> None:
     """Show where a subtask of an operator of the job ID spends its time.
 
     It is looked at a hundred times a second, and goes on meanwhile; subtask 0 if none is named.
+    With --native what Arrow, NumPy and other compiled code do is told from what Python does.
     """
     operator, index = _subtask(subtask)
-    seen = attached(job_id).profile(operator, index, seconds=seconds)
+    asked = {"native": True} if native else {}
+    seen = attached(job_id).profile(operator, index, seconds=seconds, **asked)
+    share = native_share(seen) if native else None
     if out is not None:
         plain = out.suffix == ".txt"
         text = profiler.collapsed(seen) if plain else json.dumps(profiler.speedscope(seen))
         out.write_text(text, encoding="utf-8")
     found = profiler.top(seen)
     if as_json:
-        print_json({"what": seen.what, "seconds": seen.seconds, "top": found})
+        told = {"what": seen.what, "seconds": seen.seconds, "top": found}
+        print_json(told if share is None else {**told, "native_share": round(share, 4)})
         return
     kind = "time on a CPU" if seen.cpu_known else "time"
     click.echo(f"{seen.what}: {kind} in {seen.seconds:.1f} s, {seen.samples} samples")
+    if share is not None:
+        click.echo(f"{share:.1%} of it in compiled code")
     rows = [
         (
             f"{one['own_share']:.1%}",

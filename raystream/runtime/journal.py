@@ -7,11 +7,13 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from raystream.clock import Clock
+from raystream.config import Limits
+from raystream.runtime.json_lines import JsonLines
 
 LINE_CHARS_MAX = 2_000
 """A line may hold a whole row; what is kept of it stays small."""
@@ -110,29 +112,47 @@ class Notes:
 
 
 class Recorder(logging.Handler):
-    """Notes log records, and shows them on stderr as Python would without it."""
+    """Notes log records, and shows them on stderr as Python would without it, or all as JSON."""
 
-    def __init__(self, note: Callable[[str, str], None], shown: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        note: Callable[[str, str], None],
+        shown: TextIO | None = None,
+        json_lines: JsonLines | None = None,
+    ) -> None:
         super().__init__()
         self._note = note
         self._shown = None if shown is None else logging.StreamHandler(shown)
+        if self._shown is not None:
+            self._shown.setFormatter(json_lines)
+        self._shown_level = logging.WARNING if json_lines is None else logging.NOTSET
         self.setFormatter(logging.Formatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
         self._note(record.levelname.lower(), text)
-        if self._shown is not None and record.levelno >= logging.WARNING:
+        if self._shown is not None and record.levelno >= self._shown_level:
             self._shown.handle(record)
 
 
-def record(note: Callable[[str, str], None], level: str) -> None:
-    """Note what this process logs and prints, from now on, beside what becomes of it anyhow."""
+def record(
+    note: Callable[[str, str], None],
+    limits: Limits,
+    where: Callable[[], Mapping[str, Any]] = dict,
+) -> None:
+    """Note what this process logs and prints, from now on, beside what becomes of it anyhow.
+
+    ``where`` says for JSON what the process is.
+    """
     root = logging.getLogger()
+    as_json = limits.log_format == "json"
     # Python shows warnings where nobody has said otherwise; now somebody has.
-    shown = None if root.handlers else sys.stderr
-    recorder = Recorder(note, None if shown is None else _plain(shown))
+    shown = None if root.handlers and not as_json else sys.stderr
+    recorder = Recorder(
+        note, None if shown is None else _plain(shown), JsonLines(where) if as_json else None
+    )
     root.addHandler(recorder)
-    root.setLevel(level.upper())
+    root.setLevel(limits.log_level.upper())
     for name, called in PRINTED.items():
         tee(getattr(sys, name), functools.partial(note, called))
 

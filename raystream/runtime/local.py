@@ -12,6 +12,7 @@ from raystream.coordinator import events as job
 from raystream.errors import JobTimeout
 from raystream.flow.control import JobResult, JobStatus
 from raystream.graph.physical import PhysicalPlan
+from raystream.runtime.json_lines import written
 from raystream.runtime.local_job import LocalJob
 from raystream.runtime.vault import Home, Vault
 
@@ -39,25 +40,26 @@ def run(
     vault = Vault(plan, home)
     beginning = None if home is None else home.beginning
     clock = clock or SystemClock()
-    local = LocalJob(plan, clock, rng, vault=vault, beginning=beginning)
-    started_us = shown_us = clock.monotonic_us()
-    try:
-        local.begin()
-        while not local.over:
-            now_us = clock.monotonic_us()
-            if timeout_s is not None and now_us - started_us > timeout_s * 1e6:
-                local.ask(job.StopAsked())
-                raise JobTimeout(f'job "{plan.job}" took longer than {timeout_s} s')
-            if progress is not None and now_us - shown_us >= _PROGRESS_US:
-                shown_us = now_us
+    with written(plan.limits, plan.job):
+        local = LocalJob(plan, clock, rng, vault=vault, beginning=beginning)
+        started_us = shown_us = clock.monotonic_us()
+        try:
+            local.begin()
+            while not local.over:
+                now_us = clock.monotonic_us()
+                if timeout_s is not None and now_us - started_us > timeout_s * 1e6:
+                    local.ask(job.StopAsked())
+                    raise JobTimeout(f'job "{plan.job}" took longer than {timeout_s} s')
+                if progress is not None and now_us - shown_us >= _PROGRESS_US:
+                    shown_us = now_us
+                    progress(local.status())
+                if not local.advance():
+                    sleep(_pause_us(local, clock) / 1e6)
+            if progress is not None:
                 progress(local.status())
-            if not local.advance():
-                sleep(_pause_us(local, clock) / 1e6)
-        if progress is not None:
-            progress(local.status())
-        return local.result()
-    finally:
-        local.close()
+            return local.result()
+        finally:
+            local.close()
 
 
 def _pause_us(local: LocalJob, clock: Clock) -> int:

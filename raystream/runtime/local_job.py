@@ -31,6 +31,7 @@ from raystream.runtime import local_process, shell
 from raystream.runtime.local_process import Breather, Errands, Happened, Link, Maker, Process
 from raystream.runtime.observing import Observer
 from raystream.runtime.scaling import Scaling
+from raystream.runtime.tracing import tracing_of
 from raystream.runtime.vault import Errand, Vault, frozen
 from raystream.subtask import events as sub
 
@@ -62,7 +63,7 @@ class LocalJob:
         self._vault = vault or Vault(plan, None)
         self._maker = Maker(plan, clock, self._vault, self._deliver_rows)
         self._coordinator = CoordinatorMachine(plan, clock, beginning, replan)
-        self._observer = Observer(plan, clock)
+        self._observer = Observer(plan, clock, tracing_of(plan.limits))
         self._processes: dict[SubtaskId, Process] = {}
         # Each message with the attempt that it belongs to; nothing comes through what is jammed.
         self.links: dict[Link, list[tuple[int, sub.Event | job.Event]]] = {}
@@ -112,6 +113,7 @@ class LocalJob:
         self._job(job.StopAsked())
         for subtask in list(self._processes):
             self._step(subtask, messages.Cancel())
+        self._observer.close()
 
     # Failures --------------------------------------------------------------------------------
 
@@ -386,7 +388,8 @@ class LocalJob:
 
     def report(self) -> JobReport:
         told = self.status()
-        return self._observer.report(self._coordinator, told.job, told.state, told.scaling)
+        sizing = self._scaling.sizing
+        return self._observer.report(self._coordinator, told.job, told.state, told.scaling, sizing)
 
     def result(self) -> JobResult:
         """Give how a job ended that is over; raises JobFailed."""

@@ -24,6 +24,7 @@ from raystream.coordinator.report import (
     MESSAGE_CHARS_MAX,
     Failure,
     JobReport,
+    Sizing,
     StateChange,
 )
 from raystream.coordinator.states import BETWEEN
@@ -31,6 +32,8 @@ from raystream.errors import RaystreamError, UserFunctionError
 from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
 from raystream.graph.physical import PhysicalPlan
+from raystream.runtime.spans import Spans
+from raystream.runtime.tracing import Tracing
 
 _LOG = logging.getLogger("raystream")
 
@@ -48,8 +51,10 @@ _FILE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 class Observer:
     """Sees every event of a job behind the step that took it."""
 
-    def __init__(self, plan: PhysicalPlan, clock: Clock) -> None:
+    def __init__(self, plan: PhysicalPlan, clock: Clock, tracing: Tracing | None = None) -> None:
         self._job = plan.job
+        self._tracing = tracing
+        self._spans = Spans(plan.job, clock)
         self._max_parallelism = plan.max_parallelism  # which a job keeps for life
         self._clock = clock
         self._figures = JobFigures(plan, clock.monotonic_us())
@@ -94,6 +99,13 @@ class Observer:
             self._changed(machine)
         if machine.restarts.count > self._restarts:
             self._restarting(machine)
+        if self._tracing is not None:
+            self._tracing.give(self._spans.look(machine, event))
+
+    def close(self) -> None:
+        """Let go: nothing more will be seen."""
+        if self._tracing is not None:
+            self._tracing.close()
 
     # What there is to see --------------------------------------------------------------------
 
@@ -112,7 +124,12 @@ class Observer:
         )
 
     def report(
-        self, machine: CoordinatorMachine, job_id: str, state: str, scaling: str = ""
+        self,
+        machine: CoordinatorMachine,
+        job_id: str,
+        state: str,
+        scaling: str = "",
+        sizing: Sizing | None = None,
     ) -> JobReport:
         """Give all that is known."""
         return JobReport(
@@ -128,6 +145,7 @@ class Observer:
             self._completed,
             self._given_up,
             self._max_parallelism,
+            sizing,
         )
 
     # What is noted ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from raystream.clock import Clock
 from raystream.coordinator.autoscaler import Autoscaler
 from raystream.coordinator.events import Answer, RescaleAsked
 from raystream.coordinator.machine import CoordinatorMachine
+from raystream.coordinator.report import Sizing
 from raystream.flow.control import SubtaskFigures
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan
@@ -30,13 +31,18 @@ class Scaling:
         """Why the job has the size that it has, in a sentence."""
         return self._autoscaler.said
 
+    @property
+    def sizing(self) -> Sizing | None:
+        """What it has decided so far, as figures; None of a job that keeps its size."""
+        return self._autoscaler.sizing
+
     def look(self, machine: CoordinatorMachine, plan: PhysicalPlan) -> list[RescaleAsked]:
         """Give what the job wishes, if anything."""
         asked = self._autoscaler.look(machine, plan)
         if asked is None:
             return []
         # A warning, so that it is seen where nobody has set up a log: rows will pause for a moment.
-        _LOG.warning("job %s rescales itself: %s", self._job, asked.reason)
+        self._warn(f"job {self._job} rescales itself: {asked.reason}", "rescaling", machine.attempt)
         return [asked]
 
     def among(
@@ -53,5 +59,8 @@ class Scaling:
         """Take an answer; tell whether it is one to a wish of the job itself."""
         own = self._autoscaler.heard(answer)
         if own and answer.error:
-            _LOG.warning("job %s: %s", self._job, self.said)
+            self._warn(f"job {self._job}: {self.said}", "running", 0)
         return own
+
+    def _warn(self, text: str, state: str, attempt: int) -> None:
+        _LOG.warning("%s", text, extra={"job": self._job, "state": state, "attempt": attempt})

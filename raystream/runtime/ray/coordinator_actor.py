@@ -44,6 +44,7 @@ from raystream.runtime.ray.report import pack_report, unpack_report
 from raystream.runtime.ray.sight import node_id
 from raystream.runtime.scaling import Scaling
 from raystream.runtime.shell import abort_sinks, list_splits, source_spec, travelling
+from raystream.runtime.tracing import try_tracing
 from raystream.runtime.vault import Home
 
 _LINGER_S = 300.0
@@ -86,7 +87,7 @@ class CoordinatorCalls:
         given = Given(loaded, plan, replan, job_id, home, attached, place)
         self._attempt = 0
         self._journal = Journal(loaded.limits.log_lines_kept_max)
-        record(self._note, loaded.limits.log_level)
+        record(self._note, loaded.limits, lambda: {"job": loaded.job, "attempt": self._attempt})
         self._shell = _Shell(given, self._mailbox, self._publish)
         self._published = self._shell.published()
         me = ray.get_runtime_context().current_actor
@@ -218,7 +219,8 @@ class _Shell:
             came_back=came_back,
         )
         self._machine = CoordinatorMachine(given.plan, self._clock, beginning, given.replan)
-        self._observer = Observer(given.plan, self._clock)
+        tracing = try_tracing(given.plan.limits, given.plan.job)
+        self._observer = Observer(given.plan, self._clock, tracing)
         self._export, self._told_us = Export(), 0
         self._errands = Errands(given.plan, given.home, mailbox.put)
         self._answers: dict[str, job.Answer] = {}
@@ -245,8 +247,10 @@ class _Shell:
 
     def report(self) -> JobReport:
         """Give all that is known of the job."""
-        job_id, scaling = self._given.job_id, self._scaling.said
-        return self._observer.report(self._machine, job_id, self._state, scaling)
+        job_id, scaling = self._given.job_id, self._scaling
+        return self._observer.report(
+            self._machine, job_id, self._state, scaling.said, scaling.sizing
+        )
 
     @property
     def _state(self) -> str:
@@ -273,6 +277,7 @@ class _Shell:
             self._errands.close()
             self._lookout.close()
             self.crew.end()
+            self._observer.close()  # first: who hears of the end may end this process
             self._publish(self.published())
             self._export.give(self.report())
 

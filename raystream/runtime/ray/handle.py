@@ -144,14 +144,20 @@ class RayJobHandle:
         return looking.sample(asked, operator, rows, seconds)
 
     def profile(
-        self, operator: str, subtask: int | None = None, *, seconds: float = 5.0
+        self,
+        operator: str,
+        subtask: int | None = None,
+        *,
+        seconds: float = 5.0,
+        native: bool = False,
     ) -> Profile:
         """Tell where the process of a subtask of an operator spends its time.
 
-        Raises: NotFound; ClusterError where the subtask does not answer.
+        Raises: NotFound; ClusterError where the subtask does not answer; ConfigError where frames
+        of compiled code are wanted, and py-spy is not there.
         """
         asked = self._of(operator, subtask or 0)
-        return looking.profile(asked, self.name, seconds)
+        return looking.profile(asked, self.name, seconds, native=native)
 
     def _of(self, operator: str, subtask: int | None) -> dict[SubtaskId, Any]:
         return looking.actors_of(self.plan(), self.subtasks(), operator, subtask)

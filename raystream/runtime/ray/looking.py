@@ -7,8 +7,9 @@ from typing import Any
 
 import ray
 
-from raystream.errors import ClusterError, NotFound
+from raystream.errors import ClusterError, NotFound, RaystreamError
 from raystream.flow.ids import SubtaskId
+from raystream.runtime.native_profile import START_S
 from raystream.runtime.profiler import Profile
 
 _SUBTASKS_MAX = 8
@@ -67,14 +68,18 @@ def sample(
     return found[:rows]
 
 
-def profile(actors: Mapping[SubtaskId, Any], job: str, seconds: float) -> Profile:
-    """Profile the process of one subtask.
+def profile(
+    actors: Mapping[SubtaskId, Any], job: str, seconds: float, *, native: bool = False
+) -> Profile:
+    """Profile the process of one subtask, with the frames of compiled code if these are wanted.
 
-    Raises: ClusterError where it does not answer.
+    Raises: ClusterError where it does not answer; ConfigError where nobody can see native frames.
     """
     ((subtask, actor),) = actors.items()
-    ref = actor.profile.options(concurrency_group="look").remote(f"{job} {subtask}", seconds)
-    done, _ = ray.wait([ref], timeout=seconds + _ANSWER_S)
+    look = actor.profile.options(concurrency_group="look")
+    ref = look.remote(f"{job} {subtask}", seconds, native=native)
+    begins_s = START_S if native else 0.0
+    done, _ = ray.wait([ref], timeout=seconds + begins_s + _ANSWER_S)
     if not done:
         raise ClusterError(f"{subtask} does not answer")
     seen: Profile = _got(ref, str(subtask))
@@ -84,5 +89,9 @@ def profile(actors: Mapping[SubtaskId, Any], job: str, seconds: float) -> Profil
 def _got(ref: Any, what: str) -> Any:
     try:
         return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, RaystreamError):
+            raise error.cause from None
+        raise ClusterError(f"{what} cannot be looked at: {error}") from error
     except ray.exceptions.RayError as error:
         raise ClusterError(f"{what} went away while it was looked at: {error}") from error

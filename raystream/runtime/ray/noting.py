@@ -15,12 +15,19 @@ class Noting:
 
     def __init__(self) -> None:
         self._notes: Notes | None = None
+        self._where: dict[str, Any] = {}
 
-    def deployed(self, subtask: SubtaskId, attempt: int, limits: Limits) -> None:
+    def deployed(self, subtask: SubtaskId, attempt: int, job: str, limits: Limits) -> None:
         """Begin, or go on as another subtask."""
+        self._where = {
+            "job": job,
+            "operator": subtask.chain,
+            "subtask": str(subtask),
+            "attempt": attempt,
+        }
         if self._notes is None:
             self._notes = Notes(SystemClock(), limits.log_lines_sent_max)
-            record(self._notes.note, limits.log_level)
+            record(self._notes.note, limits, lambda: self._where)
         self._notes.chain, self._notes.index = subtask.chain, subtask.index
         self._notes.attempt = attempt
 

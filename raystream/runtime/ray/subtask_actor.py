@@ -39,6 +39,7 @@ from raystream.flow.messages import (
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 from raystream.runtime import profiler, sampling
+from raystream.runtime.native_profile import native_profile
 from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.deployment import Deployment
@@ -106,7 +107,7 @@ class SubtaskCalls:
         self._done, self._closing = threading.Event(), threading.Event()
         self._outbox = Outbox(plan.limits.deliver_batches_max)
         self._attempt = deployment.attempt
-        NOTING.deployed(deployment.subtask, deployment.attempt, plan.limits)
+        NOTING.deployed(deployment.subtask, deployment.attempt, plan.job, plan.limits)
         shell = _Shell(
             plan, deployment, self._mailbox, self._outbox, self._closing, sight=self._sight
         )
@@ -154,8 +155,10 @@ class SubtaskCalls:
             return []
         return sampling.sample(chain, operator, rows, seconds, over=self._done.is_set)
 
-    def profile(self, what: str, seconds: float) -> profiler.Profile:
+    def profile(self, what: str, seconds: float, *, native: bool = False) -> profiler.Profile:
         """Tell where this process spends its time."""
+        if native:
+            return native_profile(what, seconds)
         return profiler.profile(what, seconds, stop=self._done)
 
     def _run(self, shell: _Shell, outbox: Outbox, done: threading.Event) -> None:

@@ -20,6 +20,7 @@ from raystream.ops.dashboard import token_of
 from raystream.ops.http.security import door
 from raystream.ops.http.server import Api
 from raystream.ops.http.serving import serve_until_told
+from raystream.runtime.native_profile import read_stacks
 from raystream.runtime.profiler import Cost, Frame, Profile
 
 
@@ -77,8 +78,12 @@ class Driver:
     def attach(self, _):
         return self
 
-    def profile(self, operator, subtask, *, seconds):
+    def profile(self, operator, subtask, *, seconds, native=False):
         self.asked = (operator, subtask, seconds)
+        if native:
+            return read_stacks(
+                f"hot {operator}", 1.0, "t;f (f.py:1);g (libg.so) 75\nt;f (f.py:1) 25"
+            )
         stacks = {("t", (Frame("f", "f.py", 1), Frame("g", "g.py", 2))): Cost(3, 3_000_000)}
         return Profile(f"hot {operator}", 1.0, 3, True, stacks)
 
@@ -101,3 +106,10 @@ def test_a_profile_is_shown_and_written(driver, tmp_path):
     assert json.loads(invoke("profile", "hot", "a:b", "--json", "-o", text).output)["top"]
     assert driver.asked == ("a:b", 0, 5.0)
     assert text.read_text() == "t;f (f.py:1);g (g.py:2) 3000"
+
+
+def test_a_native_profile_says_how_much_was_compiled_code(driver):
+    shown = invoke("profile", "hot", "window#1", "--native").output
+    assert "75.0% of it in compiled code" in shown
+    told = json.loads(invoke("profile", "hot", "window#1", "--native", "--json").output)
+    assert told["native_share"] == 0.75

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raystream.clock import ManualClock
+from raystream.config import Limits
 from raystream.runtime.journal import LINE_CHARS_MAX, Journal, LogLine, Notes, Recorder, record, tee
+from raystream.runtime.json_lines import FIELDS
 
 
 def line(text, level="info"):
@@ -97,12 +100,36 @@ def root():
     logger.handlers[:] = handlers
 
 
+def test_as_json_a_process_writes_each_record_with_what_it_is(root, monkeypatch):
+    noted, err = [], io.StringIO()
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.setattr("sys.stderr", err)
+    monkeypatch.setattr("raystream.runtime.journal._plain", lambda stream: err)
+    where = {"job": "told", "operator": "count", "subtask": "count[1/2]", "attempt": 3}
+    limits = Limits(log_format="json")
+    record(lambda level, text: noted.append((level, text)), limits, lambda: where)
+    logging.getLogger("mine").debug("too fine")
+    logging.getLogger("mine").info("seen %d", 3)
+    where["attempt"] = 4
+    try:
+        float("no such price")
+    except ValueError:
+        logging.getLogger("mine").exception('it "broke"\nhere')
+    assert noted[0] == ("info", "seen 3")  # what is kept of it stays text
+    seen, broke = map(json.loads, err.getvalue().splitlines())
+    assert {name: seen[name] for name in FIELDS} == {**FIELDS, **where, "attempt": 3}
+    assert (seen["level"], seen["logger"], seen["message"]) == ("info", "mine", "seen 3")
+    assert (broke["level"], broke["attempt"]) == ("error", 4)
+    assert broke["message"] == 'it "broke"\nhere'
+    assert broke["error"].endswith("could not convert string to float: 'no such price'")
+
+
 def test_a_process_notes_what_it_logs_and_prints(root, monkeypatch):
     noted = []
     out, err = io.StringIO(), io.StringIO()
     monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setattr("sys.stderr", err)
-    record(lambda level, text: noted.append((level, text)), "info")
+    record(lambda level, text: noted.append((level, text)), Limits())
     logging.getLogger("mine").debug("too fine")
     logging.getLogger("mine").info("fine")
     print("printed")
