@@ -55,24 +55,31 @@ with Sized() as address:
     os.environ["RAY_ADDRESS"] = address
     ray.init(address=address, namespace="raystream", log_to_driver=False)
     workers = lambda: sum(n["Alive"] and n["Resources"].get("CPU", 0) > 0 for n in ray.nodes())
-    turn(tap, 150)
-    handle = tide(folder, tap, most=6, cooldown="4s", cpus=1).submit()
+    turn(tap, 20)
+    # A row takes so long that a busy machine makes little of a difference; so few may wait.
+    config = dict(envelope_bytes_inline=2048, channel_bytes_min=4096)
+    handle = tide(
+        folder, tap, most=6, cooldown="4s", cpus=1, row_s=0.01, config=config
+    ).submit()
     size = lambda: next(o.parallelism for o in handle.figures().operators if o.name == "count")
     waiting = lambda: sum(s.figures.backlog_rows or 0 for s in handle.report().subtasks)
     tell = lambda *what: print(f"{{time.monotonic() - began_s:.0f}}s", *what, flush=True)
     stage = lambda name: tell(name, "size", size(), "nodes", workers(), "waiting", waiting())
     def still(least, most):
         "Tell whether it has run for a while without a wish, at such a size, with little waiting."
-        fits = least <= size() <= most and handle.status() == "running" and waiting() < 300
+        fits = least <= size() <= most and handle.status() == "running" and waiting() < 100
         return fits and handle.scaling().startswith("the size fits")
     try:
         until(lambda: handle.checkpoints() and still(1, 1), 200)
         stage("low")
-        turn(tap, 450)
-        until(lambda: still(2, 2), 200)
+        turn(tap, 110)
+        until(lambda: still(2, 6), 200)
         stage("middle")
-        turn(tap, 900)
-        until(lambda: still(3, 6), 300)
+        turn(tap, 220)
+        turned_s = time.time()
+        # What it took too much to catch up it gives back in five times its cooldown.
+        changed = lambda: max(turned_s, handle.rescalings()[-1].at_us / 1e6)
+        until(lambda: still(3, 6) and time.time() - changed() > 40, 300)
         stage("high")
         looked, decided = time.monotonic(), len(handle.rescalings())
         # Nothing is to happen: there is nothing to wait for but time.
@@ -80,7 +87,7 @@ with Sized() as address:
             time.sleep(1)
         stage("steady")
         print("decided meanwhile", len(handle.rescalings()) - decided, flush=True)
-        turn(tap, 100)
+        turn(tap, 20)
         until(lambda: still(1, 1) and workers() == 1, 300)
         stage("low again")
     finally:
@@ -127,8 +134,8 @@ def test_load_alone_brings_nodes_and_lets_them_go(tmp_path: Path):
     stages = dict(re.findall(r"\d+s (low again|low|middle|high|steady) size (\d+ nodes \d+)", told))
     sizes = {name: tuple(map(int, found.split(" nodes "))) for name, found in stages.items()}
     assert sizes["low"] == sizes["low again"] == (1, 1)
-    assert sizes["middle"] == (2, 2)
-    # Four subtasks of a CPU, and one that reads, need three nodes of two.
+    # Subtasks of a CPU each, and some that read and write, on nodes of two.
+    assert sizes["middle"][0] >= 2
     assert sizes["high"][0] >= 3
     assert sizes["high"][1] >= 2
     assert sizes["steady"] == sizes["high"]

@@ -67,11 +67,15 @@ def _come(tap: Path) -> float:
     return sum(rate * (end_s - at_s) for (at_s, rate), end_s in zip(turns, ends, strict=True))
 
 
-def slowly(state: Any, row: Any) -> tuple[int, dict[str, Any]]:
+def slowly(row_s: float) -> Any:
     """Count; a row waits for something outside, so that two subtasks do twice as much."""
-    time.sleep(ROW_S)
-    seen = (state or 0) + 1
-    return seen, {**row, "n": seen}
+
+    def counted(state: Any, row: Any) -> tuple[int, dict[str, Any]]:
+        time.sleep(row_s)
+        seen = (state or 0) + 1
+        return seen, {**row, "n": seen}
+
+    return counted
 
 
 def turn(tap: Path, rate: float) -> None:
@@ -83,19 +87,27 @@ def turn(tap: Path, rate: float) -> None:
 
 
 def tide(
-    folder: Path, tap: Path, *, most: int = 2, cooldown: str = "2s", cpus: float | None = None
+    folder: Path,
+    tap: Path,
+    *,
+    most: int = 2,
+    cooldown: str = "2s",
+    cpus: float | None = None,
+    row_s: float = ROW_S,
+    **settings: Any,
 ) -> rs.Job:
     """Read what the tap gives, and count it slowly; nobody says how many subtasks that takes.
 
-    ``cpus`` are those that each of them asks the cluster for.
+    ``cpus`` are those that each of them asks the cluster for, ``row_s`` is what a row costs.
     """
     job = rs.Job(
         "tide",
         checkpoint=rs.Checkpointing(folder / "kept", every="500ms"),
         autoscale=rs.Autoscale(max_parallelism=most, cooldown=cooldown),
+        **settings,
     )
     rows = job.source(Tap(tap), name="read").key_by("k")
-    counted = rows.map_with_state(slowly, schema=COUNTED).named("count")
+    counted = rows.map_with_state(slowly(row_s), schema=COUNTED).named("count")
     if cpus is not None:
         counted.with_resources(num_cpus=cpus)
     counted.sink(rs.FileSink(folder / "out", "parquet"))
