@@ -1,9 +1,10 @@
 """How many subtasks a job should have: decisions from loads, a pure function of what was seen.
 
 Capacity comes first: what one subtask does in a second of work counts only where it was seen while
-some input was out of credit, for the cost of a row falls as batches grow. ``demand`` tells what is
-due. A job grows once it has wanted to for a while, and shrinks once it has needed no more for a
-longer one; in between lies a band in which it stays. What did not help is not tried again soon.
+some input was out of credit, for the cost of a row falls as batches grow; or, where rows are so
+slow that credit lasts for minutes, while seconds of work were queued. ``demand`` tells what is due.
+A job grows once it has wanted to for a while, and shrinks once it has needed no more for a longer
+one; in between lies a band in which it stays. What did not help is not tried again soon.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _HELD_LEAST = 0.1
 
 _FULL_LEAST = 0.8
 """Of several consumers the full one is busy, or waits itself, for so much of its time."""
+
+_QUEUED_LEAST_S = 2.0
+"""A subtask with so much work in its queue that it is never idle is full, whatever the credit."""
 
 _GROW_ABOVE, _GROW_FULL = 1.28, 0.95
 """A chain grows where it would be busier than its aim by so much, or than that at all."""
@@ -201,7 +205,8 @@ class Policy:
             spent = sum(1 - held for rows, held in reading if rows > 0)
         else:
             upstream = [loads[edge.upstream].held for edge in plan.inputs(chain)]
-            pressed = full(load) >= _FULL_LEAST and max(map(max, upstream)) >= _HELD_LEAST
+            held = full(load) >= _FULL_LEAST and max(map(max, upstream)) >= _HELD_LEAST
+            pressed = held or _queues(load)
             alone = max(load.busy) >= _FULL_LEAST
             spent = sum(load.busy)
         rate = load.rate / spent if pressed and spent >= _BUSY_LEAST and load.rate > 0 else None
@@ -328,6 +333,12 @@ class Policy:
         for name in found:
             self.known[name].shrink(now_us)
         return found
+
+
+def _queues(load: Load) -> bool:
+    """Tell whether a subtask that is never idle has seconds of work before it."""
+    both = zip(load.busy, load.queued, strict=False)
+    return any(busy >= _GROW_FULL and s >= _QUEUED_LEAST_S for busy, s in both)
 
 
 def _together(

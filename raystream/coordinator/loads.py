@@ -26,8 +26,9 @@ class Load:
 
     Units: ``rows`` that came in a second; ``busy`` and ``held`` (without credit) between 0 and 1;
     ``out`` rows a second by edge; ``backlog`` in rows, None where it is not known, ``growth`` of it
-    in a second. Of sources: ``splits`` that have not ended, ``caught_up`` where every subtask that
-    reads had nothing to read at times, ``pace`` seconds of event time a second, where that is live.
+    in a second; ``queued`` seconds of work that wait. Of sources: ``splits`` that have not ended,
+    ``caught_up`` where every subtask that reads had nothing to read at times, ``pace`` seconds of
+    event time a second, where that is live.
     """
 
     chain: str
@@ -40,6 +41,7 @@ class Load:
     backlog: int | None = None
     growth: float = 0.0
     pace: float | None = None
+    queued: tuple[float, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -124,8 +126,15 @@ def _load(
             for place, node in enumerate(chain.nodes)
             for edge in node.outputs
         },
+        queued=tuple(_queued_s(old, new, s) for (old, new), s in timed),
     )
     return _of_source(load, timed, now_us) if is_source else load
+
+
+def _queued_s(old: SubtaskFigures, new: SubtaskFigures, seconds: float) -> float:
+    """Tell for how long what is queued will keep a subtask busy, at the pace that it has."""
+    done = new.bytes_in - new.queued_bytes - old.bytes_in + old.queued_bytes
+    return new.queued_bytes * seconds / done if done > 0 else 0.0
 
 
 def _of_source(
@@ -150,6 +159,7 @@ def _of_source(
         backlog=None if None in backlogs else sum(b for b in backlogs if b is not None),
         growth=sum(growths) if len(growths) == len(reading) else 0.0,
         pace=_pace(reading, now_us),
+        queued=load.queued,
     )
 
 

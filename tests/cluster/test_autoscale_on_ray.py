@@ -24,7 +24,7 @@ def until(holds: Any, handle: Any) -> None:
 @pytest.mark.timeout(400)
 def test_a_job_grows_under_load_and_shrinks_when_it_is_gone(tmp_path):
     tap = tmp_path / "rate"
-    tap.write_text("100")
+    turn(tap, 100)
     handle = tide(tmp_path, tap).submit()
 
     def size() -> int:

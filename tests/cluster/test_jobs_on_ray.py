@@ -14,30 +14,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from clusters import our_processes
 
 import raystream as rs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 OUTER_S = 60
-
-
-def our_processes() -> dict[int, str]:
-    """Give the worker processes that hold an actor of ours, by pid."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                cluster = (entry / "environ").read_bytes()
-            except (OSError, UnicodeDecodeError):
-                continue
-            mine = os.environ["RAY_TMPDIR"].encode() in cluster
-            if mine and title.startswith(
-                ("ray::SubtaskCalls", "ray::CoordinatorCalls", "ray::job:")
-            ):
-                found[int(entry.name)] = title
-    return found
 
 
 def wait_until(condition, what: str):

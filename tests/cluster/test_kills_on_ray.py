@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -13,32 +12,13 @@ import time
 from collections import Counter
 
 import pytest
-from survivors import KEYS, RATE, counting, wanted, written
-
-import raystream as rs
+from survivors import KEYS, RATE, counting, process_of, wanted, written
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 KILLS = int(os.environ.get("KILLS", "4"))
 ROWS = RATE * (6 + 2 * KILLS)
 KINDS = ("source", "map_with_state", "sink", "coordinator")
-
-
-def process_of(handle, kind: str) -> int | None:
-    """Give the process of a subtask, or of the coordinator; None while there is none."""
-    import ray
-
-    from raystream.runtime.ray.driver import NAMESPACE
-
-    with contextlib.suppress(ray.exceptions.RayError, ValueError, rs.RaystreamError):
-        if kind == "coordinator":
-            actor = ray.get_actor(f"job:{handle.name}", NAMESPACE)
-        else:
-            actors = handle.subtasks()
-            actor = next(actor for subtask, actor in actors.items() if kind in subtask.chain)
-        asked = actor.__ray_call__.remote(lambda self: os.getpid())
-        return ray.get(asked, timeout=5)
-    return None
 
 
 def kill(handle, kind: str) -> bool:

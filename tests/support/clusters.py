@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,24 @@ def mounts_of_its_own() -> bool:
         return False
 
 
+def our_processes() -> dict[int, str]:
+    """Give the worker processes that hold an actor of ours, by pid."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                cluster = (entry / "environ").read_bytes()
+            except (OSError, UnicodeDecodeError):
+                continue
+            mine = os.environ["RAY_TMPDIR"].encode() in cluster
+            if mine and title.startswith(
+                ("ray::SubtaskCalls", "ray::CoordinatorCalls", "ray::job:")
+            ):
+                found[int(entry.name)] = title
+    return found
+
+
 # In the scripts ----------------------------------------------------------------------------------
 
 
@@ -103,31 +121,25 @@ def drain(node_id: str, seconds: float) -> None:
     assert accepted, why
 
 
-class Sized:
-    """A cluster whose nodes come when they are asked for and go when they are idle."""
+class Head:
+    """A head started by Ray's own command; ``options`` are that command's, ``settings`` Ray's."""
 
-    def __init__(self, nodes_max: int = 5, cpus: int = 2) -> None:
+    def __init__(self, options: Sequence[str], settings: Mapping[str, str]) -> None:
         self._port = _free_port()
-        self._config = _sized(self._port, nodes_max, cpus)
+        self._options, self._settings = options, settings
         self._head: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> str:
         folder = os.environ["RAY_TMPDIR"]
-        path = Path(folder, "sized.json")
-        path.write_text(json.dumps(self._config))
-        settings = {
-            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-            "RAY_FAKE_CLUSTER": "1",
-            "RAY_enable_autoscaler_v2": "1",
-            "RAY_CLOUD_INSTANCE_ID": _FAKE_HEAD,
-            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _FAKE_HEAD,
-        }
-        start = ["ray", "start", "--head", "--block", f"--port={self._port}", "--num-cpus=0"]
-        start += ["--include-dashboard=false", "--object-store-memory=100000000"]
-        start += [f"--ray-client-server-port={_free_port(9300)}", f"--autoscaling-config={path}"]
+        start = ["ray", "start", "--head", "--block", f"--port={self._port}"]
+        start += ["--object-store-memory=100000000", f"--ray-client-server-port={_free_port(9300)}"]
         log = Path(folder, "head.log").open("wb")
         self._head = subprocess.Popen(
-            start, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
+            [*start, *self._options],
+            env={**os.environ, **self._settings},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         address = f"{_address()}:{self._port}"
         until(lambda: _answers(address))
@@ -145,6 +157,40 @@ class Sized:
         for pid in _processes_of(os.environ["RAY_TMPDIR"]):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+class Sized(Head):
+    """A cluster whose nodes come when they are asked for and go when they are idle."""
+
+    def __init__(self, nodes_max: int = 5, cpus: int = 2) -> None:
+        path = Path(os.environ["RAY_TMPDIR"], "sized.json")
+        options = ["--num-cpus=0", "--include-dashboard=false", f"--autoscaling-config={path}"]
+        settings = {
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAY_FAKE_CLUSTER": "1",
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_CLOUD_INSTANCE_ID": _FAKE_HEAD,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _FAKE_HEAD,
+        }
+        super().__init__(options, settings)
+        path.write_text(json.dumps(_sized(self._port, nodes_max, cpus)))
+
+
+class WithJobs(Head):
+    """A cluster of one node that takes jobs at ``url``, as ``ray job submit`` sends them."""
+
+    def __init__(self, cpus: int = 4) -> None:
+        port = _free_port(8300)
+        self.url = f"http://127.0.0.1:{port}"
+        options = [f"--num-cpus={cpus}", "--include-dashboard=true", f"--dashboard-port={port}"]
+        options += [f"--dashboard-agent-listen-port={_free_port(9000)}"]
+        super().__init__(options, {})
+
+    def __enter__(self) -> str:
+        address = super().__enter__()
+        host, port = self.url.removeprefix("http://").split(":")
+        until(lambda: _answers(f"{host}:{port}"))
+        return address
 
 
 _FAKE_HEAD = "f" * 51 + "00000"

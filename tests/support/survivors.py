@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -38,3 +40,20 @@ def written(folder: Path) -> Counter[tuple[int, int]]:
 
 def wanted(rows: int) -> Counter[tuple[int, int]]:
     return Counter((k, n + 1) for k in range(KEYS) for n in range(rows // KEYS))
+
+
+def process_of(handle: Any, kind: str) -> int | None:
+    """Give the process of a subtask, or of the coordinator; None while there is none."""
+    import ray
+
+    from raystream.runtime.ray.driver import NAMESPACE
+
+    with contextlib.suppress(ray.exceptions.RayError, ValueError, rs.RaystreamError):
+        if kind == "coordinator":
+            actor = ray.get_actor(f"job:{handle.name}", NAMESPACE)
+        else:
+            actors = handle.subtasks()
+            actor = next(actor for subtask, actor in actors.items() if kind in subtask.chain)
+        asked = actor.__ray_call__.remote(lambda self: os.getpid())
+        return ray.get(asked, timeout=5)
+    return None

@@ -21,7 +21,7 @@ ROW_S = 0.002
 
 
 class Tap(rs.Source):
-    """As many rows a second as a file says, while anybody reads."""
+    """As many rows a second as a file says, whether anybody reads them or not: they wait."""
 
     schema = ROWS
     bounded = False
@@ -39,15 +39,15 @@ class Tap(rs.Source):
 class _TapReader(rs.Reader):
     def __init__(self, rate: Path, split: int, position: int) -> None:
         self._rate, self._split, self._next = rate, split, position
-        self._due, self._looked_s = float(position), time.monotonic()
+
+    def _due(self) -> int:
+        return int(_come(self._rate) / SPLITS)
 
     def poll(self, max_rows: int) -> Any:
-        now_s = time.monotonic()
-        self._due += (now_s - self._looked_s) * float(self._rate.read_text()) / SPLITS
-        self._looked_s = now_s
-        if int(self._due) <= self._next:
+        due = self._due()
+        if due <= self._next:
             return None
-        numbers = np.arange(self._next, min(int(self._due), self._next + min(max_rows, 500)))
+        numbers = np.arange(self._next, min(due, self._next + min(max_rows, 500)))
         self._next = int(numbers[-1]) + 1
         keys = (numbers * SPLITS + self._split) % KEYS
         splits = np.full(len(numbers), self._split)
@@ -57,32 +57,59 @@ class _TapReader(rs.Reader):
         return self._next
 
     def backlog(self) -> int:
-        return max(0, int(self._due) - self._next)
+        return max(0, self._due() - self._next)
 
 
-def slowly(state: Any, row: Any) -> tuple[int, dict[str, Any]]:
+def _come(tap: Path) -> float:
+    """Give how many rows have come so far, of all that the tap was ever turned to."""
+    turns = [tuple(map(float, line.split())) for line in tap.read_text().splitlines()]
+    ends = [at_s for at_s, _ in turns[1:]] + [time.time()]
+    return sum(rate * (end_s - at_s) for (at_s, rate), end_s in zip(turns, ends, strict=True))
+
+
+def slowly(row_s: float) -> Any:
     """Count; a row waits for something outside, so that two subtasks do twice as much."""
-    time.sleep(ROW_S)
-    seen = (state or 0) + 1
-    return seen, {**row, "n": seen}
+
+    def counted(state: Any, row: Any) -> tuple[int, dict[str, Any]]:
+        time.sleep(row_s)
+        seen = (state or 0) + 1
+        return seen, {**row, "n": seen}
+
+    return counted
 
 
 def turn(tap: Path, rate: float) -> None:
-    """Say how many rows are to come; readers see the old number or the new one."""
+    """Say how many rows are to come from now on; readers see the old numbers or the new ones."""
+    before = tap.read_text() if tap.exists() else ""
     beside = tap.with_suffix(".new")
-    beside.write_text(str(rate))
+    beside.write_text(f"{before}{time.time()} {rate}\n")
     beside.replace(tap)
 
 
-def tide(folder: Path, tap: Path) -> rs.Job:
-    """Read what the tap gives, and count it slowly; nobody says how many subtasks that takes."""
+def tide(
+    folder: Path,
+    tap: Path,
+    *,
+    most: int = 2,
+    cooldown: str = "2s",
+    cpus: float | None = None,
+    row_s: float = ROW_S,
+    **settings: Any,
+) -> rs.Job:
+    """Read what the tap gives, and count it slowly; nobody says how many subtasks that takes.
+
+    ``cpus`` are those that each of them asks the cluster for, ``row_s`` is what a row costs.
+    """
     job = rs.Job(
         "tide",
         checkpoint=rs.Checkpointing(folder / "kept", every="500ms"),
-        autoscale=rs.Autoscale(max_parallelism=2, cooldown="2s"),
+        autoscale=rs.Autoscale(max_parallelism=most, cooldown=cooldown),
+        **settings,
     )
     rows = job.source(Tap(tap), name="read").key_by("k")
-    counted = rows.map_with_state(slowly, schema=COUNTED).named("count")
+    counted = rows.map_with_state(slowly(row_s), schema=COUNTED).named("count")
+    if cpus is not None:
+        counted.with_resources(num_cpus=cpus)
     counted.sink(rs.FileSink(folder / "out", "parquet"))
     return job
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -10,6 +11,10 @@ import pytest
 from queueing import Model, Stage
 
 import raystream as rs
+from raystream.coordinator.autoscale import Policy
+from raystream.coordinator.loads import Load, Meter
+from raystream.flow.control import OperatorFigures, SubtaskFigures
+from raystream.graph.freedom import freedoms
 from raystream.graph.rescaling import Replan
 
 ROWS = pa.schema([("k", pa.int64())])
@@ -238,3 +243,40 @@ def test_every_decision_is_a_sentence_with_its_figures():
     assert "rows/s where one subtask does 935" in told.reason
     assert "is to be busy 70% of its time" in told.reason
     assert it.scaler.said.startswith("the size fits: count is busiest")
+
+
+@pytest.mark.parametrize(
+    ("queued_s", "busy", "grows"), [(6, 1.0, True), (0.5, 1.0, False), (6, 0.8, False)]
+)
+def test_a_chain_that_is_never_idle_and_has_seconds_of_work_queued_is_full(queued_s, busy, grows):
+    """Slow rows are small: the credit of their channel lasts for minutes beyond what is done."""
+    replan = line(cooldown="30s", parallelism=2)
+    plan, policy = replan.plan({}), Policy(replan.logical.autoscale)
+    names = {node.name: chain.name for chain in plan.chains for node in chain.nodes}
+    edges = {edge.upstream: {edge.id: 420.0} for edge in plan.edges}
+    loads = {
+        name: Load(name, (210.0, 210.0), (0.05, 0.05), (0.0, 0.0), edges.get(name, {}))
+        for name in names.values()
+    }
+    read, count = names["read"], names["count"]
+    loads[read] = dataclasses.replace(loads[read], splits=2, backlog=0)
+    loads[count] = dataclasses.replace(loads[count], busy=(busy, busy), queued=(queued_s, 0.0))
+    free = freedoms(replan, plan, policy.settings)
+    found = [policy.look(plan, free, loads, s * 1_000_000) for s in range(0, 25, 5)]
+    targets = [decision.targets for decision in found if decision]
+    assert targets[:1] == ([{count: 3}] if grows else [])
+
+
+def test_what_is_queued_is_told_in_seconds_of_work():
+    plan = line().plan({})
+    meter = Meter(1_000_000)
+    for second, (came, queued) in enumerate([(0, 0), (3_000, 1_000)]):
+        for subtask in plan.subtasks:
+            operators = tuple(
+                OperatorFigures(n.name, 0, 0) for n in plan.chain(subtask.chain).nodes
+            )
+            told = SubtaskFigures(subtask, operators, None, second * 2_000_000, 0, 0, queued, 0)
+            meter.take(dataclasses.replace(told, bytes_in=came))
+    loads = meter.loads(plan, 0)
+    assert loads is not None
+    assert {load.queued for load in loads.values()} == {(1.0,)}
