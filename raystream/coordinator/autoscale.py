@@ -159,7 +159,8 @@ class Policy:
             return Decision(
                 {}, f"it has begun or changed a moment ago: it looks for another {left_s:.0f} s"
             )
-        reads = sum(loads[name].rate for name in sources)
+        read = sum(loads[name].rate for name in sources)
+        reads = {chain.name: read * _taken(plan, loads, chain.name) for chain in plan.chains}
         growing = self._growing(freedoms, wants, reads, now_us)
         if growing:
             return growing
@@ -199,7 +200,7 @@ class Policy:
         """Take what a chain does while its input waits for it: that is all that it can do."""
         known, load = self.known[chain], loads[chain]
         if chain in sources:
-            pressed = sources[chain].behind or not load.caught_up
+            pressed = held = sources[chain].behind or not load.caught_up
             alone = max(load.held) < _HELD_LEAST
             reading = zip(load.rows, load.held, strict=True)
             spent = sum(1 - held for rows, held in reading if rows > 0)
@@ -212,7 +213,8 @@ class Policy:
         rate = load.rate / spent if pressed and spent >= _BUSY_LEAST and load.rate > 0 else None
         known.see(now_us, rate, self.spans.window_us, self.spans.forget_us)
         reads, window_us = sum(loads[name].rate for name in sources), self.spans.window_us
-        if pressed and alone and known.useless(load.parallelism, reads, now_us, window_us):
+        # What only waits in a queue does not hold the sources up: they read what there is to read.
+        if held and alone and known.useless(load.parallelism, reads, now_us, window_us):
             why = f"{load.parallelism} subtasks do no more than {known.before_count} did"
             known.bar(load.parallelism, now_us + self.spans.forget_us, why)
 
@@ -293,7 +295,7 @@ class Policy:
         self,
         freedoms: Mapping[str, Freedom],
         wants: Mapping[str, Want],
-        reads: float,
+        reads: Mapping[str, float],
         now_us: int,
     ) -> Decision:
         since = [k.rising_us for k in self.known.values() if k.rising_us is not None]
@@ -308,7 +310,7 @@ class Policy:
         if not targets:
             return Decision({}, "")
         self._growths = {
-            name: (wants[name].load.parallelism, reads, wants[name].due) for name in targets
+            name: (wants[name].load.parallelism, reads[name], wants[name].due) for name in targets
         }
         aim = self.settings.target_utilisation
         reasons = [grown(wants[name], target, aim) for name, target in targets.items()]
@@ -339,6 +341,12 @@ def _queues(load: Load) -> bool:
     """Tell whether a subtask that is never idle has seconds of work before it."""
     both = zip(load.busy, load.queued, strict=False)
     return any(busy >= _GROW_FULL and s >= _QUEUED_LEAST_S for busy, s in both)
+
+
+def _taken(plan: PhysicalPlan, loads: Mapping[str, Load], chain: str) -> float:
+    """Tell which share of the rows that are sent to a chain it takes in; the others queue."""
+    sent = sum(loads[edge.upstream].out.get(edge.id, 0.0) for edge in plan.inputs(chain))
+    return min(1.0, loads[chain].rate / sent) if sent > 0 else 1.0
 
 
 def _together(

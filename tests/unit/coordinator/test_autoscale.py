@@ -267,6 +267,46 @@ def test_a_chain_that_is_never_idle_and_has_seconds_of_work_queued_is_full(queue
     assert targets[:1] == ([{count: 3}] if grows else [])
 
 
+def test_a_queue_that_drains_is_no_sign_that_a_size_did_not_help():
+    """Sources read all that comes while rows queue, at whatever size."""
+    replan = line(cooldown="30s", parallelism=2)
+    policy, now_s = Policy(replan.logical.autoscale), 0
+
+    def looks(size, came, done, *, held=0.0, queued=0.0, busy=1.0, seconds=25):
+        nonlocal now_s
+        plan = replan.plan({"count": size})
+        names = {node.name: chain.name for chain in plan.chains for node in chain.nodes}
+        read, count = names["read"], names["count"]
+        edges = {edge.upstream: {edge.id: float(came)} for edge in plan.edges}
+        loads = {
+            name: Load(name, (float(done),), (0.1,), (0.0,), edges.get(name, {}))
+            for name in names.values()
+        }
+        source = {"rows": (float(came),), "held": (held,), "splits": 2, "backlog": 0}
+        loads[read] = dataclasses.replace(loads[read], **source)
+        parts = {"rows": (done / size,), "busy": (busy,), "held": (0.0,), "queued": (queued,)}
+        loads[count] = dataclasses.replace(
+            loads[count], **{name: part * size for name, part in parts.items()}
+        )
+        free, found = freedoms(replan, plan, policy.settings), []
+        for _ in range(0, seconds, 5):
+            now_s += 5
+            found.append(policy.look(plan, free, loads, now_s * 1_000_000))
+        return [decision.targets[count] for decision in found if decision], found[-1].reason
+
+    grown, said = looks(2, 600, 200, queued=6.0)  # a burst
+    assert grown[:1] == [3], said
+    policy.done(now_s * 1_000_000)
+    policy.began(now_s * 1_000_000)
+    # What has queued meanwhile keeps all busy, though less comes than two could do.
+    looks(3, 150, 300, queued=6.0, seconds=40)
+    looks(3, 150, 150, busy=0.5, seconds=40)
+    # Now there is more than three can do.
+    grown, said = looks(3, 300, 300, held=0.3, queued=6.0, seconds=60)
+    assert grown, said
+    assert grown[0] > 3
+
+
 def test_what_is_queued_is_told_in_seconds_of_work():
     plan = line().plan({})
     meter = Meter(1_000_000)
