@@ -33,7 +33,7 @@ export function tip(text) {
 }
 
 /** Let an element have these children, and touch only what differs: a child that stays is found
- *  by its kind and its `data-key`, whatever came or went before it. */
+ *  by its name, first class and `data-key`, whatever came or went before it. */
 export function put(parent, ...children) {
   const wanted = children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false);
   let at = parent.firstChild;
@@ -58,8 +58,13 @@ function dropped(node) {
 }
 
 function alike(old, fresh) {
-  return old.nodeName === fresh.nodeName
-    && (old.nodeType !== 1 || old.getAttribute("data-key") === fresh.getAttribute("data-key"));
+  if (old.nodeName !== fresh.nodeName) return false;
+  return old.nodeType !== 1 || (old.getAttribute("data-key") === fresh.getAttribute("data-key") && kind(old) === kind(fresh));
+}
+
+/** The first class says what an element is, the others how it does. */
+function kind(element) {
+  return element.classList[0] ?? "";
 }
 
 function patch(old, fresh) {

@@ -136,11 +136,15 @@ def test_what_comes_and_goes_before_an_element_leaves_its_focus(look):
             const root = h("div"), seen = [];
             const node = (key) => h("button.mine", { "data-key": key });
             document.body.append(root);
+            put(root, h("div.graph", null, node("deep")));
+            root.firstChild.firstChild.focus();
+            put(root, h("div.diagnosis", null, "says"), h("div.graph", null, node("deep")));
+            seen.push([root.textContent, [], document.activeElement.dataset.key ?? null]);
             put(root, node("a"), node("b"));
             root.lastChild.focus();
             for (const children of [
                 [h("p", null, "banner"), "text", node("a"), node("b")], [node("b")],
-                [node("c"), node("b"), node("a")], [], [node("b")],
+                [node("c"), node("b"), node("a")], [h("button.other"), node("b")], [], [node("b")],
             ]) {
                 put(root, ...children);
                 const keys = [...root.children].map((one) => one.dataset.key ?? null);
@@ -151,9 +155,11 @@ def test_what_comes_and_goes_before_an_element_leaves_its_focus(look):
         }"""
     )
     assert seen == [
+        ["says", [], "deep"],
         ["bannertext", [None, "a", "b"], "b"],
         ["", ["b"], "b"],
         ["", ["c", "b", "a"], "b"],
+        ["", [None, "b"], "b"],
         ["", [], None],
         ["", ["b"], None],
     ]
