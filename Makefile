@@ -48,13 +48,13 @@ unit: $(DEV_READY) ## The quick tests of behaviour: unit, property, conformance;
 	$(WITHOUT_RAY) $(PYTEST) -q tests --ignore tests/tidy --ignore tests/golden -m "not cluster and not slow"
 
 pure: $(DEV_READY) ## Every test that needs no Ray, with Ray not importable
-	$(WITHOUT_RAY) $(PYTEST) -q -n auto --dist worksteal tests -m "not cluster"
+	$(WITHOUT_RAY) $(PYTEST) -q -n auto --dist worksteal --durations 30 tests -m "not cluster"
 
 sim: $(DEV_READY) ## Let whole jobs die in many ways (SEEDS=2000) and compare what is left
 	$(WITHOUT_RAY) SEEDS=$(or $(SEEDS),200) $(PYTEST) -q tests/simulation
 
 cluster: $(DEV_READY) ## The tests with real Ray actors
-	$(WITH_RAY) $(PYTEST) -q tests -m cluster
+	$(WITH_RAY) $(PYTEST) -q --durations 20 tests -m cluster
 
 golden: $(DEV_READY) ## Run every job of jobs/ against its recorded rows (UPDATE=1 records them anew)
 	$(WITHOUT_RAY) RAYSTREAM_UPDATE_GOLDEN=$(UPDATE) $(PYTEST) -q tests/golden -m "not cluster"
