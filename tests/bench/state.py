@@ -59,7 +59,7 @@ def tumbling(rows: rs.Stream) -> rs.Stream:
 
 def session(rows: rs.Stream) -> rs.Stream:
     """Count in sessions."""
-    return rows.key_by("k").window(rs.Session("1m")).aggregate(n=rs.count())
+    return rows.key_by("k").window(rs.Session("1s")).aggregate(n=rs.count())
 
 
 def process(rows: rs.Stream) -> rs.Stream:
@@ -191,12 +191,19 @@ def whole_jobs(chosen: list[str], key_counts: list[int], rows: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.parquet"
         told: dict[str, dict[int, dict[str, float]]] = {name: {} for name in chosen}
+        ending: dict[int, dict[str, float]] = {}
         for keys in key_counts:
-            write_rows(path, keys, 10_000_000, rows, 0)
+            # All within a gap: there are as many windows and sessions as keys.
+            write_rows(path, keys, 1_000_000, rows, 0)
             for name in chosen:
-                told[name][keys] = apart("whole", name, str(path), 1_000_000)
+                told[name][keys] = apart("whole", name, str(path), 100_000)
+            if "session" in chosen:
+                write_rows(path, keys, 10_000_000, rows, 0)
+                ending[keys] = apart("whole", "session", str(path), 1_000_000)
         for name in chosen:
             show(name, "keys", told[name])
+        if ending:
+            show("session", "keys, ten gaps", ending)
         for name, unit in [("tumbling", 60_000_000), ("session", 10_000_000)]:
             opened: dict[int, dict[str, float]] = {}
             for n in (10, 10**3, 10**5) if name in chosen else ():
