@@ -48,7 +48,7 @@ PATIENT = {"timeout": "1s"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, max(EACH, SEEDS // 20), EACH))
+@pytest.mark.parametrize("first", range(0, max(EACH, SEEDS // 40), EACH))
 @pytest.mark.parametrize("name", NAMES)
 def test_words_that_come_twice_or_never_change_nothing(name, first):
     for seed in range(first, first + EACH):
@@ -64,7 +64,7 @@ RESIZED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharp", RESIZED.values(), ids=RESIZED)
-@pytest.mark.parametrize("first", range(0, max(EACH, SEEDS // 40), EACH))
+@pytest.mark.parametrize("first", range(0, max(EACH, SEEDS // 80), EACH))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_job_that_moves_while_it_runs_gives_the_same_rows(name, first, sharp):
     for seed in range(first, first + EACH):
