@@ -21,6 +21,8 @@ import raystream as rs
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 OUTER_S = 60
+PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
+"""Where other processes find this module, and what it imports."""
 
 
 def wait_until(condition, what: str):
@@ -196,7 +198,7 @@ def test_collect_on_ray_stops_an_endless_stream_when_it_has_enough():
 
 SUBMIT = """
 import sys, pyarrow as pa, raystream as rs
-sys.path.insert(0, {here!r})
+sys.path[:0] = {paths!r}
 from test_jobs_on_ray import Forget, Ticks
 job = rs.Job("outlives", parallelism=2)
 job.source(Ticks()).key_by("n").aggregate(k=rs.count()).sink(Forget())
@@ -206,7 +208,7 @@ print(job.submit().id)
 
 def test_a_submitted_job_outlives_its_driver_and_its_name_is_taken(ray_cluster):
     environment = os.environ | {"RAY_ADDRESS": ray_cluster}
-    script = SUBMIT.format(here=str(Path(__file__).parent))
+    script = SUBMIT.format(paths=PATHS)
     driver = subprocess.run(
         [sys.executable, "-c", script],
         env=environment,
@@ -238,7 +240,7 @@ def test_a_submitted_job_outlives_its_driver_and_its_name_is_taken(ray_cluster):
 
 INTERRUPTED = """
 import sys, raystream as rs
-sys.path.insert(0, {here!r})
+sys.path[:0] = {paths!r}
 from test_jobs_on_ray import Forget, Ticks
 job = rs.Job("interrupted", parallelism=2)
 job.source(Ticks()).rebalance().sink(Forget())
@@ -248,7 +250,7 @@ job.run()
 
 def test_ctrl_c_cancels_the_job(ray_cluster, tmp_path):
     script = tmp_path / "job.py"
-    script.write_text(INTERRUPTED.format(here=str(Path(__file__).parent)))
+    script.write_text(INTERRUPTED.format(paths=PATHS))
     driver = subprocess.Popen(
         [sys.executable, "-m", "raystream.ops.cli", "run", str(script)],
         env=os.environ | {"RAY_ADDRESS": ray_cluster},
