@@ -13,6 +13,7 @@ from raystream.errors import ConfigError, ExternalError, PlanError
 
 _CONNECT_S = 5
 ANSWER_S = 30.0
+_CLOSE_S = 5.0
 
 Result = TypeVar("Result")
 
@@ -119,7 +120,12 @@ class Loop:
         """Run something, and wait for it. Raises: asyncio.TimeoutError."""
 
         async def bounded() -> Result:
-            return await asyncio.wait_for(what, timeout_s)
+            task = asyncio.ensure_future(what)
+            done, _ = await asyncio.wait({task}, timeout=timeout_s)
+            if not done:
+                task.cancel()  # and not waited for: it may take for ever to hear of it
+                raise asyncio.TimeoutError
+            return task.result()
 
         return asyncio.run_coroutine_threadsafe(bounded(), self._loop).result()
 
@@ -130,7 +136,8 @@ class Loop:
             others = [one for one in asyncio.all_tasks() if one is not asyncio.current_task()]
             for one in others:
                 one.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            if others:
+                await asyncio.wait(others, timeout=_CLOSE_S)
 
         asyncio.run_coroutine_threadsafe(cancel(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)

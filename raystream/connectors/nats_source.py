@@ -171,6 +171,8 @@ class _NatsReader(Reader):
         self._columns, self._decode, self._tolerant = columns, decode, tolerant
         self._consumer: Any = None
         self._delivered = 0
+        self._late = 0
+        """How many the server had sent, and the client not given, when the server was asked."""
         self._left: int | None = None
         self._ended = False
         self._patience = Patience()
@@ -220,7 +222,7 @@ class _NatsReader(Reader):
             self._connection = self._servers.connect()
         if self._consumer is None:
             self._consumer = self._connection.run(self._consume(self._connection.client))
-            self._delivered = 0
+            self._delivered = self._late = 0
         try:
             messages = self._connection.run(self._consumer.fetch(max_rows, timeout=_WAIT_S))
         except (driver().errors.TimeoutError, asyncio.TimeoutError):
@@ -236,11 +238,23 @@ class _NatsReader(Reader):
                 break
             kept.append(message)
             self._left = message.metadata.num_pending
-        if not messages and (self._stretch.stop is not None or self._left):
-            # Those that were to come are late, or removed.
-            self._left = self._connection.run(self._consumer.consumer_info()).num_pending
-            self._ended = self._stretch.stop is not None and self._left == 0
+        if messages:
+            self._late = 0
+        elif self._stretch.stop is not None or self._left:
+            self._look()
         return kept
+
+    def _look(self) -> None:
+        """Ask why none came of those that were to come: they are removed, late, or lost."""
+        assert self._connection is not None
+        info = self._connection.run(self._consumer.consumer_info())
+        late = info.delivered.consumer_seq - self._delivered
+        if late and late == self._late:
+            # If they had come, the client would have given them since: ask the server anew.
+            self._consumer = None
+        self._late = late
+        self._left = info.num_pending + late
+        self._ended = self._stretch.stop is not None and self._left == 0
 
     async def _consume(self, client: Any) -> Any:
         from nats.js import api

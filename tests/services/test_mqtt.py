@@ -50,7 +50,7 @@ def until(reader, count):
     """Poll until so many rows are there."""
     found = []
     for _ in range(4_000):
-        polled = reader.poll(3)
+        polled = reader.poll(count - len(found))
         found += [] if polled is None else polled.column("n").to_pylist()
         if len(found) >= count:
             return found

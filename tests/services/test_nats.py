@@ -9,8 +9,8 @@ import pytest
 from nats_server import PASSWORD, nats_server, running_nats  # noqa: F401  fixtures
 
 import raystream as rs
-from raystream.connectors import nats
-from raystream.contracts.source import Later
+from raystream.connectors import nats, nats_source
+from raystream.contracts.source import END, Later
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -31,7 +31,7 @@ def until(reader, count):
     """Poll until so many rows are there."""
     found = []
     for _ in range(1_000):
-        polled = reader.poll(3)
+        polled = reader.poll(count - len(found))
         if polled is not None and not isinstance(polled, Later):
             found += polled.column("n").to_pylist()
         if len(found) >= count:
@@ -50,6 +50,29 @@ def test_where_reading_begins_and_ends(nats_server):
     assert read(stream, start=3) == [2, 10, 11, 12]
     assert read(stream, start="latest") == []
     assert read(stream, subjects=f"{stream}.none") == []
+
+
+def test_messages_that_are_late_are_waited_for(nats_server, monkeypatch):
+    """The server has sent them, so that none are pending, and the client has stopped waiting."""
+    monkeypatch.setattr(nats_source, "_WAIT_S", 0.000_2)
+    stream = nats_server.stream()
+    nats_server.publish(f"{stream}.a", lines(range(40)))
+    for _ in range(5):
+        assert read(stream) == list(range(40))
+
+
+def test_messages_that_were_sent_and_got_lost_are_asked_for_again(nats_server):
+    stream = nats_server.stream()
+    nats_server.publish(f"{stream}.a", lines(range(9)))
+    source = nats.NatsSource(URL, stream, SCHEMA, bounded=True)
+    reader = source.open(source.splits()[0], None)
+    assert until(reader, 4) == [0, 1, 2, 3]
+    reader._connection.run(reader._consumer.fetch(5))  # the last ones: none comes behind them
+    assert until(reader, 5) == [4, 5, 6, 7, 8]
+    assert reader.backlog() == 0
+    while reader.poll(3) is not END:
+        pass
+    reader.close()
 
 
 def test_what_else_is_known_of_a_message_becomes_columns(nats_server):
