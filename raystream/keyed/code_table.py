@@ -114,7 +114,7 @@ class CodeTable:
 
         Shapes: codes, ``width`` times int64 [n], n > 0 -> int64 [n].
         """
-        firsts, which = _distinct(codes)
+        firsts, which = distinct_rows(codes)
         start, self.count = self.count, self.count + len(firsts)
         for column, wanted in zip(self._columns, codes, strict=True):
             column.reserve(self.count)
@@ -153,7 +153,7 @@ def _hash(codes: Sequence[Int64s]) -> UInt64s:
     return hashes
 
 
-def _distinct(codes: Sequence[Int64s]) -> tuple[Int64s, Int64s]:
+def distinct_rows(codes: Sequence[Int64s]) -> tuple[Int64s, Int64s]:
     """Find the first row of each different one, in order, and which of these each row is.
 
     Shapes: codes, each int64 [n] -> int64 [d], int64 [n].

@@ -1,17 +1,19 @@
 """Which sessions are open, told without looking at more than one neighbour of each.
 
 Time is cut into panes as long as the gap. Rows of one key in one pane lie in one session, and a
-session goes on in the next pane or nowhere: so a session is a chain of *cells*, one a key and pane,
-and to see whether it goes on is one look-up in a hash table, however many sessions are open. Cells
-know the first and the last event time of their rows; a cell that goes on passes its first time to
-the next one and is closed, so that what is open behind a firing has one cell a session, or a few.
-The cell of each key's latest pane is known by the key: rows near the order of time need no look-up.
+session goes on in the next pane or nowhere: so a session is a chain of *cells*, each of one key and
+of a few panes that follow each other, and whether it goes on is seen from the next cell, however
+many sessions are open. Cells know the first and the last event time of their rows; a cell that goes
+on passes its first time to the next one and is closed, so that what is open behind a firing has one
+cell a session, or a few. The latest cell of each key is known by the key, and takes in what goes on
+with its session: rows near the order of time need no look-up. All that is known of a cell lies side
+by side, because with many keys a row costs what it fetches from far away in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +21,10 @@ import pyarrow as pa
 
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
-from raystream.keyed.code_table import CodeTable
+from raystream.keyed.code_table import distinct_rows
 from raystream.keyed.key_index import KeyIndex
-from raystream.keyed.slots import SlotColumn
-
-NO_CELL: Final = -1
+from raystream.keyed.older_cells import NO_CELL, OlderCells
+from raystream.keyed.slots import SlotColumn, distinct
 
 _ROOM_MIN: Final = 65_536
 """Fewer cells and keys than this are never worth looking through for closed ones."""
@@ -32,23 +33,37 @@ _ROOM_FACTOR: Final = 3
 """So many times what was open may come before it is looked through again: each cell is then moved
 less than once on average, and a closed one takes room twice as long as it was open."""
 
+_PANES_MAX: Final = 8
+"""So many panes has a cell at most: each is entered by itself once somebody asks for older ones."""
+
+_CELL: Final = np.dtype([(name, "i8") for name in ("slot", "pane", "upto", "first", "last", "next")])
+"""The slot of a cell's key, its first and its last pane, the first and the last time of its rows,
+and a later cell of its key: the one that goes on with its session, if any does."""
+
+_CLOSED: Final = MIN_TIME
+"""The last pane of a cell that is closed."""
+
+_PANE_MIN: Final = MIN_TIME + 1
+_PANE_MAX: Final = MAX_TIME - 1
+"""Panes have neighbours, and none is ``_CLOSED``."""
+
 
 class SessionCells:
-    """Cells of keys and panes; a closed cell opens anew when a row comes to its place."""
+    """Cells of keys and panes; where one is closed, a row that comes to its place has another."""
 
     def __init__(self, key_types: Sequence[pa.DataType], gap_us: int) -> None:
         self._types = list(key_types)
         self._gap_us = gap_us
         self._room = _ROOM_MIN
+        self._keys = KeyIndex(self._types) if self._types else None
         self._clear()
 
     def _clear(self) -> None:
-        self._keys = KeyIndex(self._types) if self._types else None
-        self._table = CodeTable(2)
-        self._first, self._last = SlotColumn("i8"), SlotColumn("i8")
-        self._open = SlotColumn("?", fill=False)
+        self.count = 0
+        self._cells = SlotColumn(_CELL)
         self._goes_to = SlotColumn("i8")
         self._latest = SlotColumn("i8", fill=NO_CELL)  # by key
+        self._older = OlderCells()
 
     def slots(self, columns: Sequence[pa.Array], count: int) -> Int64s:
         """Give a number for the key of each row; they hold until ``compact``.
@@ -59,18 +74,13 @@ class SessionCells:
             return np.zeros(count, np.int64)
         return self._keys.lookup(columns)[0]
 
-    @property
-    def count(self) -> int:
-        """How many cells have a number, open and closed."""
-        return self._table.count
-
     def put(self, slots: Int64s, times_us: Int64s) -> Int64s:
         """Give the cell of each row, which is open from now on and knows of the row.
 
         Shapes: slots, times_us int64 [n] -> int64 [n].
         """
-        cells = self._made(slots, times_us // self._gap_us)
-        self._enter(cells, times_us, times_us)
+        cells = self._made(slots, times_us)
+        self._widen(cells, times_us, times_us)
         return cells
 
     def enter(self, slots: Int64s, first_us: Int64s, last_us: Int64s) -> Int64s:
@@ -78,18 +88,23 @@ class SessionCells:
 
         Shapes: int64 [n] each -> int64 [n].
         """
-        cells = self._made(slots, last_us // self._gap_us)
-        self._enter(cells, first_us, last_us)
+        self._reserve_keys()
+        panes = self._panes(last_us)
+        # Rows may still come to panes in which the session has been.
+        since = np.maximum(panes, MIN_TIME + _PANES_MAX) - (_PANES_MAX - 1)
+        since = np.maximum(self._panes(first_us), since)
+        cells = self._opened(slots, panes, self._latest.values[slots], since)
+        self._widen(cells, first_us, last_us)
         return cells
 
     def first_us(self, cells: Int64s) -> Int64s:
         """Give the time of the first row of each cell."""
-        first: Int64s = self._first.values[cells]
+        first: Int64s = self._cells.values["first"][cells]
         return first
 
     def last_us(self, cells: Int64s) -> Int64s:
         """Give the time of the last row of each cell."""
-        last: Int64s = self._last.values[cells]
+        last: Int64s = self._cells.values["last"][cells]
         return last
 
     def keys(self, cells: Int64s) -> list[pa.Array]:
@@ -97,7 +112,7 @@ class SessionCells:
 
         Shapes: int64 [m] -> arrays, each [m].
         """
-        return [] if self._keys is None else self._keys.keys(self._table.column(0)[cells])
+        return [] if self._keys is None else self._keys.keys(self._cells.values["slot"][cells])
 
     def earliest(self, slots: Int64s, behind_us: int) -> Int64s:
         """Give the cell of each key's session that a row at or before a time could still join.
@@ -110,8 +125,7 @@ class SessionCells:
         found = np.full(len(slots), NO_CELL)
         first = np.full(len(slots), MAX_TIME)
         for some in (pane, pane + 1):
-            if not MIN_TIME <= some <= MAX_TIME:
-                continue
+            some = min(max(some, _PANE_MIN), _PANE_MAX)
             cells = self._find(slots, np.full(len(slots), some))
             earlier = (cells != NO_CELL) & ((found == NO_CELL) | (self.first_us(cells) < first))
             found[earlier] = cells[earlier]
@@ -120,31 +134,35 @@ class SessionCells:
 
     def widen(self, cells: Int64s, times_us: Int64s) -> None:
         """Let sessions begin earlier, where late rows have joined them."""
-        np.minimum.at(self._first.values, cells, times_us)
+        np.minimum.at(self._cells.values["first"], cells, times_us)
 
     def join(self, cells: Int64s) -> Int64s:
-        """Close each cell whose session goes on in the next pane; give the cell it has come to.
+        """Close each cell whose session goes on in the next one; give the cell it has come to.
 
         Shapes: int64 [n], each cell once -> int64 [n]; the cell itself where nothing follows.
         """
-        slots, panes = self._table.codes(cells)
-        following = self._find(slots, np.where(panes == MAX_TIME, MIN_TIME, panes + 1))
-        last = self.last_us(cells)
+        held = self._cells.values[cells]
+        followed = np.flatnonzero(held["next"] != NO_CELL)
+        held = held[followed]
+        following = self._cells.values[held["next"]]
         # Behind the end of time there is nothing, so that the sum need not be right there.
+        last = held["last"]
         reach = np.where(last > MAX_TIME - self._gap_us, MAX_TIME, last + self._gap_us)
-        goes_on = (following != NO_CELL) & (panes != MAX_TIME)
-        goes_on &= self.first_us(following) <= reach
+        goes_on = (following["pane"] == held["upto"] + 1) & (following["upto"] != _CLOSED)
+        goes_on &= following["first"] <= reach
         if not goes_on.any():
             return cells
+        gone, following = cells[followed[goes_on]], held["next"][goes_on]
         goes_to = self._goes_to.values
-        goes_to[following[goes_on]] = following[goes_on]
-        goes_to[cells] = np.where(goes_on, following, cells)
+        goes_to[following] = following
+        goes_to[cells] = cells
+        goes_to[gone] = following
         joined: Int64s = goes_to[cells]
         # Pointers are doubled: as many turns as a chain's length has digits.
         while (goes_to[joined] != joined).any():
             goes_to[cells] = joined = goes_to[joined]
-        self.widen(joined[goes_on], self.first_us(cells[goes_on]))
-        self.close(cells[goes_on])
+        self.widen(goes_to[gone], self.first_us(gone))
+        self.close(gone)
         return joined
 
     def repeated(self, cells: Int64s) -> npt.NDArray[np.bool_]:
@@ -162,67 +180,185 @@ class SessionCells:
 
     def close(self, cells: Int64s) -> None:
         """Forget the rows of cells."""
-        self._open.values[cells] = False
+        self._cells.values["upto"][cells] = _CLOSED
 
-    @property
     def crowded(self) -> bool:
-        """Whether so much has come since the last ``compact`` that it may be worth one."""
-        keys = 0 if self._keys is None else self._keys.count
-        return max(keys, self._table.count) >= self._room
+        """Tell whether so much has been closed since the last ``compact`` that it is worth one."""
+        held = max(self._key_count, self.count, self._older.count)
+        if held < self._room:
+            return False
+        crowded = 2 * len(self._open()) < held
+        if not crowded:
+            self._room = 2 * held
+        return crowded
 
     def compact(self) -> Int64s:
-        """Forget keys and cells that are closed.
+        """Forget cells that are closed, and keys where most have no other.
 
         Shapes: -> int64 [m], by old cell the new one; -1 for what was closed.
         """
-        count = self._table.count
-        cells = np.flatnonzero(self._open.values[:count])
-        moved = np.full(count, NO_CELL)
-        keys, first, last = self.keys(cells), self.first_us(cells), self.last_us(cells)
+        cells = self._open()
+        moved = np.full(self.count, NO_CELL)
+        moved[cells] = np.arange(len(cells))
+        held = self._cells.values[cells]
+        followed = held["next"] != NO_CELL
+        held["next"][followed] = moved[held["next"][followed]]
+        alive = distinct(held["slot"])
+        latest = moved[self._latest.values[alive]]
+        if self._keys is not None and _ROOM_FACTOR * len(alive) < self._keys.count:
+            keys = self._keys.keys(alive)
+            renumbered = np.empty(self._keys.count, np.int64)
+            self._keys = KeyIndex(self._types)
+            renumbered[alive] = alive = self.slots(keys, len(alive))
+            held["slot"] = renumbered[held["slot"]]
         self._clear()
-        moved[cells] = self.enter(self.slots(keys, len(cells)), first, last)
+        self._append(held)
+        self._reserve_keys()
+        # A cell behind which a later one was closed is its key's latest again.
+        order = np.argsort(held["pane"], kind="stable")
+        self._latest.values[held["slot"][order]] = order
+        self._latest.values[alive[latest != NO_CELL]] = latest[latest != NO_CELL]
+        numbers = np.arange(len(held))
+        self._older.note(numbers[self._latest.values[held["slot"]] != numbers])
         self._room = max(_ROOM_MIN, _ROOM_FACTOR * len(cells))
         return moved
 
-    def _made(self, slots: Int64s, panes: Int64s) -> Int64s:
-        """Give the cell of each key and pane, one that is new where there is none."""
-        self._latest.reserve(1 if self._keys is None else self._keys.count)
-        cells, later = self._held(slots, panes)
-        missing = np.flatnonzero(cells == NO_CELL)
-        if not len(missing):
+    @property
+    def _key_count(self) -> int:
+        return 1 if self._keys is None else self._keys.count
+
+    def _reserve_keys(self) -> None:
+        self._latest.reserve(self._key_count)
+
+    def _open(self) -> Int64s:
+        return np.flatnonzero(self._cells.values["upto"][: self.count] != _CLOSED)
+
+    def _panes(self, times_us: Int64s) -> Int64s:
+        panes = times_us // self._gap_us
+        # At the ends of time two instants share a pane: they are a gap apart, the least there is.
+        return np.clip(panes, _PANE_MIN, _PANE_MAX) if self._gap_us == 1 else panes
+
+    def _made(self, slots: Int64s, times_us: Int64s) -> Int64s:
+        """Give the cell of each key and time, one that is new where there is none."""
+        panes = self._panes(times_us)
+        self._reserve_keys()
+        cells: Int64s = self._latest.values[slots]
+        # Without a cell this reads the last one of the column; that it is none is asked for first.
+        held = self._cells.values.take(cells)
+        known = cells != NO_CELL
+        since, upto = held["pane"], held["upto"]
+        inside = known & (since <= panes) & (panes <= upto)
+        if inside.all():
             return cells
-        cells[missing] = self._table.append([slots[missing], panes[missing]])
-        for column in (self._first, self._last, self._open, self._goes_to):
-            column.reserve(self._table.count)
-        latest = missing[~later[missing]]
-        if (panes[latest[1:]] < panes[latest[:-1]]).any():
-            latest = latest[np.argsort(panes[latest], kind="stable")]
-        # Of several writes to one key the last stays: that of the latest pane.
-        self._latest.values[slots[latest]] = cells[latest]
+        goes_on = known & (upto == panes - 1) & (upto != _CLOSED)
+        goes_on &= (times_us - held["last"] <= self._gap_us) & (panes - since < _PANES_MAX)
+        if goes_on.any():
+            # All rows that are written to one cell have the same pane.
+            self._cells.values["upto"][cells[goes_on]] = panes[goes_on]
+            inside |= known & (since <= panes) & (panes <= self._cells.values["upto"][cells])
+        rest = np.flatnonzero(~inside)
+        older = known[rest] & (panes[rest] < since[rest])
+        if older.any():
+            old = rest[older]
+            cells[old] = self._filled(slots[old], panes[old])
+            rest = rest[~older]
+        if len(rest):
+            cells[rest] = self._opened(slots[rest], panes[rest], cells[rest])
         return cells
 
-    def _enter(self, cells: Int64s, first_us: Int64s, last_us: Int64s) -> None:
-        closed = cells[~self._open.values[cells]]
-        self._open.values[closed] = True
-        self._first.values[closed] = MAX_TIME
-        self._last.values[closed] = MIN_TIME
-        np.minimum.at(self._first.values, cells, first_us)
-        np.maximum.at(self._last.values, cells, last_us)
+    def _opened(
+        self, slots: Int64s, panes: Int64s, before: Int64s, since: Int64s | None = None
+    ) -> Int64s:
+        """Make cells behind those that were each key's latest; some rows may be of one cell."""
+        rows = np.arange(len(slots))
+        latest = self._latest.values
+        # Of several writes to one place the last stays: backwards, that is the first row.
+        latest[slots[::-1]] = rows[::-1]
+        first = latest[slots]
+        several = since is not None or bool((panes[first] != panes).any())
+        if several:
+            firsts, which = distinct_rows([slots, panes])
+            order = np.lexsort((panes[firsts], slots[firsts]))
+            firsts, rank = firsts[order], np.empty_like(order)
+            rank[order] = np.arange(len(order))
+            which = rank[which]
+        else:
+            firsts = np.flatnonzero(first == rows)
+            rank = np.empty(len(rows), np.int64)
+            rank[firsts] = np.arange(len(firsts))
+            which = rank[first]
+        made = _made_of(slots[firsts], panes[firsts])
+        before = before[firsts]
+        if since is not None:
+            np.minimum.at(made["pane"], which, since)
+        if several:
+            again = np.flatnonzero(made["slot"][1:] == made["slot"][:-1])
+            before[again + 1] = self.count + again
+            made["pane"][again + 1] = np.maximum(made["pane"][again + 1], made["upto"][again] + 1)
+        cells = self._append(made)
+        self._follow(before, cells)
+        self._older.note(before[before != NO_CELL])
+        # Of several writes to one place the last stays: that of the latest pane.
+        latest[made["slot"]] = cells
+        return cells[which]
+
+    def _filled(self, slots: Int64s, panes: Int64s) -> Int64s:
+        """Give cells before those that are their key's latest, new ones where there are none."""
+        cells = self._find_older(slots, panes)
+        missing = np.flatnonzero(cells == NO_CELL)
+        if len(missing):
+            firsts, which = distinct_rows([slots[missing], panes[missing]])
+            slots, panes = slots[missing[firsts]], panes[missing[firsts]]
+            made = self._append(_made_of(slots, panes))
+            self._older.put(slots, panes, made)
+            self._follow(self._find(slots, panes - 1), made)
+            self._follow(made, self._find(slots, panes + 1))
+            cells[missing] = made[which]
+        return cells
+
+    def _append(self, made: npt.NDArray[Any]) -> Int64s:
+        """Give numbers to new cells."""
+        start, self.count = self.count, self.count + len(made)
+        self._cells.reserve(self.count)
+        self._goes_to.reserve(self.count)
+        self._cells.values[start : self.count] = made
+        return np.arange(start, self.count)
+
+    def _follow(self, cells: Int64s, following: Int64s) -> None:
+        """Let each cell, where there is one, know of the next one of its key."""
+        some = cells != NO_CELL
+        self._cells.values["next"][cells[some]] = following[some]
+
+    def _widen(self, cells: Int64s, first_us: Int64s, last_us: Int64s) -> None:
+        self.widen(cells, first_us)
+        np.maximum.at(self._cells.values["last"], cells, last_us)
 
     def _find(self, slots: Int64s, panes: Int64s) -> Int64s:
         """Give the open cell of each key and pane, -1 where there is none."""
-        cells, _ = self._held(slots, panes)
-        cells[~self._open.values[cells]] = NO_CELL
+        cells: Int64s = self._latest.values[slots]
+        held = self._cells.values.take(cells)
+        older = np.flatnonzero((cells != NO_CELL) & (panes < held["pane"]))
+        cells[(panes < held["pane"]) | (panes > held["upto"])] = NO_CELL
+        if len(older):
+            cells[older] = self._find_older(slots[older], panes[older])
         return cells
 
-    def _held(self, slots: Int64s, panes: Int64s) -> tuple[Int64s, npt.NDArray[np.bool_]]:
-        """Give the cell of each key and pane, -1 where there is none; and where a later one is."""
-        cells: Int64s = self._latest.values[slots]
-        # Without a cell this reads the last one of the column; that it is none is asked for first.
-        held = self._table.column(1)[cells]
-        later = (cells != NO_CELL) & (panes < held)
-        cells[panes != held] = NO_CELL
-        older = np.flatnonzero(later)
-        if len(older):
-            cells[older] = self._table.find([slots[older], panes[older]])
-        return cells, later
+    def _find_older(self, slots: Int64s, panes: Int64s) -> Int64s:
+        """Do the same for cells that are not their key's latest."""
+        noted = self._older.noted()
+        if noted is not None:
+            held = self._cells.values[noted]
+            still = held["upto"] != _CLOSED
+            held, noted = held[still], noted[still]
+            self._older.enter(held["slot"], held["pane"], held["upto"], noted)
+        cells = self._older.find(slots, panes)
+        cells[self._cells.values["upto"][cells] == _CLOSED] = NO_CELL
+        return cells
+
+
+def _made_of(slots: Int64s, panes: Int64s) -> npt.NDArray[Any]:
+    """Make cells that know of no row yet."""
+    made = np.empty(len(slots), _CELL)
+    made["slot"], made["pane"], made["upto"] = slots, panes, panes
+    made["first"], made["last"], made["next"] = MAX_TIME, MIN_TIME, NO_CELL
+    return made

@@ -103,7 +103,7 @@ class SessionState:
 
         Shapes: keys, each [n]; count n -> int64 [n].
         """
-        if self._cells.crowded:
+        if self._cells.crowded():
             self._compact()
         return self._cells.slots(keys, count)
 

@@ -20,7 +20,7 @@ class SlotColumn:
 
     __slots__ = ("_fill", "values")
 
-    def __init__(self, dtype: str, fill: object = 0) -> None:
+    def __init__(self, dtype: npt.DTypeLike, fill: object = 0) -> None:
         self._fill = fill
         self.values: npt.NDArray[Any] = np.full(_SLOTS_MIN, fill, dtype)
 

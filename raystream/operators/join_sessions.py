@@ -71,7 +71,7 @@ class SessionRows:
         Shapes: rows [n], times_us int64 [n], n > 0.
         """
         assert not self.behind, "what had ended was taken"
-        if self._cells.crowded:
+        if self._cells.crowded():
             self._compact()
         due_us = last_due(self.watermark_us, self._gap_us)
         slots = self._cells.slots(self._plan.keys(port, rows), rows.num_rows)

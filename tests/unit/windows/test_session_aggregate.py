@@ -220,6 +220,6 @@ def test_keys_and_cells_of_sessions_that_are_over_are_forgotten(monkeypatch):
         sessions.at(10 * batch, key=-1)
         sessions.until(10 * batch)
     cells = sessions.operator._state._cells
-    assert cells._table.count < 40
+    assert cells.count < 40
     assert cells._keys.count < 40
     assert (0, 400, 41, 399) in sessions.until(MAX_TIME)
