@@ -1,7 +1,7 @@
 """Cells of sessions that are not their key's latest, by key and pane.
 
-Where rows come in order nobody asks for them, and a session is over before it would be worth a hash:
-what has become older is only noted, and entered when somebody asks, if it is still open by then.
+Where rows come in order nobody asks for them, and a session is over before a hash would be worth
+it: what has become older is only noted, and entered when somebody asks, if it is still open then.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ class OlderCells:
         self._table = CodeTable(2)
         self._cell = SlotColumn("i8", fill=NO_CELL)
         self._noted: list[Int64s] = []
+        self._noted_count = 0
 
     @property
     def count(self) -> int:
-        """How many keys and panes have been entered."""
-        return self._table.count
+        """How many keys and panes have been entered, and cells noted."""
+        return self._table.count + self._noted_count
 
     def note(self, cells: Int64s) -> None:
         """Remember cells that are to be entered when somebody asks."""
         if len(cells):
             self._noted.append(cells)
+            self._noted_count += len(cells)
 
     def noted(self) -> Int64s | None:
         """Give the cells that are to be entered before somebody asks, and forget them."""
         if not self._noted:
             return None
-        noted, self._noted = self._noted, []
+        noted, self._noted, self._noted_count = self._noted, [], 0
         return np.concatenate(noted)
 
     def enter(self, slots: Int64s, first: Int64s, last: Int64s, cells: Int64s) -> None:

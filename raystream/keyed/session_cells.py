@@ -27,16 +27,17 @@ from raystream.keyed.older_cells import NO_CELL, OlderCells
 from raystream.keyed.slots import SlotColumn, distinct
 
 _ROOM_MIN: Final = 65_536
-"""Fewer cells and keys than this are never worth looking through for closed ones."""
+"""Fewer keys and older cells than this are never worth looking through for what is over."""
 
-_ROOM_FACTOR: Final = 3
-"""So many times what was open may come before it is looked through again: each cell is then moved
-less than once on average, and a closed one takes room twice as long as it was open."""
+_ROOM_FACTOR: Final = 2
+"""So many times what was left may come before it is looked through again."""
 
 _PANES_MAX: Final = 8
 """So many panes has a cell at most: each is entered by itself once somebody asks for older ones."""
 
-_CELL: Final = np.dtype([(name, "i8") for name in ("slot", "pane", "upto", "first", "last", "next")])
+_CELL: Final = np.dtype(
+    [(name, "i8") for name in ("slot", "pane", "upto", "first", "last", "next")]
+)
 """The slot of a cell's key, its first and its last pane, the first and the last time of its rows,
 and a later cell of its key: the one that goes on with its session, if any does."""
 
@@ -49,30 +50,34 @@ _PANE_MAX: Final = MAX_TIME - 1
 
 
 class SessionCells:
-    """Cells of keys and panes; where one is closed, a row that comes to its place has another."""
+    """Cells of keys and panes; those of a key are closed in order, their numbers given again."""
 
     def __init__(self, key_types: Sequence[pa.DataType], gap_us: int) -> None:
         self._types = list(key_types)
         self._gap_us = gap_us
         self._room = _ROOM_MIN
         self._keys = KeyIndex(self._types) if self._types else None
-        self._clear()
-
-    def _clear(self) -> None:
         self.count = 0
+        """Numbers of cells are below this; those of closed ones are given again."""
         self._cells = SlotColumn(_CELL)
-        self._goes_to = SlotColumn("i8")
+        self._free, self._free_count = SlotColumn("i8"), 0
+        self._goes_to = np.empty(0, np.int64)
         self._latest = SlotColumn("i8", fill=NO_CELL)  # by key
         self._older = OlderCells()
 
     def slots(self, columns: Sequence[pa.Array], count: int) -> Int64s:
-        """Give a number for the key of each row; they hold until ``compact``.
+        """Give a number for the key of each row; they hold until the next call.
 
         Shapes: columns, each [n]; count n -> int64 [n].
         """
+        key_count = 1 if self._keys is None else self._keys.count
+        if key_count + self._older.count >= self._room:
+            self._tidy()
         if self._keys is None:
             return np.zeros(count, np.int64)
-        return self._keys.lookup(columns)[0]
+        slots = self._keys.lookup(columns)[0]
+        self._latest.reserve(self._keys.count)
+        return slots
 
     def put(self, slots: Int64s, times_us: Int64s) -> Int64s:
         """Give the cell of each row, which is open from now on and knows of the row.
@@ -88,7 +93,6 @@ class SessionCells:
 
         Shapes: int64 [n] each -> int64 [n].
         """
-        self._reserve_keys()
         panes = self._panes(last_us)
         # Rows may still come to panes in which the session has been.
         since = np.maximum(panes, MIN_TIME + _PANES_MAX) - (_PANES_MAX - 1)
@@ -124,9 +128,9 @@ class SessionCells:
         pane = behind_us // self._gap_us
         found = np.full(len(slots), NO_CELL)
         first = np.full(len(slots), MAX_TIME)
-        for some in (pane, pane + 1):
-            some = min(max(some, _PANE_MIN), _PANE_MAX)
-            cells = self._find(slots, np.full(len(slots), some))
+        for near in (pane, pane + 1):
+            some = np.full(len(slots), min(max(near, _PANE_MIN), _PANE_MAX))
+            cells = self._find(slots, some)
             earlier = (cells != NO_CELL) & ((found == NO_CELL) | (self.first_us(cells) < first))
             found[earlier] = cells[earlier]
             first[earlier] = self.first_us(cells[earlier])
@@ -148,12 +152,13 @@ class SessionCells:
         # Behind the end of time there is nothing, so that the sum need not be right there.
         last = held["last"]
         reach = np.where(last > MAX_TIME - self._gap_us, MAX_TIME, last + self._gap_us)
-        goes_on = (following["pane"] == held["upto"] + 1) & (following["upto"] != _CLOSED)
-        goes_on &= following["first"] <= reach
+        # That of another key has been closed in the meantime, and given again.
+        goes_on = (following["pane"] == held["upto"] + 1) & (following["slot"] == held["slot"])
+        goes_on &= (following["upto"] != _CLOSED) & (following["first"] <= reach)
         if not goes_on.any():
             return cells
         gone, following = cells[followed[goes_on]], held["next"][goes_on]
-        goes_to = self._goes_to.values
+        goes_to = self._scratch()
         goes_to[following] = following
         goes_to[cells] = cells
         goes_to[gone] = following
@@ -171,7 +176,7 @@ class SessionCells:
         Shapes: cells int64 [n] -> bool [n].
         """
         rows = np.arange(len(cells))
-        last = self._goes_to.values
+        last = self._scratch()
         last[cells] = rows
         of_cell = last[cells]
         shared: npt.NDArray[np.bool_] = of_cell != rows
@@ -179,59 +184,27 @@ class SessionCells:
         return shared
 
     def close(self, cells: Int64s) -> None:
-        """Forget the rows of cells."""
+        """Forget the rows of cells, all open, each once."""
         self._cells.values["upto"][cells] = _CLOSED
+        start, self._free_count = self._free_count, self._free_count + len(cells)
+        self._free.reserve(self._free_count)
+        self._free.values[start : self._free_count] = cells
 
-    def crowded(self) -> bool:
-        """Tell whether so much has been closed since the last ``compact`` that it is worth one."""
-        held = max(self._key_count, self.count, self._older.count)
-        if held < self._room:
-            return False
-        crowded = 2 * len(self._open()) < held
-        if not crowded:
-            self._room = 2 * held
-        return crowded
-
-    def compact(self) -> Int64s:
-        """Forget cells that are closed, and keys where most have no other.
-
-        Shapes: -> int64 [m], by old cell the new one; -1 for what was closed.
-        """
-        cells = self._open()
-        moved = np.full(self.count, NO_CELL)
-        moved[cells] = np.arange(len(cells))
-        held = self._cells.values[cells]
-        followed = held["next"] != NO_CELL
-        held["next"][followed] = moved[held["next"][followed]]
-        alive = distinct(held["slot"])
-        latest = moved[self._latest.values[alive]]
-        if self._keys is not None and _ROOM_FACTOR * len(alive) < self._keys.count:
-            keys = self._keys.keys(alive)
-            renumbered = np.empty(self._keys.count, np.int64)
-            self._keys = KeyIndex(self._types)
-            renumbered[alive] = alive = self.slots(keys, len(alive))
-            held["slot"] = renumbered[held["slot"]]
-        self._clear()
-        self._append(held)
-        self._reserve_keys()
-        # A cell behind which a later one was closed is its key's latest again.
-        order = np.argsort(held["pane"], kind="stable")
-        self._latest.values[held["slot"][order]] = order
-        self._latest.values[alive[latest != NO_CELL]] = latest[latest != NO_CELL]
-        numbers = np.arange(len(held))
-        self._older.note(numbers[self._latest.values[held["slot"]] != numbers])
-        self._room = max(_ROOM_MIN, _ROOM_FACTOR * len(cells))
-        return moved
-
-    @property
-    def _key_count(self) -> int:
-        return 1 if self._keys is None else self._keys.count
-
-    def _reserve_keys(self) -> None:
-        self._latest.reserve(self._key_count)
-
-    def _open(self) -> Int64s:
-        return np.flatnonzero(self._cells.values["upto"][: self.count] != _CLOSED)
+    def _tidy(self) -> None:
+        """Forget what is of closed cells alone: keys, where those are many, and older cells."""
+        cells = np.flatnonzero(self._cells.values["upto"][: self.count] != _CLOSED)
+        slots = self._cells.values["slot"][cells]
+        self._older = OlderCells()
+        if self._keys is not None and 2 * len(alive := distinct(slots)) < self._keys.count:
+            keys, latest = self._keys.keys(alive), self._latest.values[alive]
+            self._keys, self._latest = KeyIndex(self._types), SlotColumn("i8", fill=NO_CELL)
+            renumbered = self.slots(keys, len(alive))
+            self._latest.values[renumbered] = latest
+            slots = renumbered[np.searchsorted(alive, slots)]
+            self._cells.values["slot"][cells] = slots
+        self._older.note(cells[self._latest.values[slots] != cells])
+        held = self._older.count + (1 if self._keys is None else self._keys.count)
+        self._room = max(_ROOM_MIN, _ROOM_FACTOR * held)
 
     def _panes(self, times_us: Int64s) -> Int64s:
         panes = times_us // self._gap_us
@@ -241,17 +214,17 @@ class SessionCells:
     def _made(self, slots: Int64s, times_us: Int64s) -> Int64s:
         """Give the cell of each key and time, one that is new where there is none."""
         panes = self._panes(times_us)
-        self._reserve_keys()
         cells: Int64s = self._latest.values[slots]
         # Without a cell this reads the last one of the column; that it is none is asked for first.
         held = self._cells.values.take(cells)
-        known = cells != NO_CELL
         since, upto = held["pane"], held["upto"]
+        known = (cells != NO_CELL) & (held["slot"] == slots) & (upto != _CLOSED)
         inside = known & (since <= panes) & (panes <= upto)
         if inside.all():
             return cells
-        goes_on = known & (upto == panes - 1) & (upto != _CLOSED)
-        goes_on &= (times_us - held["last"] <= self._gap_us) & (panes - since < _PANES_MAX)
+        cells[~known] = NO_CELL
+        goes_on = known & (upto == panes - 1) & (panes - since < _PANES_MAX)
+        goes_on &= times_us - held["last"] <= self._gap_us
         if goes_on.any():
             # All rows that are written to one cell have the same pane.
             self._cells.values["upto"][cells[goes_on]] = panes[goes_on]
@@ -291,11 +264,10 @@ class SessionCells:
         before = before[firsts]
         if since is not None:
             np.minimum.at(made["pane"], which, since)
-        if several:
-            again = np.flatnonzero(made["slot"][1:] == made["slot"][:-1])
-            before[again + 1] = self.count + again
-            made["pane"][again + 1] = np.maximum(made["pane"][again + 1], made["upto"][again] + 1)
+        again = np.flatnonzero(made["slot"][1:] == made["slot"][:-1]) if several else rows[:0]
+        made["pane"][again + 1] = np.maximum(made["pane"][again + 1], made["upto"][again] + 1)
         cells = self._append(made)
+        before[again + 1] = cells[again]
         self._follow(before, cells)
         self._older.note(before[before != NO_CELL])
         # Of several writes to one place the last stays: that of the latest pane.
@@ -317,12 +289,21 @@ class SessionCells:
         return cells
 
     def _append(self, made: npt.NDArray[Any]) -> Int64s:
-        """Give numbers to new cells."""
-        start, self.count = self.count, self.count + len(made)
+        """Give numbers to new cells, those of closed ones first."""
+        again = min(self._free_count, len(made))
+        self._free_count -= again
+        freed = self._free.values[self._free_count : self._free_count + again]
+        start, self.count = self.count, self.count + len(made) - again
+        cells = np.concatenate((freed, np.arange(start, self.count)))
         self._cells.reserve(self.count)
-        self._goes_to.reserve(self.count)
-        self._cells.values[start : self.count] = made
-        return np.arange(start, self.count)
+        self._cells.values[cells] = made
+        return cells
+
+    def _scratch(self) -> Int64s:
+        """Give room for a number by cell, in which anything may stand."""
+        if len(self._goes_to) < self.count:
+            self._goes_to = np.empty(len(self._cells.values), np.int64)
+        return self._goes_to
 
     def _follow(self, cells: Int64s, following: Int64s) -> None:
         """Let each cell, where there is one, know of the next one of its key."""
@@ -337,8 +318,9 @@ class SessionCells:
         """Give the open cell of each key and pane, -1 where there is none."""
         cells: Int64s = self._latest.values[slots]
         held = self._cells.values.take(cells)
-        older = np.flatnonzero((cells != NO_CELL) & (panes < held["pane"]))
-        cells[(panes < held["pane"]) | (panes > held["upto"])] = NO_CELL
+        known = (cells != NO_CELL) & (held["slot"] == slots) & (held["upto"] != _CLOSED)
+        older = np.flatnonzero(known & (panes < held["pane"]))
+        cells[~known | (panes < held["pane"]) | (panes > held["upto"])] = NO_CELL
         if len(older):
             cells[older] = self._find_older(slots[older], panes[older])
         return cells
@@ -348,11 +330,13 @@ class SessionCells:
         noted = self._older.noted()
         if noted is not None:
             held = self._cells.values[noted]
-            still = held["upto"] != _CLOSED
-            held, noted = held[still], noted[still]
+            older = (held["upto"] != _CLOSED) & (self._latest.values[held["slot"]] != noted)
+            held, noted = held[older], noted[older]
             self._older.enter(held["slot"], held["pane"], held["upto"], noted)
         cells = self._older.find(slots, panes)
-        cells[self._cells.values["upto"][cells] == _CLOSED] = NO_CELL
+        held = self._cells.values.take(cells)
+        wrong = (held["slot"] != slots) | (panes < held["pane"]) | (panes > held["upto"])
+        cells[wrong] = NO_CELL
         return cells
 
 

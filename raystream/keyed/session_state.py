@@ -103,8 +103,6 @@ class SessionState:
 
         Shapes: keys, each [n]; count n -> int64 [n].
         """
-        if self._cells.crowded():
-            self._compact()
         return self._cells.slots(keys, count)
 
     def admit(self, slots: Int64s, times_us: Int64s) -> npt.NDArray[np.bool_] | None:
@@ -287,18 +285,6 @@ class SessionState:
         columns = partials.take(pa.array(order)).columns
         columns[1] = pa.array(last[order])
         return pa.RecordBatch.from_arrays(columns, schema=partials.schema)
-
-    def _compact(self) -> None:
-        everything = self._merged(self._table.between(MIN_TIME, MAX_TIME + 1))
-        held = _cells_of(everything)
-        whole = None if self._totals is None else self._whole(held)
-        moved = self._cells.compact()
-        self._table = PartialTable(self._merged, [CELL])
-        if whole is None:
-            self._table.append(everything.set_column(0, CELL_FIELD, pa.array(moved[held])))
-            return
-        self._totals = totals_of(self._measures)
-        self._add_up(moved[held], whole)
 
 
 def totals_of(measures: Measures) -> Totals | None:

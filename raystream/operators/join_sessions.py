@@ -71,8 +71,6 @@ class SessionRows:
         Shapes: rows [n], times_us int64 [n], n > 0.
         """
         assert not self.behind, "what had ended was taken"
-        if self._cells.crowded():
-            self._compact()
         due_us = last_due(self.watermark_us, self._gap_us)
         slots = self._cells.slots(self._plan.keys(port, rows), rows.num_rows)
         admitted = admit(self._cells, self._gap_us, due_us, slots, times_us)
@@ -176,14 +174,3 @@ class SessionRows:
         items = np.arange(rows.num_rows)
         visible = rows.select(rows.schema.names[:-1])
         return Windowed(visible, items, windows[places], np.zeros(len(items), np.int64))
-
-    def _compact(self) -> None:
-        """Forget keys and cells that are closed; all that are open get other numbers."""
-        cells = self._ends.held()[0].column(0).to_numpy()
-        moved = self._cells.compact()
-        for chains in self._chains:
-            chains.rename(moved)
-            chains.reserve(self._cells.count)
-        self._clear_ends()
-        self._listed.reserve(self._cells.count)
-        self._list(moved[cells])

@@ -20,27 +20,34 @@ def of(cells, rows):
     return cells.slots([pa.array(keys)], len(keys)), times
 
 
-@given(st.lists(st.tuples(ROWS, st.sampled_from(["add", "close", "compact"])), max_size=12))
-def test_a_cell_is_that_of_its_key_and_pane(steps):
+@given(st.lists(st.tuples(ROWS, st.sampled_from(["add", "close", "tidy"])), max_size=12))
+def test_a_key_and_pane_have_one_cell_while_it_is_open(steps):
     cells, model = SessionCells([pa.int64()], GAP_US), {}
     for rows, then in steps:
         slots, times = of(cells, rows)
         placed = cells.put(slots, times)
         for (key, time), cell in zip(rows, placed.tolist(), strict=True):
             first, last, known = model.get((key, time // GAP_US), (time, time, cell))
-            assert known == cell, "a key and pane have one cell while it is open"
+            assert known == cell
             model[key, time // GAP_US] = min(first, time), max(last, time), cell
         if then == "close":
-            gone = {(key, time // GAP_US) for key, time in rows}
-            cells.close(np.array([model.pop(one)[2] for one in gone]))
-        elif then == "compact":
-            moved = cells.compact()
-            model = {at: (*times, int(moved[cell])) for at, (*times, cell) in model.items()}
-        held = np.array([cell for *_, cell in model.values()], np.int64)
-        assert len({*held.tolist()}) == len(held)
-        assert cells.first_us(held).tolist() == [first for first, _, _ in model.values()]
-        assert cells.last_us(held).tolist() == [last for _, last, _ in model.values()]
-        assert [key.as_py() for key in cells.keys(held)[0]] == [key for key, _ in model]
+            ended = dict(rows)
+            gone = {
+                at: one for at, one in model.items() if at[1] <= ended.get(at[0], -60) // GAP_US
+            }
+            over = {cell for *_, cell in gone.values()}
+            model = {at: one for at, one in model.items() if one[2] not in over}
+            cells.close(np.array(list(over), np.int64))
+        elif then == "tidy":
+            cells._tidy()
+        held = {}
+        for (key, _), (first, last, cell) in sorted(model.items()):
+            of_key, begin, end = held.get(cell, (key, first, first))
+            assert (of_key, first - end <= GAP_US) == (key, True), "a cell is of one session"
+            held[cell] = key, begin, last
+        numbers = np.array(list(held), np.int64)
+        found = cells.keys(numbers)[0].to_pylist(), cells.first_us(numbers), cells.last_us(numbers)
+        assert list(zip(*map(list, found), strict=True)) == list(held.values())
 
 
 @given(ROWS, st.integers(-70, 70))
