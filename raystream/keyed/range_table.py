@@ -21,6 +21,11 @@ _RANGE_MIN = 1 << 22
 _RANGE_PER_SLOT = 16
 """So many times wider than there are slots a range may be: 64 bytes a slot."""
 
+_MARGIN = 8
+"""A range begins so small a part wider than the first codes, at either end."""
+
+_INT64 = np.iinfo(np.int64)
+
 _RANGE_PER_ROW = 512
 """So many times wider than a batch: where 32,768 rows differ in 16 million, many more will come."""
 
@@ -94,9 +99,12 @@ class RangeTable:
         if self._base <= low and high < self._base + size:
             return True
         first, stop = min(low, self._base), max(high + 1, self._base + size)
+        wide = _wide(self.count, len(codes))
         if not size:
-            first, stop = low, high + 1
-        if stop - first > _wide(self.count, len(codes)):
+            # The first codes are seldom those at the ends; room costs nothing before it is used.
+            more = max(0, min((high - low) // _MARGIN, (wide - (high - low)) // 2 - 1))
+            first, stop = max(low - more, _INT64.min), min(high + more, _INT64.max) + 1
+        if stop - first > wide:
             return False
         # A range grows by doubling, to the side to which it grows at all.
         more = max(0, 2 * size - (stop - first))

@@ -36,17 +36,18 @@ _PANES_MAX: Final = 8
 """So many panes has a cell at most: each is entered by itself once somebody asks for older ones."""
 
 _CELL: Final = np.dtype(
-    [(name, "i8") for name in ("slot", "pane", "upto", "first", "last", "next")]
+    [("first", "i8"), ("last", "i8"), ("pane", "i8"), ("slot", "i4"), ("next", "i4")]
 )
-"""The slot of a cell's key, its first and its last pane, the first and the last time of its rows,
-and a later cell of its key: the one that goes on with its session, if any does."""
+"""The first and the last time of a cell's rows, the first of its panes, the slot of its key, and a
+later cell of that: the one that goes on with the session, if any does. Its last pane is that of its
+last row."""
 
-_CLOSED: Final = MIN_TIME
-"""The last pane of a cell that is closed."""
+_CLOSED: Final = -1
+"""The slot of a cell that is closed."""
 
 _PANE_MIN: Final = MIN_TIME + 1
 _PANE_MAX: Final = MAX_TIME - 1
-"""Panes have neighbours, and none is ``_CLOSED``."""
+"""Panes have neighbours."""
 
 
 class SessionCells:
@@ -62,7 +63,7 @@ class SessionCells:
         self._cells = SlotColumn(_CELL)
         self._free, self._free_count = SlotColumn("i8"), 0
         self._goes_to = np.empty(0, np.int64)
-        self._latest = SlotColumn("i8", fill=NO_CELL)  # by key
+        self._latest = SlotColumn("i4", fill=NO_CELL)  # by key
         self._older = OlderCells()
 
     def slots(self, columns: Sequence[pa.Array], count: int) -> Int64s:
@@ -70,9 +71,12 @@ class SessionCells:
 
         Shapes: columns, each [n]; count n -> int64 [n].
         """
-        key_count = 1 if self._keys is None else self._keys.count
-        if key_count + self._older.count >= self._room:
-            self._tidy()
+        held = self._older.count + (0 if self._keys is None else self._keys.count)
+        if held >= self._room:
+            if 2 * (self.count - self._free_count) < held:
+                self._tidy()
+                held = self._older.count + (0 if self._keys is None else self._keys.count)
+            self._room = max(_ROOM_MIN, _ROOM_FACTOR * held)
         if self._keys is None:
             return np.zeros(count, np.int64)
         slots = self._keys.lookup(columns)[0]
@@ -97,7 +101,7 @@ class SessionCells:
         # Rows may still come to panes in which the session has been.
         since = np.maximum(panes, MIN_TIME + _PANES_MAX) - (_PANES_MAX - 1)
         since = np.maximum(self._panes(first_us), since)
-        cells = self._opened(slots, panes, self._latest.values[slots], since)
+        cells = self._opened(slots, panes, self._latest_of(slots), since)
         self._widen(cells, first_us, last_us)
         return cells
 
@@ -116,7 +120,7 @@ class SessionCells:
 
         Shapes: int64 [m] -> arrays, each [m].
         """
-        return [] if self._keys is None else self._keys.keys(self._cells.values["slot"][cells])
+        return [] if self._keys is None else self._keys.keys(self._slot_of(cells))
 
     def earliest(self, slots: Int64s, behind_us: int) -> Int64s:
         """Give the cell of each key's session that a row at or before a time could still join.
@@ -145,19 +149,20 @@ class SessionCells:
 
         Shapes: int64 [n], each cell once -> int64 [n]; the cell itself where nothing follows.
         """
-        held = self._cells.values[cells]
+        held = self._cells.values.take(cells)
         followed = np.flatnonzero(held["next"] != NO_CELL)
         held = held[followed]
-        following = self._cells.values[held["next"]]
+        following = held["next"].astype(np.int64)
+        behind = self._cells.values.take(following)
         # Behind the end of time there is nothing, so that the sum need not be right there.
         last = held["last"]
         reach = np.where(last > MAX_TIME - self._gap_us, MAX_TIME, last + self._gap_us)
-        # That of another key has been closed in the meantime, and given again.
-        goes_on = (following["pane"] == held["upto"] + 1) & (following["slot"] == held["slot"])
-        goes_on &= (following["upto"] != _CLOSED) & (following["first"] <= reach)
+        # That of another key has been closed in the meantime, and its number given again.
+        goes_on = (behind["slot"] == held["slot"]) & (behind["pane"] == self._panes(last) + 1)
+        goes_on &= behind["first"] <= reach
         if not goes_on.any():
             return cells
-        gone, following = cells[followed[goes_on]], held["next"][goes_on]
+        gone, following = cells[followed[goes_on]], following[goes_on]
         goes_to = self._scratch()
         goes_to[following] = following
         goes_to[cells] = cells
@@ -185,26 +190,34 @@ class SessionCells:
 
     def close(self, cells: Int64s) -> None:
         """Forget the rows of cells, all open, each once."""
-        self._cells.values["upto"][cells] = _CLOSED
+        self._cells.values["slot"][cells] = _CLOSED
         start, self._free_count = self._free_count, self._free_count + len(cells)
         self._free.reserve(self._free_count)
         self._free.values[start : self._free_count] = cells
 
     def _tidy(self) -> None:
         """Forget what is of closed cells alone: keys, where those are many, and older cells."""
-        cells = np.flatnonzero(self._cells.values["upto"][: self.count] != _CLOSED)
-        slots = self._cells.values["slot"][cells]
+        cells = np.flatnonzero(self._cells.values["slot"][: self.count] != _CLOSED)
+        slots = self._slot_of(cells)
         self._older = OlderCells()
         if self._keys is not None and 2 * len(alive := distinct(slots)) < self._keys.count:
-            keys, latest = self._keys.keys(alive), self._latest.values[alive]
-            self._keys, self._latest = KeyIndex(self._types), SlotColumn("i8", fill=NO_CELL)
-            renumbered = self.slots(keys, len(alive))
+            keys, latest = self._keys.keys(alive), self._latest_of(alive)
+            self._keys, self._latest = KeyIndex(self._types), SlotColumn("i4", fill=NO_CELL)
+            renumbered = self._keys.lookup(keys)[0]
+            self._latest.reserve(len(alive))
             self._latest.values[renumbered] = latest
             slots = renumbered[np.searchsorted(alive, slots)]
             self._cells.values["slot"][cells] = slots
         self._older.note(cells[self._latest.values[slots] != cells])
-        held = self._older.count + (1 if self._keys is None else self._keys.count)
-        self._room = max(_ROOM_MIN, _ROOM_FACTOR * held)
+
+    def _slot_of(self, cells: Int64s) -> Int64s:
+        slots: Int64s = self._cells.values["slot"][cells].astype(np.int64)
+        return slots
+
+    def _latest_of(self, slots: Int64s) -> Int64s:
+        """Give the latest cell of each key, -1 where there is none; it may have been closed."""
+        cells: Int64s = self._latest.values[slots].astype(np.int64)
+        return cells
 
     def _panes(self, times_us: Int64s) -> Int64s:
         panes = times_us // self._gap_us
@@ -214,21 +227,22 @@ class SessionCells:
     def _made(self, slots: Int64s, times_us: Int64s) -> Int64s:
         """Give the cell of each key and time, one that is new where there is none."""
         panes = self._panes(times_us)
-        cells: Int64s = self._latest.values[slots]
+        cells = self._latest_of(slots)
         # Without a cell this reads the last one of the column; that it is none is asked for first.
         held = self._cells.values.take(cells)
-        since, upto = held["pane"], held["upto"]
-        known = (cells != NO_CELL) & (held["slot"] == slots) & (upto != _CLOSED)
+        since, last = held["pane"], held["last"]
+        known = (cells != NO_CELL) & (held["slot"] == slots)
+        upto = self._panes(last)
         inside = known & (since <= panes) & (panes <= upto)
         if inside.all():
             return cells
         cells[~known] = NO_CELL
         goes_on = known & (upto == panes - 1) & (panes - since < _PANES_MAX)
-        goes_on &= times_us - held["last"] <= self._gap_us
+        goes_on &= times_us - last <= self._gap_us
         if goes_on.any():
-            # All rows that are written to one cell have the same pane.
-            self._cells.values["upto"][cells[goes_on]] = panes[goes_on]
-            inside |= known & (since <= panes) & (panes <= self._cells.values["upto"][cells])
+            np.maximum.at(self._cells.values["last"], cells[goes_on], times_us[goes_on])
+            upto = self._panes(self._cells.values["last"][cells])
+            inside |= known & (since <= panes) & (panes <= upto)
         rest = np.flatnonzero(~inside)
         older = known[rest] & (panes[rest] < since[rest])
         if older.any():
@@ -260,18 +274,19 @@ class SessionCells:
             rank = np.empty(len(rows), np.int64)
             rank[firsts] = np.arange(len(firsts))
             which = rank[first]
-        made = _made_of(slots[firsts], panes[firsts])
+        slots, panes = slots[firsts], panes[firsts]
+        made = _made_of(slots, panes)
         before = before[firsts]
         if since is not None:
             np.minimum.at(made["pane"], which, since)
-        again = np.flatnonzero(made["slot"][1:] == made["slot"][:-1]) if several else rows[:0]
-        made["pane"][again + 1] = np.maximum(made["pane"][again + 1], made["upto"][again] + 1)
+        again = np.flatnonzero(slots[1:] == slots[:-1]) if several else rows[:0]
+        made["pane"][again + 1] = np.maximum(made["pane"][again + 1], panes[again] + 1)
         cells = self._append(made)
         before[again + 1] = cells[again]
         self._follow(before, cells)
         self._older.note(before[before != NO_CELL])
         # Of several writes to one place the last stays: that of the latest pane.
-        latest[made["slot"]] = cells
+        latest[slots] = cells
         return cells[which]
 
     def _filled(self, slots: Int64s, panes: Int64s) -> Int64s:
@@ -316,11 +331,12 @@ class SessionCells:
 
     def _find(self, slots: Int64s, panes: Int64s) -> Int64s:
         """Give the open cell of each key and pane, -1 where there is none."""
-        cells: Int64s = self._latest.values[slots]
+        cells = self._latest_of(slots)
         held = self._cells.values.take(cells)
-        known = (cells != NO_CELL) & (held["slot"] == slots) & (held["upto"] != _CLOSED)
+        known = (cells != NO_CELL) & (held["slot"] == slots)
         older = np.flatnonzero(known & (panes < held["pane"]))
-        cells[~known | (panes < held["pane"]) | (panes > held["upto"])] = NO_CELL
+        outside = (panes < held["pane"]) | (panes > self._panes(held["last"]))
+        cells[~known | outside] = NO_CELL
         if len(older):
             cells[older] = self._find_older(slots[older], panes[older])
         return cells
@@ -330,19 +346,20 @@ class SessionCells:
         noted = self._older.noted()
         if noted is not None:
             held = self._cells.values[noted]
-            older = (held["upto"] != _CLOSED) & (self._latest.values[held["slot"]] != noted)
+            older = (held["slot"] != _CLOSED) & (self._latest.values[held["slot"]] != noted)
             held, noted = held[older], noted[older]
-            self._older.enter(held["slot"], held["pane"], held["upto"], noted)
+            upto = self._panes(held["last"])
+            self._older.enter(held["slot"].astype(np.int64), held["pane"], upto, noted)
         cells = self._older.find(slots, panes)
         held = self._cells.values.take(cells)
-        wrong = (held["slot"] != slots) | (panes < held["pane"]) | (panes > held["upto"])
-        cells[wrong] = NO_CELL
+        outside = (panes < held["pane"]) | (panes > self._panes(held["last"]))
+        cells[outside | (held["slot"] != slots)] = NO_CELL
         return cells
 
 
 def _made_of(slots: Int64s, panes: Int64s) -> npt.NDArray[Any]:
     """Make cells that know of no row yet."""
     made = np.empty(len(slots), _CELL)
-    made["slot"], made["pane"], made["upto"] = slots, panes, panes
+    made["slot"], made["pane"] = slots, panes
     made["first"], made["last"], made["next"] = MAX_TIME, MIN_TIME, NO_CELL
     return made
