@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME
-from raystream.keyed.session_cells import NO_CELL, SessionCells
+from raystream.keyed.older_cells import NO_CELL
+from raystream.keyed.session_cells import SessionCells
 
 
 def last_due(watermark_us: int, gap_us: int) -> int:

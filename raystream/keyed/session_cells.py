@@ -230,19 +230,9 @@ class SessionCells:
         cells = self._latest_of(slots)
         # Without a cell this reads the last one of the column; that it is none is asked for first.
         held = self._cells.values.take(cells)
-        since, last = held["pane"], held["last"]
+        since = held["pane"]
         known = (cells != NO_CELL) & (held["slot"] == slots)
-        upto = self._panes(last)
-        inside = known & (since <= panes) & (panes <= upto)
-        if inside.all():
-            return cells
-        cells[~known] = NO_CELL
-        goes_on = known & (upto == panes - 1) & (panes - since < _PANES_MAX)
-        goes_on &= times_us - last <= self._gap_us
-        if goes_on.any():
-            np.maximum.at(self._cells.values["last"], cells[goes_on], times_us[goes_on])
-            upto = self._panes(self._cells.values["last"][cells])
-            inside |= known & (since <= panes) & (panes <= upto)
+        inside = known & (since <= panes) & (panes <= self._panes(held["last"]))
         rest = np.flatnonzero(~inside)
         older = known[rest] & (panes[rest] < since[rest])
         if older.any():
@@ -250,8 +240,26 @@ class SessionCells:
             cells[old] = self._filled(slots[old], panes[old])
             rest = rest[~older]
         if len(rest):
-            cells[rest] = self._opened(slots[rest], panes[rest], cells[rest])
+            before = np.where(known[rest], cells[rest], NO_CELL)
+            rest = rest[~self._grown(before, panes[rest], times_us[rest])]
+        if len(rest):
+            before = np.where(known[rest], cells[rest], NO_CELL)
+            cells[rest] = self._opened(slots[rest], panes[rest], before)
         return cells
+
+    def _grown(self, cells: Int64s, panes: Int64s, times_us: Int64s) -> npt.NDArray[np.bool_]:
+        """Let cells go on in the next pane; tell which rows they have taken in, all behind them."""
+        held = self._cells.values.take(cells)
+        grows: npt.NDArray[np.bool_] = cells != NO_CELL
+        grows &= times_us - held["last"] <= self._gap_us
+        grows &= panes == self._panes(held["last"]) + 1
+        grows &= panes - held["pane"] < _PANES_MAX
+        if grows.any():
+            np.maximum.at(self._cells.values["last"], cells[grows], times_us[grows])
+            # Other rows in the same pane are of the same session.
+            upto = self._panes(self._cells.values["last"][cells])
+            grows |= (cells != NO_CELL) & (panes <= upto)
+        return grows
 
     def _opened(
         self, slots: Int64s, panes: Int64s, before: Int64s, since: Int64s | None = None

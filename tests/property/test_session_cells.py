@@ -7,7 +7,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raystream.keyed.session_cells import NO_CELL, SessionCells
+from raystream.keyed.older_cells import NO_CELL
+from raystream.keyed.session_cells import SessionCells
 
 GAP_US = 10
 
