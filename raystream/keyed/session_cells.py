@@ -101,7 +101,7 @@ class SessionCells:
         # Rows may still come to panes in which the session has been.
         since = np.maximum(panes, MIN_TIME + _PANES_MAX) - (_PANES_MAX - 1)
         since = np.maximum(self._panes(first_us), since)
-        cells = self._opened(slots, panes, self._latest_of(slots), since)
+        cells = self._opened(slots, last_us, self._latest_of(slots), since)
         self._widen(cells, first_us, last_us)
         return cells
 
@@ -237,14 +237,14 @@ class SessionCells:
         older = known[rest] & (panes[rest] < since[rest])
         if older.any():
             old = rest[older]
-            cells[old] = self._filled(slots[old], panes[old])
+            cells[old] = self._filled(slots[old], panes[old], times_us[old])
             rest = rest[~older]
         if len(rest):
             before = np.where(known[rest], cells[rest], NO_CELL)
             rest = rest[~self._grown(before, panes[rest], times_us[rest])]
         if len(rest):
             before = np.where(known[rest], cells[rest], NO_CELL)
-            cells[rest] = self._opened(slots[rest], panes[rest], before)
+            cells[rest] = self._opened(slots[rest], times_us[rest], before)
         return cells
 
     def _grown(self, cells: Int64s, panes: Int64s, times_us: Int64s) -> npt.NDArray[np.bool_]:
@@ -262,10 +262,10 @@ class SessionCells:
         return grows
 
     def _opened(
-        self, slots: Int64s, panes: Int64s, before: Int64s, since: Int64s | None = None
+        self, slots: Int64s, times_us: Int64s, before: Int64s, since: Int64s | None = None
     ) -> Int64s:
         """Make cells behind those that were each key's latest; some rows may be of one cell."""
-        rows = np.arange(len(slots))
+        rows, panes = np.arange(len(slots)), self._panes(times_us)
         latest = self._latest.values
         # Of several writes to one place the last stays: backwards, that is the first row.
         latest[slots[::-1]] = rows[::-1]
@@ -283,7 +283,7 @@ class SessionCells:
             rank[firsts] = np.arange(len(firsts))
             which = rank[first]
         slots, panes = slots[firsts], panes[firsts]
-        made = _made_of(slots, panes)
+        made = _made_of(slots, panes, times_us[firsts])
         before = before[firsts]
         if since is not None:
             np.minimum.at(made["pane"], which, since)
@@ -297,14 +297,14 @@ class SessionCells:
         latest[slots] = cells
         return cells[which]
 
-    def _filled(self, slots: Int64s, panes: Int64s) -> Int64s:
+    def _filled(self, slots: Int64s, panes: Int64s, times_us: Int64s) -> Int64s:
         """Give cells before those that are their key's latest, new ones where there are none."""
         cells = self._find_older(slots, panes)
         missing = np.flatnonzero(cells == NO_CELL)
         if len(missing):
             firsts, which = distinct_rows([slots[missing], panes[missing]])
             slots, panes = slots[missing[firsts]], panes[missing[firsts]]
-            made = self._append(_made_of(slots, panes))
+            made = self._append(_made_of(slots, panes, times_us[missing[firsts]]))
             self._older.put(slots, panes, made)
             self._follow(self._find(slots, panes - 1), made)
             self._follow(made, self._find(slots, panes + 1))
@@ -365,9 +365,9 @@ class SessionCells:
         return cells
 
 
-def _made_of(slots: Int64s, panes: Int64s) -> npt.NDArray[Any]:
-    """Make cells that know of no row yet."""
+def _made_of(slots: Int64s, panes: Int64s, times_us: Int64s) -> npt.NDArray[Any]:
+    """Make cells that know of one row each."""
     made = np.empty(len(slots), _CELL)
     made["slot"], made["pane"] = slots, panes
-    made["first"], made["last"], made["next"] = MAX_TIME, MIN_TIME, NO_CELL
+    made["first"], made["last"], made["next"] = times_us, times_us, NO_CELL
     return made

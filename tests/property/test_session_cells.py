@@ -64,3 +64,20 @@ def test_the_earliest_cell_that_a_late_row_can_touch(rows, behind_us):
     asked = of(cells, [(key, 0) for key in range(5)])[0]
     expected = [near[key][1] if key in near else NO_CELL for key in range(5)]
     assert cells.earliest(asked, behind_us).tolist() == expected
+
+
+@given(ROWS, ROWS)
+def test_cells_that_are_joined_are_the_sessions_of_their_keys(first, second):
+    cells = SessionCells([pa.int64()], GAP_US)
+    placed = np.concatenate([cells.put(*of(cells, rows)) for rows in (first, second)])
+    held = np.unique(placed)
+    whole = dict(zip(held.tolist(), cells.join(held).tolist(), strict=True))
+    sessions, ends = {}, {}
+    for key, time in sorted(first + second):
+        start, last = ends.get(key, (time, time))
+        ends[key] = (start if time - last <= GAP_US else time), time
+        sessions[key, time] = ends[key][0]
+    joined = [whole[cell] for cell in placed.tolist()]
+    found = cells.first_us(np.array(joined)).tolist()
+    assert found == [sessions[row] for row in first + second]
+    assert len({*joined}) == len({(key, start) for (key, _), start in sessions.items()})
