@@ -10,27 +10,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections import deque
 
 from raystream.clock import Clock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.chronicle import Chronicle
 from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.metrics import by_operator
 from raystream.coordinator.report import (
-    CHANGES_SHOWN_MAX,
-    FAILURES_SHOWN_MAX,
     MESSAGE_CHARS_MAX,
-    Failure,
     JobReport,
     Sizing,
-    StateChange,
 )
 from raystream.coordinator.states import BETWEEN
 from raystream.errors import RaystreamError, UserFunctionError
 from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
+from raystream.flow.past import Failure, StateChange
 from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.spans import Spans
 from raystream.runtime.tracing import Tracing
@@ -51,7 +48,13 @@ _FILE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 class Observer:
     """Sees every event of a job behind the step that took it."""
 
-    def __init__(self, plan: PhysicalPlan, clock: Clock, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        plan: PhysicalPlan,
+        clock: Clock,
+        chronicle: Chronicle,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._job = plan.job
         self._tracing = tracing
         self._spans = Spans(plan.job, clock)
@@ -59,12 +62,11 @@ class Observer:
         self._clock = clock
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._state = "opening"  # as every job begins
-        self._restarts = 0
+        self._last_error: BaseException | None = None
+        self._told_takeover = False
         self._newest: CheckpointFigures | None = None
-        self._completed = self._given_up = 0
-        self.failures: deque[Failure] = deque(maxlen=FAILURES_SHOWN_MAX)
-        begun = StateChange(clock.now_us(), 0, "created", self._state)
-        self.changes: deque[StateChange] = deque([begun], maxlen=CHANGES_SHOWN_MAX)
+        self._chronicle = chronicle
+        chronicle.changed(StateChange(clock.now_us(), 0, "created", self._state))
 
     def follow(self, plan: PhysicalPlan) -> None:
         """Count on with the subtasks of another plan of the same job."""
@@ -97,7 +99,9 @@ class Observer:
             self._checkpoint(shown[-1])
         if machine.state != self._state:
             self._changed(machine)
-        if machine.restarts.count > self._restarts:
+        if self._chronicle.taken_over and not self._told_takeover:
+            self._taken_over(machine)
+        if machine.last_error is not self._last_error:
             self._restarting(machine)
         if self._tracing is not None:
             self._tracing.give(self._spans.look(machine, event))
@@ -120,7 +124,7 @@ class Observer:
             result,
             metrics=by_operator(self.report(machine, "", machine.state)),
             checkpoints=tuple(machine.checkpoints),
-            restarts=machine.restarts.count,
+            restarts=self._chronicle.restarts,
         )
 
     def report(
@@ -137,13 +141,13 @@ class Observer:
             self._clock.now_us(),
             self.status(state, scaling),
             machine.attempt,
-            machine.restarts.count,
+            self._chronicle.restarts,
             self._figures.subtasks(self._clock.monotonic_us()),
             tuple(machine.checkpoints),
-            tuple(self.failures),
-            tuple(self.changes),
-            self._completed,
-            self._given_up,
+            self._chronicle.failures,
+            self._chronicle.changes,
+            self._chronicle.completed,
+            self._chronicle.given_up,
             self._max_parallelism,
             sizing,
         )
@@ -156,7 +160,7 @@ class Observer:
         if event.attempt and event.attempt != machine.attempt:
             return
         failure = failure_of(event, self._clock.now_us(), machine.attempt)
-        self.failures.append(failure)
+        self._chronicle.failed(failure)
         self._tell(
             logging.INFO,
             f"{failure.subtask or 'the coordinator'} has failed: {failure.kind}",
@@ -171,22 +175,26 @@ class Observer:
         if before == "starting" and machine.state == "running":
             self._figures.running(self._clock.monotonic_us())
         now_us = self._clock.now_us()
-        self.changes.append(StateChange(now_us, machine.attempt, before, machine.state))
+        self._chronicle.changed(StateChange(now_us, machine.attempt, before, machine.state))
         text = f"{before} -> {machine.state}"
         self._tell(logging.INFO, text, state=machine.state, attempt=machine.attempt)
 
     def _restarting(self, machine: CoordinatorMachine) -> None:
-        self._restarts = machine.restarts.count
+        self._last_error = machine.last_error
         reason = str(machine.last_error).strip().splitlines()
         kind = type(machine.last_error).__name__
         text = f"attempt {machine.attempt} has failed, another follows: {kind}: "
         text += reason[0] if reason else ""
         self._tell(logging.WARNING, text, state="restarting", attempt=machine.attempt)
 
+    def _taken_over(self, machine: CoordinatorMachine) -> None:
+        self._told_takeover = True
+        text = f"the coordinator has died, another takes over: restart {self._chronicle.restarts}"
+        self._tell(logging.WARNING, text, state="restarting", attempt=machine.attempt)
+
     def _checkpoint(self, figures: CheckpointFigures) -> None:
         completed = figures.status == "completed"
-        self._completed += completed
-        self._given_up += not completed
+        self._chronicle.checkpoint(completed=completed)
         text = f"checkpoint {figures.checkpoint_id} {figures.status}"
         self._tell(
             logging.INFO if completed else logging.WARNING,

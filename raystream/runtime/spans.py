@@ -14,11 +14,9 @@ from raystream.clock import Clock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.machine import CoordinatorMachine
-from raystream.flow.control import Rescaling
+from raystream.flow.control import UNDER_WAY, Rescaling
 
 Attribute: TypeAlias = str | int | bool | float
-
-UNDER_WAY = "under way"
 
 _STEPS = {"closing": "close", "waiting": "close", "opening": "read the log", "starting": "start"}
 """What a change of size does in each state of the job; before them come processes and a barrier."""

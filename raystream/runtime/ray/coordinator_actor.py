@@ -220,11 +220,12 @@ class _Shell:
         )
         self._machine = CoordinatorMachine(given.plan, self._clock, beginning, given.replan)
         tracing = try_tracing(given.plan.limits, given.plan.job)
-        self._observer = Observer(given.plan, self._clock, tracing)
+        chronicle = self._machine.chronicle
+        self._observer = Observer(given.plan, self._clock, chronicle, tracing)
         self._export, self._told_us = Export(), 0
         self._errands = Errands(given.plan, given.home, mailbox.put)
         self._answers: dict[str, job.Answer] = {}
-        self._scaling = Scaling(given.plan.job, given.replan, self._clock)
+        self._scaling = Scaling(given.plan.job, given.replan, self._clock, chronicle)
         self.crew = Crew(given, mailbox.put)
         self._lookout = Lookout(mailbox.put)
         self._goes = False
