@@ -21,6 +21,9 @@ from raystream.flow.past import Failure, Past, StateChange
 
 T = TypeVar("T")
 
+LOST = "CoordinatorLost"
+"""The kind of a failure that nobody could raise: its process is gone."""
+
 LISTED_CHARS_MAX = 6_000
 """So long is each list in an entry of the log: entries are read one by one, and stay small."""
 
@@ -131,7 +134,7 @@ def _lost(history: History, now_us: int) -> Failure:
     _, newest = history.start()
     goes_on = f"checkpoint {newest}" if newest else "where the job began"
     message = f"the coordinator has died; another one has taken over, from {goes_on}"
-    return Failure(now_us, history.attempt, "", "CoordinatorLost", message)
+    return Failure(now_us, history.attempt, "", LOST, message)
 
 
 def _short(one: T, *texts: str) -> T:

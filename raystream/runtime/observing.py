@@ -1,7 +1,7 @@
 """What a shell keeps of its job for whoever looks: figures, failures, and when its state changed.
 
 Every transition leaves one line in the log, from here and nowhere else: the logger ``raystream``,
-with ``job``, ``attempt``, ``operator``, ``subtask``, ``checkpoint`` and ``state`` as extra fields.
+with those of ``json_lines.FIELDS`` as extra fields.
 Both shells give what they see to ``look``.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 
 from raystream.clock import Clock
 from raystream.coordinator import events as job
@@ -19,16 +18,15 @@ from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.metrics import by_operator
 from raystream.coordinator.report import (
-    MESSAGE_CHARS_MAX,
     JobReport,
     Sizing,
 )
 from raystream.coordinator.states import BETWEEN
-from raystream.errors import RaystreamError, UserFunctionError
 from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
-from raystream.flow.past import Failure, StateChange
+from raystream.flow.past import StateChange
 from raystream.graph.physical import PhysicalPlan
+from raystream.runtime.causes import failure_of
 from raystream.runtime.spans import Spans
 from raystream.runtime.tracing import Tracing
 
@@ -41,8 +39,6 @@ _SUBTASK_STATES = {
     messages.Declined: "declined",
 }
 """What a subtask's word says of its life; the others say nothing of it."""
-
-_FILE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 class Observer:
@@ -177,7 +173,8 @@ class Observer:
         now_us = self._clock.now_us()
         self._chronicle.changed(StateChange(now_us, machine.attempt, before, machine.state))
         text = f"{before} -> {machine.state}"
-        self._tell(logging.INFO, text, state=machine.state, attempt=machine.attempt)
+        states = (before, machine.state)
+        self._tell(logging.INFO, text, state=machine.state, attempt=machine.attempt, states=states)
 
     def _restarting(self, machine: CoordinatorMachine) -> None:
         self._last_error = machine.last_error
@@ -214,6 +211,7 @@ class Observer:
         operator: str = "",
         subtask: str = "",
         checkpoint: int = 0,
+        states: tuple[str, str] = ("", ""),
     ) -> None:
         if _LOG.isEnabledFor(level):
             fields = {
@@ -223,29 +221,7 @@ class Observer:
                 "subtask": subtask,
                 "checkpoint": checkpoint,
                 "state": state,
+                "from": states[0],
+                "to": states[1],
             }
             _LOG.log(level, "job %s: %s", self._job, text, extra=fields)
-
-
-def failure_of(event: job.Failed, at_us: int, attempt: int) -> Failure:
-    """Say what broke, and the user's line if it is known: the operator's, else the function's."""
-    error = event.error
-    message = error.message if isinstance(error, RaystreamError) else str(error)
-    cause = error.__cause__ if isinstance(error, UserFunctionError) else None
-    return Failure(
-        at_us,
-        event.attempt or attempt,
-        "" if event.subtask is None else str(event.subtask),
-        type(error if cause is None else cause).__name__,
-        message[:MESSAGE_CHARS_MAX],
-        _where(error),
-        getattr(error, "operator", "") or ("" if event.subtask is None else event.subtask.chain),
-    )
-
-
-def _where(error: BaseException) -> str:
-    where = getattr(error, "where", None)
-    if where:
-        return str(where)
-    lines = _FILE_LINE.findall(getattr(error, "user_traceback", "") or "")
-    return ":".join(lines[-1]) if lines else ""

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import cloudpickle
@@ -116,8 +117,10 @@ class CoordinatorCalls:
         }
         return Lines(published.by, count, lines, chains, published.over)
 
-    def _note(self, level: str, text: str) -> None:
-        self._journal.add([LogLine(self._clock.now_us(), level, text, attempt=self._attempt)])
+    def _note(self, level: str, text: str, fields: Mapping[str, str | int]) -> None:
+        attempt = int(fields.get("attempt", self._attempt))
+        at_us = self._clock.now_us()
+        self._journal.add([LogLine(at_us, level, text, attempt=attempt, fields=fields)])
 
     def report_taken(self) -> None:
         """Answer once the reports that the caller sent before this call are taken."""
