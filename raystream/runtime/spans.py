@@ -121,9 +121,10 @@ class Spans:
             self._last_error = error
             if self._restart is not None:  # it has failed again before it ran
                 over.append(self._restart.span(self._name, machine, now_us))
-            same = isinstance(event, job.Failed) and event.error is error
-            event = event if same else job.Failed(None, error)
-            self._restart = _Restart(failure_of(event, now_us, machine.attempt), now_us)
+            failed = job.Failed(None, error)
+            if isinstance(event, job.Failed) and event.error is error:
+                failed = event
+            self._restart = _Restart(failure_of(failed, now_us, machine.attempt), now_us)
         if chronicle.taken_over and not self._taken_over:
             self._taken_over = True
             self._restart = _Restart(chronicle.failures[-1], self._born_us)
