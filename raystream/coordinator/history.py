@@ -82,7 +82,7 @@ def history_of(entries: Collection[tuple[int, Entry]], next_number: int) -> Hist
                 savepoint = entry
                 last_id = max(last_id, entry.checkpoint_id)
             case EndedEntry():
-                pass
+                past = Past()  # whoever goes on behind it begins to tell anew
             case _:
                 assert_never(entry)
     return History(

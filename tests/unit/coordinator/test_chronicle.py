@@ -14,13 +14,13 @@ import raystream as rs
 from raystream.clock import ManualClock
 from raystream.coordinator import events as asked
 from raystream.coordinator.chronicle import LISTED_CHARS_MAX, TEXT_CHARS_MAX, Chronicle
-from raystream.coordinator.history import History
+from raystream.coordinator.history import History, history_of
 from raystream.coordinator.moves import Moves
 from raystream.coordinator.report import JobReport
 from raystream.coordinator.states import Beginning
 from raystream.flow.control import Rescaling
 from raystream.flow.past import Failure, Past, StateChange
-from raystream.flow.snapshots import AttemptEntry, CheckpointEntry
+from raystream.flow.snapshots import AttemptEntry, CheckpointEntry, EndedEntry
 from raystream.graph.rescaling import Replan
 from raystream.runtime.local_job import LocalJob
 from raystream.runtime.vault import Home, Vault
@@ -214,3 +214,15 @@ def test_an_entry_stays_small_whatever_has_happened(count):
     assert past.changes[-1] == chronicle.changes[-1]
     assert past.rescalings[-1].at_us == count - 1
     assert len(encode_entry(CheckpointEntry(1, 1, "m", past=past))) < 4 * LISTED_CHARS_MAX
+
+
+def test_of_a_job_that_has_ended_whoever_goes_on_with_it_tells_nothing():
+    begun = AttemptEntry(1, "c0", past=Past(3, 1))
+    assert history_of([(1, begun)], 2).past == Past(3, 1)
+    ended = [
+        (1, begun),
+        (2, CheckpointEntry(1, 1, "m", past=Past(4))),
+        (3, EndedEntry(1, "failed")),
+    ]
+    assert history_of(ended[:2], 3).past == Past(4)
+    assert history_of(ended, 4).past == Past()
