@@ -226,3 +226,15 @@ def test_of_a_job_that_has_ended_whoever_goes_on_with_it_tells_nothing():
     ]
     assert history_of(ended[:2], 3).past == Past(4)
     assert history_of(ended, 4).past == Past()
+
+
+def test_who_leaves_with_its_node_says_so_in_the_log_until_it_runs_elsewhere():
+    it = Job("memory://told-8")
+    it.checkpointed()
+    it.local.ask(asked.NodesLeaving(frozenset(it.local.alive), 0))
+    it.until(lambda: it.report.attempt == 2)
+    it.coordinator_dies()  # as one does that has stopped behind a barrier
+    assert (it.report.restarts, it.report.failures, it.report.attempt) == (0, (), 3)
+    it.checkpointed()
+    it.coordinator_dies()
+    assert (it.report.restarts, it.kinds) == (1, ["CoordinatorLost"])
