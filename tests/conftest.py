@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from timeouts import pytest_timeout_set_timer  # noqa: F401  a hook
 
 # A busy machine is slow without a test being wrong: no deadlines.
 settings.register_profile(
