@@ -8,11 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from children import stuck
+from nats_server import nats_server, running_nats  # noqa: F401  fixtures
 from postgres_server import postgres, running_postgres  # noqa: F401  fixtures
+from redis_server import redis_server, running_redis  # noqa: F401  fixtures
 
 import raystream as rs
+from raystream.connectors import nats, nats_client, nats_sink, nats_source, postgres_server, redis
 from raystream.connectors import postgres as pg
-from raystream.connectors import postgres_server
+from raystream.connectors import redis_server as redis_module
 from raystream.contracts.source import END, Later
 from raystream.errors import SubtaskLost
 
@@ -146,3 +149,94 @@ def test_changes_are_followed_behind_a_server_that_stops(table, within):
             table.run("INSERT INTO stuck VALUES (2)")
     assert found == [1, 2]
     reader.close()
+
+
+@pytest.fixture
+def cache(redis_server, monkeypatch):
+    if redis_server.child is None:
+        pytest.skip("the server is not ours to be stopped")
+    monkeypatch.setattr(redis_module, "_ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(redis_module, "_GIVE_UP_S", 0.4)
+    return redis_server
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_keys_are_written_by_a_redis_that_stops(cache, tmp_path, guarantee, within):
+    sink = redis.RedisSink(rs.secret("REDIS_URL"), "n:{n}", "string", guarantee=guarantee)
+    sink = sink.bound(SCHEMA, None)
+    writer = sink.open(rs.OpenContext(staging=str(tmp_path)))
+    if guarantee == "at_least_once":
+        with cache.child.stuck(), pytest.raises(SubtaskLost, match="is not written to"):
+            writer.write(batch(1))
+        writer.write(batch(1))
+    else:
+        writer.write(batch(1))
+        prepared = writer.prepare_commit(1)
+        with cache.child.stuck(), pytest.raises(rs.SinkError, match="Redis at"):
+            sink.commit(1, prepared)
+        sink.commit(1, prepared)
+    with cache.child.stuck():
+        writer.close()
+    assert within(10)
+    with cache.connect() as client:
+        assert client.keys("n:*") == ["n:1"]
+
+
+def test_a_stream_is_read_from_a_redis_that_stops(cache, within):
+    with cache.connect() as client:
+        for n in range(3):
+            client.xadd("stuck", {"n": n})
+    source = redis.RedisStreamSource(rs.secret("REDIS_URL"), "stuck", SCHEMA, bounded=True)
+    reader = source.open(source.splits()[0], None)
+    found = reader.poll(2).column("n").to_pylist()
+    with cache.child.stuck():
+        assert isinstance(reader.poll(2), Later)
+    while (polled := reader.poll(2)) is not END:
+        assert not isinstance(polled, Later), "one answer late is another one's"
+        found += polled.column("n").to_pylist()
+    reader.close()
+    assert found == [0, 1, 2]
+    assert within(10)
+
+
+@pytest.fixture
+def jetstream(nats_server, monkeypatch):
+    if nats_server.child is None:
+        pytest.skip("the server is not ours to be stopped")
+    for module in (nats_client, nats_source, nats_sink):
+        monkeypatch.setattr(module, "ANSWER_S", 1.0)
+    monkeypatch.setattr(nats_client, "_CLOSE_S", 1.0)
+    monkeypatch.setattr(nats_client, "_CONNECT_S", 1)
+    return nats_server
+
+
+def test_a_stream_is_read_from_a_nats_that_stops(jetstream, within):
+    name = jetstream.stream()
+    jetstream.publish(f"{name}.a", [b'{"n": %d}' % n for n in range(3)])
+    source = nats.NatsSource(rs.secret("NATS_URL"), name, SCHEMA, bounded=True)
+    reader = source.open(source.splits()[0], None)
+    found = []
+    with jetstream.child.stuck():
+        while not isinstance(reader.poll(2), Later):
+            pass
+    while (polled := reader.poll(2)) is not END:
+        if isinstance(polled, pa.RecordBatch):
+            found += polled.column("n").to_pylist()
+    with jetstream.child.stuck():
+        reader.close()
+    assert found == [0, 1, 2]
+    assert within(20)
+
+
+def test_messages_are_committed_to_a_nats_that_stops(jetstream, tmp_path, within):
+    name = jetstream.stream()
+    sink = nats.NatsSink(rs.secret("NATS_URL"), f"{name}.a").bound(SCHEMA, None)
+    writer = sink.open(rs.OpenContext(staging=str(tmp_path)))
+    writer.write(batch(1))
+    prepared = writer.prepare_commit(1)
+    with jetstream.child.stuck(), pytest.raises(rs.SinkError, match="NATS at"):
+        sink.commit(1, prepared)
+    sink.commit(1, prepared)
+    writer.close()
+    assert [value for _, value in jetstream.read(name)] == [b'{"n":1}']
+    assert within(15)
