@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from children import stuck
+from elasticsearch_server import running_elasticsearch, search  # noqa: F401  fixtures
 from nats_server import nats_server, running_nats  # noqa: F401  fixtures
 from postgres_server import postgres, running_postgres  # noqa: F401  fixtures
 from redis_server import redis_server, running_redis  # noqa: F401  fixtures
 
 import raystream as rs
-from raystream.connectors import nats, nats_client, nats_sink, nats_source, postgres_server, redis
+from raystream.connectors import (
+    elasticsearch,
+    nats,
+    nats_client,
+    nats_sink,
+    nats_source,
+    postgres_server,
+    redis,
+)
 from raystream.connectors import postgres as pg
 from raystream.connectors import redis_server as redis_module
 from raystream.contracts.source import END, Later
@@ -239,4 +249,19 @@ def test_messages_are_committed_to_a_nats_that_stops(jetstream, tmp_path, within
     sink.commit(1, prepared)
     writer.close()
     assert [value for _, value in jetstream.read(name)] == [b'{"n":1}']
+    assert within(15)
+
+
+def test_documents_are_written_to_a_search_that_stops(search, monkeypatch, within):
+    if search.child is None:
+        pytest.skip("the server is not ours to be stopped")
+    monkeypatch.setattr(elasticsearch, "_RETRIES", 1)
+    sink = elasticsearch.ElasticsearchSink(rs.secret("ES_URL"), "stuck", "{n}").bound(SCHEMA, None)
+    sink._endpoint = replace(sink._endpoint, timeout_s=0.5)
+    writer = sink.open(rs.OpenContext())
+    with search.child.stuck(), pytest.raises(SubtaskLost, match="does not answer"):
+        writer.write(batch(1))
+    writer.write(batch(1))
+    writer.close()
+    assert search.table("stuck") == {"1": {"n": 1}}
     assert within(15)
