@@ -162,7 +162,7 @@ def in_time(do: Callable[[], Result], seconds: float) -> Result:
 
 
 class _Call(threading.Thread):
-    """A call that waits in a thread."""
+    """A call that waits in a thread; what it raises is raised where its result is asked for."""
 
     def __init__(self, do: Callable[[], Any]) -> None:
         super().__init__(name="kafka-call", daemon=True)
@@ -171,10 +171,15 @@ class _Call(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        try:
+        with self:
             self.result = self._do()
-        except (client().KafkaException, RuntimeError, TypeError, ValueError) as error:
-            self.error = error
+
+    def __enter__(self) -> None:
+        """Begin to keep what is raised."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.error = error
+        return True
 
 
 def let_go(consumer: ck.Consumer) -> None:

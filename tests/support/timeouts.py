@@ -17,6 +17,10 @@ AGAIN_S = 60.0
 """How long a clean-up may take behind a timeout, before it is one, too."""
 
 
+_RUNNING: list[str] = []
+"""The phase of a test that runs."""
+
+
 class TimedOut(BaseException):
     """A test took too long."""
 
@@ -30,6 +34,8 @@ def pytest_timeout_set_timer(item, settings):
 
     def ring(*_):
         __tracebackhide__ = True
+        if not _RUNNING:
+            return  # what pytest does in between would not bear it, and takes no time
         try:
             pytest_timeout.timeout_sigalrm(item, settings)  # shows where all threads are
         except pytest.fail.Exception as failed:
@@ -43,3 +49,20 @@ def pytest_timeout_set_timer(item, settings):
     signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, settings.timeout, AGAIN_S)
     return True
+
+
+def _running(phase):
+    @pytest.hookimpl(wrapper=True, trylast=True)  # the innermost: what it raises is of the test
+    def run(item):
+        _RUNNING.append(phase)
+        try:
+            return (yield)
+        finally:
+            _RUNNING.pop()
+
+    return run
+
+
+pytest_runtest_setup = _running("setup")
+pytest_runtest_call = _running("call")
+pytest_runtest_teardown = _running("teardown")
