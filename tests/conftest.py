@@ -10,6 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from timeouts import (  # noqa: F401  hooks
+    pytest_runtest_call,
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+    pytest_timeout_set_timer,
+)
 
 # A busy machine is slow without a test being wrong: no deadlines.
 settings.register_profile(

@@ -22,6 +22,7 @@ from raystream.connectors.lake_types import check_columns, held_columns, held_ty
 from raystream.errors import ExternalError, PlanError, SinkError, SourceError
 from raystream.flow.normal import normal_schema
 
+_RETRIED = "60s"
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
@@ -51,7 +52,9 @@ def options() -> dict[str, str]:
     """Give what the library has to be told of the object store besides the environment."""
     endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
     # Two who write one version at once must not both succeed, and a server without TLS is refused.
-    return {"conditional_put": "etag", "allow_http": str(endpoint.startswith("http://")).lower()}
+    plain = str(endpoint.startswith("http://")).lower()
+    # No signal reaches the library while it waits: three minutes a request would be its own choice.
+    return {"conditional_put": "etag", "allow_http": plain, "retry_timeout": _RETRIED}
 
 
 def opened(url: str, version: int | None = None) -> Any:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from raystream.contracts.secret import Secret
 from raystream.errors import ConfigError, ExternalError, PlanError, SinkError, SourceError
@@ -24,6 +25,12 @@ LOG = logging.getLogger("raystream.kafka")
 
 REQUEST_S = 30.0
 """How long one request may take before the cluster counts as unreachable."""
+
+GRACE_S = 5.0
+"""How long a call may take beyond its own timeout."""
+
+CLOSE_S = 5.0
+"""How long a consumer may take to say good-bye to a cluster that may not answer."""
 
 _OURS = {
     "bootstrap.servers": "the first argument",
@@ -134,13 +141,62 @@ def producer(servers: str, options: Mapping[str, Any], settings: Mapping[str, An
     return found
 
 
+def in_time(do: Callable[[], Result], seconds: float) -> Result:
+    """Call the client, for so long at most.
+
+    Some of its calls wait for brokers beyond the timeouts that they are given, and no signal
+    reaches any of them. So they wait in a thread, which is left behind where they do: nothing is
+    done when they return. Raises: KafkaException.
+    Source: librdkafka's issues 3740 (closing) and 5456 (offsets of a transaction).
+    """
+    call = _Call(do)
+    call.start()
+    call.join(seconds)
+    library = client()
+    if call.is_alive():
+        code = library.KafkaError._TIMED_OUT  # noqa: SLF001  its constants are named so
+        raise library.KafkaException(library.KafkaError(code, f"no answer in {seconds:g} s"))
+    if call.error is not None:
+        raise call.error
+    return cast("Result", call.result)
+
+
+class _Call(threading.Thread):
+    """A call that waits in a thread; what it raises is raised where its result is asked for."""
+
+    def __init__(self, do: Callable[[], Any]) -> None:
+        super().__init__(name="kafka-call", daemon=True)
+        self._do = do
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        with self:
+            self.result = self._do()
+
+    def __enter__(self) -> None:
+        """Begin to keep what is raised."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.error = error
+        return True
+
+
+def let_go(consumer: ck.Consumer) -> None:
+    """Close a consumer, or leave it behind where its brokers do not answer."""
+    try:
+        in_time(consumer.close, CLOSE_S)
+    except client().KafkaException:
+        LOG.warning("a consumer is left behind: its cluster does not answer")
+
+
 def asked(what: str, failure: Failure, ask: Callable[[], Result]) -> Result:
-    """Ask the cluster for something.
+    """Ask the cluster for something, which takes ``REQUEST_S`` at most.
 
     Raises: ``failure`` saying what could not be done, and what the client said.
     """
     try:
-        return ask()
+        return in_time(ask, REQUEST_S + GRACE_S)
     except client().KafkaException as error:
         raise told(what, failure, error) from error
 

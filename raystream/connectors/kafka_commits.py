@@ -26,6 +26,7 @@ What would change our mind: a librdkafka that takes up prepared transactions (KI
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ import pyarrow as pa
 
 from raystream.clock import Clock, SystemClock
 from raystream.connectors import kafka_client
-from raystream.connectors.kafka_client import LOG, REQUEST_S, told
+from raystream.connectors.kafka_client import GRACE_S, LOG, REQUEST_S, in_time, told
 from raystream.connectors.staged_records import Part, messages_of, remove
 from raystream.errors import SinkError
 
@@ -46,6 +47,11 @@ _TRIES = 4
 
 _TRANSACTION_S = 600
 """How long one commit may take; a broker allows 15 minutes unless told otherwise."""
+
+_SILENT_S = 60.0
+"""How long a commit goes on where no message arrives; it is tried anew within this time, too."""
+
+_PIECE_S = 5.0
 
 _MARKS_LIVE_US = 6 * 24 * 3600 * 1_000_000
 """Marks live 7 days on the broker by default; the rest is for clocks that differ."""
@@ -102,11 +108,13 @@ class Commits:
 
     def close(self) -> None:
         """Let go of the producers."""
-        self._lanes.clear()
+        for lane in list(self._lanes):
+            self._let_go(lane)
 
     def _commit_run(self, lane: str, run: str, prepared: list[Prepared]) -> None:
         failure: BaseException | None = None
         library = kafka_client.client()
+        until_s = time.monotonic() + _SILENT_S
         for _ in range(_TRIES):
             try:
                 found = self._lane(lane, run)
@@ -119,9 +127,9 @@ class Commits:
                 found.produce(left)
             except library.KafkaException as error:  # noqa: PERF203  a few rounds
                 failure = error
-                self._lanes.pop(lane, None)
+                self._let_go(lane)
                 LOG.info("commit of %s is tried again: %s", lane, error.args[0].name())
-                if not _passing(error.args[0]):
+                if not _passing(error.args[0]) or time.monotonic() >= until_s:
                     break
             else:
                 return
@@ -131,9 +139,14 @@ class Commits:
     def _lane(self, lane: str, run: str) -> _Lane:
         found = self._lanes.get(lane)
         if found is None or found.run != run:
-            self._lanes.pop(lane, None)
+            self._let_go(lane)
             found = self._lanes[lane] = _Lane(self._servers, self._topic, self._options, lane, run)
         return found
+
+    def _let_go(self, lane: str) -> None:
+        found = self._lanes.pop(lane, None)
+        if found is not None:
+            found.close()
 
     def _check_marked(self, first: Prepared) -> None:
         """Refuse to commit where a mark should be there, or would have been forgotten.
@@ -162,13 +175,28 @@ class _Lane:
         limits = {"transaction.timeout.ms": _TRANSACTION_S * 1000}
         settings = {"transactional.id": lane}
         self._producer = kafka_client.producer(servers, {**limits, **options}, settings)
-        self._producer.init_transactions(REQUEST_S)
+        in_time(lambda: self._producer.init_transactions(REQUEST_S), REQUEST_S + GRACE_S)
         group = {"group.id": f"{lane}.{run}"}
         self._marks: ck.Consumer = kafka_client.consumer(servers, of_consumers(options), group)
-        (mark,) = self._marks.committed([self._mark(_NO_OFFSET)], timeout=REQUEST_S)
+        try:
+            self.done = self._marked()
+        except library.KafkaException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of its clients."""
+        kafka_client.let_go(self._marks)
+
+    def _marked(self) -> int:
+        """Ask how many committables of the run are done. Raises: KafkaException."""
+        asked = [self._mark(_NO_OFFSET)]
+        (mark,) = in_time(
+            lambda: self._marks.committed(asked, timeout=REQUEST_S), REQUEST_S + GRACE_S
+        )
         if mark.error is not None:
-            raise library.KafkaException(mark.error)
-        self.done = max(0, mark.offset)
+            raise kafka_client.client().KafkaException(mark.error)
+        return max(0, int(mark.offset))
 
     def _mark(self, offset: int) -> Any:
         # Any partition that is there will do: an offset is kept beside it, none is read by it.
@@ -185,15 +213,38 @@ class _Lane:
                         send(producer, self._topic, messages)
             done = prepared[-1].number + 1
             group = self._marks.consumer_group_metadata()
-            producer.send_offsets_to_transaction([self._mark(done)], group, REQUEST_S)
-            producer.commit_transaction(_TRANSACTION_S)
+            marks = [self._mark(done)]
+            in_time(
+                lambda: producer.send_offsets_to_transaction(marks, group, REQUEST_S),
+                REQUEST_S + GRACE_S,
+            )
+            _end_of(producer)
         except (SinkError, kafka_client.client().KafkaException):
             # Readers of the topic wait for a transaction until it ends.
             with contextlib.suppress(kafka_client.client().KafkaException):
                 producer.purge()
-                producer.abort_transaction(REQUEST_S)
+                in_time(lambda: producer.abort_transaction(REQUEST_S), REQUEST_S + GRACE_S)
             raise
         self.done = done
+
+
+def _end_of(producer: ck.Producer) -> None:
+    """Commit a transaction, for as long as its messages arrive. Raises: KafkaException."""
+    start_s = since_s = time.monotonic()
+    least = len(producer)
+    while True:
+        try:
+            # In pieces, so that it is seen whether messages arrive. It goes on where it was.
+            in_time(lambda: producer.commit_transaction(_PIECE_S), _PIECE_S + GRACE_S)
+        except kafka_client.client().KafkaException as error:  # noqa: PERF203  a piece is seconds
+            now_s, left = time.monotonic(), len(producer)
+            if left < least:
+                since_s, least = now_s, left
+            late = now_s - since_s >= _SILENT_S or now_s - start_s >= _TRANSACTION_S
+            if late or error.args[0].name() != "_TIMED_OUT" or not error.args[0].retriable():
+                raise
+        else:
+            return
 
 
 def send(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from itertools import repeat
 from operator import is_not
@@ -26,6 +27,12 @@ _WAIT_S = 0.005
 
 _WAIT_AT_END_S = 0.001
 """How long it waits for new ones: many partitions may be silent, and each is asked in turn."""
+
+_SILENT_S = 60.0
+"""How long the end of a bounded partition may stay out of reach."""
+
+_LOOK_S = 1.0
+"""What counts of it between two polls: a process that was asleep has not waited."""
 
 _PASSING = frozenset(
     {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MSG_TIMED_OUT"}
@@ -67,6 +74,8 @@ class PartitionReader(Reader):
         self._next = stretch.start
         self._end = -1  # up to where nothing is left to be read
         self._at_end = False
+        self._silent_s = 0.0
+        self._polled_s = time.monotonic()
         self._ended = stretch.stop is not None and 0 <= stretch.stop <= stretch.start
         client.assign([self._place(stretch.start)])
 
@@ -81,8 +90,11 @@ class PartitionReader(Reader):
         if not messages:
             if self._ended:
                 return END
+            if self._stretch.stop is not None:
+                self._check_silence(self._stretch.stop)
             # Only who has read all there is can tell that nothing comes: others wait for brokers.
             return None if self._at_end else Status(idle=False)
+        self._silent_s = 0.0
         self._next = messages[-1].offset() + 1
         found = self._metadata.found(messages, self._decode, self._columns)
         if not found.broken:
@@ -111,7 +123,26 @@ class PartitionReader(Reader):
             self._client.commit(offsets=[self._place(position)], asynchronous=True)
 
     def close(self) -> None:
-        self._client.close()
+        kafka_client.let_go(self._client)
+
+    def _check_silence(self, stop: int) -> None:
+        """See that what is to come may still come. Raises: SourceError."""
+        now_s = time.monotonic()
+        self._silent_s += min(now_s - self._polled_s, _LOOK_S)
+        self._polled_s = now_s
+        if self._silent_s < _SILENT_S:
+            return
+        if self._at_end:
+            raise SourceError(
+                f"{self._named()} ends at offset {self._end}, before {stop}, where it ended when "
+                "the job started",
+                hint="have brokers lost messages? A job that starts anew looks again where it ends",
+            )
+        raise SourceError(
+            f"{self._named()}: nothing has come for {_SILENT_S:.0f} s, and offset {stop} is not "
+            "reached",
+            hint="is the cluster up?",
+        )
 
     def _known_end(self) -> int | None:
         """Give the offset behind the last message, as the last answer of a broker said it."""

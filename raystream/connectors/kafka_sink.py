@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -33,8 +34,7 @@ _MESSAGE_BYTES_MAX = 1_000_000
 _OVERHEAD_BYTES = 512
 """What a message needs beside its key and value, generously."""
 
-_UNSENT_MAX = 100_000
-"""Messages that may be on their way, so that what failed is known soon."""
+_FLUSH_S = 1.0
 
 
 class KafkaSink(Sink):
@@ -123,7 +123,7 @@ class KafkaSink(Sink):
             what = f"cannot list the topics at {self._servers}"
             known = asked(what, SinkError, lambda: asking.list_topics(timeout=REQUEST_S))
         finally:
-            asking.close()
+            kafka_client.let_go(asking)
         if self._topic not in known.topics:
             raise SinkError(
                 f'there is no topic "{self._topic}" at {self._servers}',
@@ -259,13 +259,30 @@ class _AtOnce(Writer):
         self._check()
 
     def prepare_commit(self, checkpoint_id: int) -> list[Any]:
-        self._producer.flush()
-        self._check()
+        self._await_arrival()
         return []
 
     def close(self) -> None:
         # A bounded job without checkpoints ends here: what was written is to arrive.
-        self._producer.flush(REQUEST_S)
+        self._await_arrival()
+
+    def _await_arrival(self) -> None:
+        """Wait until all has arrived, for as long as messages do. Raises: SinkError."""
+        since_s, least = time.monotonic(), len(self._producer)
+        # In pieces: no signal reaches the client while it waits.
+        while left := self._producer.flush(_FLUSH_S):
+            self._check()
+            if left < least:
+                since_s, least = time.monotonic(), left
+            elif time.monotonic() - since_s >= REQUEST_S:
+                self._producer.purge()
+                self._producer.flush(_FLUSH_S)
+                self._failure = None  # what is told of each of them says less than this
+                raise SinkError(
+                    f'cannot write to topic "{self._topic}": {left} messages were sent, and none '
+                    f"has arrived for {REQUEST_S:.0f} s",
+                    hint="is the cluster up?",
+                )
         self._check()
 
     def _note(self, error: Any, message: Any) -> None:

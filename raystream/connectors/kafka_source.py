@@ -179,7 +179,8 @@ class KafkaSource(Source):
         Raises: SourceError for a topic that is not there, unless a pattern may find it later.
         """
         what = f"cannot list the topics at {self._servers}"
-        known = asked(what, SourceError, lambda: self._asking().list_topics(timeout=REQUEST_S))
+        asking = self._asking()
+        known = asked(what, SourceError, lambda: asking.list_topics(timeout=REQUEST_S))
         names: dict[str, None] = {}
         for topic in self._topics:
             if topic.startswith("^"):

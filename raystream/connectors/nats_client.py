@@ -159,7 +159,7 @@ class Connection:
     def close(self) -> None:
         """Close it, also one that is broken."""
         try:
-            self.run(self.client.close())
+            self.run(self.client.close(), _CLOSE_S)
         except failures():
             pass
         self.loop.close()

@@ -90,8 +90,8 @@ class TableCopy:
     def __init__(self, connection: Any, relation: KeyedRelation, within: KeyRange) -> None:
         self._names = [str(n) for n in range(len(relation.columns) + len(relation.key))]
         self._columns = len(relation.columns)
-        self._wire = connection.pgconn
-        begin_copy(self._wire, f"COPY ({relation.select(within)}) TO STDOUT (FORMAT csv)")
+        self._connection, self._wire = connection, connection.pgconn
+        begin_copy(connection, f"COPY ({relation.select(within)}) TO STDOUT (FORMAT csv)")
         self._ended = False
         self._convert = pcsv.ConvertOptions(
             column_types=dict.fromkeys(self._names, pa.string()),
@@ -114,9 +114,9 @@ class TableCopy:
                 lines.append(line)
                 size += length
             elif length == 0:
-                await_more(self._wire, None)
+                await_more(self._connection, None)
             else:
-                end_copy(self._wire)
+                end_copy(self._connection)
                 self._ended = True
         if not lines:
             return None

@@ -26,7 +26,7 @@ from raystream.connectors.postgres_server import (
 from raystream.connectors.postgres_types import columns_of, types_of
 from raystream.contracts.secret import Secret
 from raystream.contracts.source import END, Polled, Reader, Source, Split
-from raystream.errors import PlanError
+from raystream.errors import ExternalError, PlanError
 from raystream.flow.normal import normal_schema
 
 _SAMPLED_ABOVE_ROWS = 1_000_000
@@ -157,10 +157,13 @@ class PostgresSource(Source):
     def copy_of(self, within: KeyRange) -> tuple[Any, TableCopy]:
         """Begin to read a range, over a connection of its own."""
         connection = self._server.connect()
-        with self._server.translated(f"cannot read {self._named}"):
-            return connection, TableCopy(
-                connection, self._relation(connection, self.schema), within
-            )
+        try:
+            with self._server.translated(f"cannot read {self._named}"):
+                relation = self._relation(connection, self.schema)
+                return connection, TableCopy(connection, relation, within)
+        except ExternalError:
+            let_go(connection)
+            raise
 
     def read(self, rows: TableCopy, rows_max: int) -> tuple[pa.RecordBatch, Key] | None:
         """Read on."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import selectors
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ _SETTINGS = (
     "SET bytea_output = 'hex'; SET extra_float_digits = 1; SET standard_conforming_strings = on"
 )
 _CONNECT_TIMEOUT_S = 10
+SILENT_S = 30.0
+"""How long a server may say nothing before it is seen whether it answers anybody."""
 
 
 class Unreachable(SourceError):  # noqa: N818  the name says what happened
@@ -79,6 +82,7 @@ class Server:
             fields["replication"] = "database"
         try:
             connection = psycopg.connect(**fields, autocommit=True)
+            _watch(connection, lambda: self._look(fields))
             connection.execute(_SETTINGS)
         except psycopg.Error as error:
             # Not chained: what libpq says is told here, less the password.
@@ -87,6 +91,23 @@ class Server:
             ) from None
         connection.prepare_threshold = None
         return connection
+
+    def _look(self, fields: dict[str, Any]) -> None:
+        """See that the server answers somebody.
+
+        A statement may take for hours, and the network of a server that is stuck goes on: only who
+        asks beside it can tell. Raises: OperationalError of the driver.
+        """
+        psycopg = driver()
+        asked = {name: value for name, value in fields.items() if name != "replication"}
+        try:
+            psycopg.connect(**asked).close()
+        except psycopg.OperationalError as error:
+            if "FATAL" in str(error):
+                return  # it has answered: perhaps that it has too many clients
+            raise psycopg.OperationalError(
+                f"the server has said nothing for {SILENT_S:g} s, and answers nobody"
+            ) from None
 
     def _fields(self, psycopg: Any) -> dict[str, Any]:
         fields: dict[str, Any] | None
@@ -202,27 +223,88 @@ def primary_key(connection: Any, table: Table) -> tuple[str, ...]:
     return tuple(name for (name,) in rows)
 
 
-def await_more(wire: Any, patience_s: float | None) -> None:
-    """Wait until a connection has something to read, at most for so long, and take it in."""
+def _watch(connection: Any, look: Callable[[], None]) -> None:
+    """Let a connection look whether its server is there, whenever that says nothing for long."""
+    wait = connection.wait
+
+    def watched(steps: Generator[Any, Any, Any], *more: Any, **named: Any) -> Any:
+        return wait(_watched(connection, steps, look), *more, **named)
+
+    connection.wait, connection.look = watched, look
+
+
+def _watched(
+    connection: Any, steps: Generator[Any, Any, Any], look: Callable[[], None]
+) -> Generator[Any, Any, Any]:
+    """Take the steps of what a connection does; the driver comes by ten times a second."""
+    heard_s = time.monotonic()
+    try:
+        wants = next(steps)
+        while True:
+            ready = yield wants
+            if ready:
+                heard_s = time.monotonic()
+            elif time.monotonic() - heard_s >= SILENT_S:
+                _look_or_end(connection, look)
+                heard_s = time.monotonic()
+            wants = steps.send(ready)
+    except StopIteration as end:
+        return end.value
+
+
+def _look_or_end(connection: Any, look: Callable[[], None]) -> None:
+    try:
+        look()
+    except driver().OperationalError:
+        connection.pgconn.finish()  # or its end would be waited for, too
+        raise
+
+
+def await_more(connection: Any, patience_s: float | None) -> bool:
+    """Wait until a connection has something to read, at most for so long, and take it in.
+
+    None: until it has, or its server answers nobody; that raises OperationalError.
+    """
+    wire = connection.pgconn
     with selectors.DefaultSelector() as waiting:
         waiting.register(wire.socket, selectors.EVENT_READ)
-        waiting.select(patience_s)
+        came = waiting.select(SILENT_S if patience_s is None else patience_s)
+    if not came and patience_s is None:
+        _look_or_end(connection, connection.look)
     wire.consume_input()
+    return bool(came)
 
 
-def begin_copy(wire: Any, command: str, *, both: bool = False) -> None:
+def begin_copy(connection: Any, command: str, *, both: bool = False) -> None:
     """Begin what the server answers with a stream of messages."""
     states = driver().pq.ExecStatus
-    result = wire.exec_(command.encode())
-    if result.status != (states.COPY_BOTH if both else states.COPY_OUT):
-        raise driver().OperationalError(result.error_message.decode(errors="replace"))
+    # Not at once by exec_(): no signal reaches it while it waits, perhaps for a lock of the table.
+    wire = connection.pgconn
+    wire.send_query(command.encode())
+    wire.flush()
+    result = _result(connection)
+    if result is None or result.status != (states.COPY_BOTH if both else states.COPY_OUT):
+        raise driver().OperationalError(_said_by(result))
 
 
-def end_copy(wire: Any) -> None:
+def end_copy(connection: Any) -> None:
     """See that a stream of messages ended because it was complete."""
-    result = wire.get_result()
-    if result is not None and result.status != driver().pq.ExecStatus.COMMAND_OK:
-        raise driver().OperationalError(result.error_message.decode(errors="replace"))
+    result = _result(connection)
+    if result is None or result.status != driver().pq.ExecStatus.COMMAND_OK:
+        raise driver().OperationalError(_said_by(result))
+
+
+def _result(connection: Any) -> Any:
+    wire = connection.pgconn
+    while wire.is_busy():
+        await_more(connection, None)
+    return wire.get_result()
+
+
+def _said_by(result: Any) -> str:
+    return (
+        "nothing was answered" if result is None else result.error_message.decode(errors="replace")
+    )
 
 
 def let_go(connection: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raystream.connectors import postgres_server
 from raystream.connectors.postgres_server import (
     Server,
     Table,
@@ -184,10 +185,11 @@ class Following:
         self._wire = self._connection.pgconn
         self._received = lsn
         self._told_s = 0.0
+        self._heard_s = time.monotonic()
         self.flushed = 0
         try:
             begin_copy(
-                self._wire,
+                self._connection,
                 f"START_REPLICATION SLOT {quoted(slot)} LOGICAL {lsn_text(lsn)} "
                 f"(proto_version '1', publication_names {literal(quoted(publication))})",
                 both=True,
@@ -203,15 +205,20 @@ class Following:
             size, frame = self._wire.get_copy_data(1)
             if size > 0:
                 wait = False
+                self._heard_s = time.monotonic()
                 yield bytes(frame)
             elif size < 0:
-                end_copy(self._wire)
+                end_copy(self._connection)
                 raise driver().OperationalError("the server has ended the stream")
             elif wait:
                 wait = False
-                await_more(self._wire, _PATIENCE_S)
+                await_more(self._connection, _PATIENCE_S)
             else:
-                return
+                break
+        # Nobody who is idle is silent: it says every 30 s that it is there, unless told otherwise.
+        if time.monotonic() - self._heard_s >= postgres_server.SILENT_S:
+            self._connection.look()
+            self._heard_s = time.monotonic()
 
     def tell(self, received: int, *, now: bool = False) -> None:
         """Tell the server how far we are, if it is time to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ _ANSWER_TIMEOUT_S = 30.0
 _RETRIES = 8
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.05, 2.0
 """Together about ten seconds: what a restart of the server takes."""
+
+_GIVE_UP_S = 30.0
+"""Behind this nothing is sent again: one that gives no answer is not waited for each time."""
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -70,7 +74,7 @@ class Server:
         _check_scheme(url, self)
         backoff = redis.backoff.ExponentialBackoff(_RETRY_LONGEST_S, _RETRY_FIRST_S)
         settings: dict[str, Any] = {
-            "retry": redis.retry.Retry(backoff, _RETRIES if retries else 0),
+            "retry": _bounded(redis.retry.Retry(backoff, _RETRIES if retries else 0)),
             "socket_connect_timeout": _CONNECT_TIMEOUT_S,
             "socket_timeout": _ANSWER_TIMEOUT_S,
             "client_name": "raystream",
@@ -108,6 +112,24 @@ class Server:
         if self.password is not None and self.password.is_there:
             said = said.replace(self.password.reveal(), "***")
         return self.error(f"Redis at {self}: {doing}: {said}")
+
+
+def _bounded(retry: Any) -> Any:
+    """Let what is sent again be given up when its time is over, and not by its count alone."""
+    call = retry.call_with_retry
+
+    def bounded(do: Any, fail: Any, *more: Any, **named: Any) -> Any:
+        until_s = time.monotonic() + _GIVE_UP_S
+
+        def failed(error: Exception, *count: int) -> None:
+            fail(error, *count)
+            if time.monotonic() >= until_s:
+                raise error
+
+        return call(do, failed, *more, **named)
+
+    retry.call_with_retry = bounded
+    return retry
 
 
 def concerns_server(error: BaseException) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,6 +23,7 @@ from raystream.flow.normal import normal_schema
 
 _BEGINNING = "0-0"
 _WAIT_MS = 5
+_COUNTED_EVERY_S = 1.0
 _STARTS = ("earliest", "latest")
 
 
@@ -216,6 +219,8 @@ class _StreamReader(Reader):
         self._stretch = stretch
         self._decoding, self._tolerant = decoding, tolerant
         self._patience = Patience()
+        self._left: int | None = None
+        self._counted_s = -math.inf
 
     def poll(self, max_rows: int) -> Polled:
         name, after, stop = self._stretch.name, self._stretch.after, self._stretch.stop
@@ -224,6 +229,7 @@ class _StreamReader(Reader):
         redis = driver()
         try:
             came = self._client.xread({name: after}, count=max_rows, block=_WAIT_MS)
+            added = self._added() if came and stop is None else None
         except redis.RedisError as error:
             told = self._server.told(f"cannot read stream {name}", error)
             if not concerns_server(error):
@@ -237,6 +243,7 @@ class _StreamReader(Reader):
                 # What was to be the last has been deleted since.
                 self._stretch = replace(self._stretch, after=stop)
             entries = kept
+        self._count(added, len(entries))
         if not entries:
             return None if stop is None else END
         number = self._stretch.number
@@ -248,8 +255,33 @@ class _StreamReader(Reader):
     def position(self) -> tuple[str, int | None]:
         return self._stretch.after, self._stretch.number
 
+    def backlog(self) -> int | None:
+        """Tell how many entries were to come when they were last counted, at most a second ago.
+
+        Of a bounded stream, or one that is not read from its beginning, nobody knows. Entries that
+        were deleted before they were read are among them, until there is none.
+        """
+        return self._left
+
     def close(self) -> None:
         self._client.close()
+
+    def _added(self) -> int | None:
+        """Ask now and then how many entries the stream has ever had."""
+        if time.monotonic() - self._counted_s < _COUNTED_EVERY_S:
+            return None
+        self._counted_s = time.monotonic()
+        added = self._client.xinfo_stream(self._stretch.name).get("entries-added")
+        return None if added is None else int(added)
+
+    def _count(self, added: int | None, came: int) -> None:
+        number = self._stretch.number
+        if not came and self._stretch.stop is None:
+            self._left = 0
+        elif added is not None and number is not None:
+            self._left = max(0, added - number - came)
+        elif self._left is not None:
+            self._left = max(0, self._left - came)
 
     def _made(self, entries: list[Any]) -> Batch | Rows:
         found = decoded(entries, self._decoding.rows, self._decoding.nothing)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from raystream.clock import Clock
 from raystream.coordinator.assignment import source_chains
 from raystream.coordinator.autoscale import Decision, Policy
+from raystream.coordinator.chronicle import Chronicle
 from raystream.coordinator.events import Answer, RescaleAsked
 from raystream.coordinator.loads import Load, Meter
 from raystream.coordinator.machine import CoordinatorMachine
@@ -24,7 +25,9 @@ _OWN = "autoscale "
 class Autoscaler:
     """The wishes of one job; one that was not told to scale itself has none."""
 
-    def __init__(self, replan: Replan | None, clock: Clock) -> None:
+    def __init__(
+        self, replan: Replan | None, clock: Clock, chronicle: Chronicle | None = None
+    ) -> None:
         self._replan = replan
         self._clock = clock
         settings = None if replan is None else replan.logical.autoscale
@@ -35,7 +38,7 @@ class Autoscaler:
         self._look_us = 0
         self._attempt = 0
         self._asked: tuple[str, Decision, dict[str, int]] | None = None
-        self._count = self._refused = 0
+        self._chronicle = chronicle or Chronicle()
         self._found: dict[str, ChainSizing] = {}
         self._plan: PhysicalPlan | None = None
         self._free: dict[str, Freedom] = {}  # in that plan
@@ -51,7 +54,7 @@ class Autoscaler:
         """What was decided so far, and what is wanted; None of a job that keeps its size."""
         if self._policy is None:
             return None
-        return Sizing(self._count, self._refused, self._found)
+        return Sizing(self._chronicle.decided, self._chronicle.refused, self._found)
 
     def take(self, figures: SubtaskFigures) -> None:
         """Take newer figures of a subtask."""
@@ -87,7 +90,7 @@ class Autoscaler:
         (_, decision, sizes), self._asked = self._asked, None
         now_us = self._clock.monotonic_us()
         if answer.error:
-            self._refused += 1
+            self._chronicle.refused_size()
             self._policy.refused(decision.targets, sizes, now_us, answer.error)
             wait_s = (self._policy.quiet_until_us - now_us) / 1e6
             self.said = f"it stays as it is, {answer.error}; no other try for {wait_s:,.0f} s"
@@ -118,8 +121,7 @@ class Autoscaler:
     def _wish(self, decision: Decision, plan: PhysicalPlan, loads: dict[str, Load]) -> RescaleAsked:
         free = self._freedoms(plan)
         sizes = {chain.name: chain.parallelism for chain in plan.chains}
-        self._count += 1
-        request = f"{_OWN}{self._attempt}-{self._count}"
+        request = f"{_OWN}{self._attempt}-{self._chronicle.decided_size()}"
         self._asked = (request, decision, sizes)
         scale: dict[str, int] = {}
         for name, count in decision.targets.items():

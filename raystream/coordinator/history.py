@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from typing_extensions import assert_never
 
+from raystream.flow.messages import Prepared
+from raystream.flow.past import Past
 from raystream.flow.snapshots import (
     AttemptEntry,
     CheckpointEntry,
@@ -23,7 +25,7 @@ class History:
     ``attempt`` is the newest, ``by`` the coordinator that began it. ``checkpoints`` are those that
     are complete, oldest first, with the numbers of their entries. ``begun_from`` is the snapshot
     that its first attempt started from, ``splits`` what its sources listed then; ``scale`` is what
-    the newest attempt was asked for.
+    the newest attempt was asked for. ``past`` is what the job had to tell when it last wrote of it.
     """
 
     attempt: int = 0
@@ -36,6 +38,11 @@ class History:
     scale: Mapping[str, int] = field(default_factory=dict)
     checkpoints: tuple[tuple[int, CheckpointEntry], ...] = ()
     savepoint: SavepointEntry | None = None
+    past: Past = field(default_factory=Past)
+
+    def not_in(self, prepared: Prepared) -> Prepared:
+        """Give what belongs to checkpoints that are not in the log by now: they never will be."""
+        return tuple(one for one in prepared if one[0] > self.last_id)
 
     def start(self, *, but: Collection[int] = (), savepoints: bool = False) -> tuple[str, int]:
         """Give the manifest to start from and its id: the newest that is not in ``but``.
@@ -59,21 +66,23 @@ def history_of(entries: Collection[tuple[int, Entry]], next_number: int) -> Hist
     scale: Mapping[str, int] = {}
     checkpoints: list[tuple[int, CheckpointEntry]] = []
     savepoint: SavepointEntry | None = None
+    past = Past()
     for number, entry in entries:
         match entry:
             case AttemptEntry():
                 if not attempt:
                     begun_from, splits = entry.source, entry.splits
                 attempt, by, born_us = entry.attempt, entry.by, entry.born_us
-                scale = entry.scale
+                scale, past = entry.scale, entry.past
             case CheckpointEntry():
                 checkpoints.append((number, entry))
+                past = entry.past
                 last_id = max(last_id, entry.checkpoint_id)
             case SavepointEntry():
                 savepoint = entry
                 last_id = max(last_id, entry.checkpoint_id)
             case EndedEntry():
-                pass
+                past = Past()  # whoever goes on behind it begins to tell anew
             case _:
                 assert_never(entry)
     return History(
@@ -87,4 +96,5 @@ def history_of(entries: Collection[tuple[int, Entry]], next_number: int) -> Hist
         scale,
         tuple(checkpoints),
         savepoint,
+        past,
     )

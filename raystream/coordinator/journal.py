@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Callable, Collection
 
 from raystream.coordinator.events import Append
 from raystream.coordinator.history import History
 from raystream.coordinator.states import Beginning
 from raystream.errors import JobFailed, RaystreamError, StorageError
+from raystream.flow.past import Past
 from raystream.flow.snapshots import AttemptEntry, CheckpointEntry, Entry, Manifest
 
 
 class Journal:
-    """What has been written, and what is being."""
+    """What has been written, and what is being; ``past`` gives what the job has to tell by now."""
 
-    def __init__(self) -> None:
+    def __init__(self, past: Callable[[], Past] = Past) -> None:
+        self._past = past
         self._next_number = 1
         self._attempts: set[int] = set()  # that the log knows to be ours
         self.under_way: Append | None = None
@@ -29,6 +32,8 @@ class Journal:
     def append(self, entry: Entry, manifest: Manifest | None = None) -> list[Append]:
         """Write an entry."""
         assert self.under_way is None, "one entry is written at a time"
+        if isinstance(entry, AttemptEntry | CheckpointEntry):
+            entry = dataclasses.replace(entry, past=self._past())
         self.under_way = Append(self._next_number, entry, manifest)
         return [self.under_way]
 

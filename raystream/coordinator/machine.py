@@ -16,15 +16,16 @@ from raystream.clock import Clock
 from raystream.coordinator import events as job
 from raystream.coordinator.assignment import Assignment
 from raystream.coordinator.checkpoints import CheckpointFigures, Checkpoints
+from raystream.coordinator.chronicle import Chronicle
 from raystream.coordinator.course import Course
 from raystream.coordinator.history import History
 from raystream.coordinator.journal import Journal
 from raystream.coordinator.moves import STOP, Moves, ends, stops
 from raystream.coordinator.opening import Opening, fallback
 from raystream.coordinator.pacing import AlignmentGroups
-from raystream.coordinator.restarts import Restarts
+from raystream.coordinator.restarts import Restarts, is_final
 from raystream.coordinator.states import AT_WORK, BETWEEN, ENDED, NEXT, RESTART, Beginning
-from raystream.errors import ConfigError, CorruptSnapshot, PlanError, ProtocolError, SubtaskLost
+from raystream.errors import ProtocolError, SubtaskLost
 from raystream.flow import messages
 from raystream.flow.ids import SubtaskId
 from raystream.flow.snapshots import AttemptEntry, CheckpointEntry, EndedEntry, Entry
@@ -51,13 +52,14 @@ class CoordinatorMachine:
         self.last_error: BaseException | None = None
         self.attempt = 0
         self.restarts = Restarts(plan.restart)
+        self.chronicle = Chronicle(self.restarts)
         self._outcome = "finished"
         self._restart_us = 0
         self._bad: set[int] = set()  # checkpoints that cannot be read
         self._waiting: set[SubtaskId] = set()
         self._undecided: messages.Prepared = ()  # whether it is in the log the next attempt knows
-        self._journal = Journal()
         self.moves = Moves(replan, clock)
+        self._journal = Journal(lambda: self.chronicle.so_far(self.moves))
         self._opening = self._open(History())
         self._alignment = AlignmentGroups(plan)
         self._assignment = Assignment(plan, {})
@@ -169,6 +171,7 @@ class CoordinatorMachine:
             return self._taken_over(opening.history.attempt)
         if self._beginning.came_back and opening.history.by != self._beginning.by:
             self._plan = opening.plan = self.moves.recover(self._plan, opening.history.scale)
+            self.chronicle.inherit(opening.history, self.moves, self._clock.now_us())
         return self._go_open(opening.ask())
 
     def _set_out(self, asked: list[job.SavepointAsked]) -> Course:
@@ -208,9 +211,7 @@ class CoordinatorMachine:
             case EndedEntry():
                 return self._over()
             case AttemptEntry() if self.state == "opening":
-                # What is not in the log by now will never be.
-                last, undecided = self._opening.history.last_id, self._undecided
-                undone = tuple(one for one in undecided if one[0] > last)
+                undone = self._opening.history.not_in(self._undecided)
                 sweep = job.Sweep(self.attempt, self._journal.manifests)
                 return [*([job.AbortSinks(undone)] if undone else []), sweep, *self._deploy()]
             case CheckpointEntry() if self.state in AT_WORK:
@@ -336,11 +337,9 @@ class CoordinatorMachine:
         if fallback(self._plan, self._opening, error, self._bad, self.state):
             self._restart_us = now_us
             return self._close(RESTART, None)
-        hopeless = self._journal.fenced or isinstance(
-            error, PlanError | ConfigError | CorruptSnapshot
-        )
         unborn = not self.attempt and not self._beginning.resumed
-        pause_us = None if hopeless or unborn else self.restarts.pause_us(now_us)
+        hopeless = self._journal.fenced or unborn or is_final(error)
+        pause_us = None if hopeless else self.restarts.pause_us(now_us)
         if pause_us is None:
             return self._close("failed", error)
         self._restart_us, self.last_error = now_us + pause_us, error

@@ -49,7 +49,14 @@ class Metric:
 METRICS = (
     # Of a job.
     Metric("uptime_ms", "gauge", "job", "max", "uptime", "since the job was submitted"),
-    Metric("num_restarts", "counter", "job", "max", "numRestarts", "attempts behind the first"),
+    Metric(
+        "num_restarts",
+        "counter",
+        "job",
+        "max",
+        "numRestarts",
+        "failures that another attempt followed, a coordinator's death too",
+    ),
     Metric(
         "job_state",
         "gauge",

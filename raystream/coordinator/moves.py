@@ -25,7 +25,7 @@ from raystream.coordinator.events import (
     SavepointAsked,
 )
 from raystream.errors import PlanError
-from raystream.flow.control import Rescaling
+from raystream.flow.control import UNDER_WAY, Rescaling
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan, Scale
@@ -34,6 +34,7 @@ STOP = SavepointAsked("", "", stop=True)
 """The barrier behind which sources read no more; nobody waits for its answer."""
 
 _ANOTHER = "another change of size is under way"
+_DIED = "the coordinator has died meanwhile"
 _NODES_GO = "nodes of the cluster are about to go, and the job moves away from them: ask again"
 
 
@@ -91,6 +92,25 @@ class Moves:
         """The newest changes, and the one under way."""
         going = [one.told for one in (self._taken, self._asked) if one is not None]
         return (*self._over, *(told for told in going if told is not None))
+
+    @property
+    def told(self) -> tuple[Rescaling, ...]:
+        """What the log says of changes: one that another attempt begins with is done by that."""
+        taken = [] if self._taken is None or self._taken.told is None else [self._taken.told]
+        asked = [] if self._asked is None or self._asked.told is None else [self._asked.told]
+        return (*self._over, *(replace(one, outcome="done") for one in taken), *asked)
+
+    def inherit(self, told: tuple[Rescaling, ...]) -> None:
+        """Go on behind what the log says of changes; nobody goes on with one under way."""
+        self._over = tuple(
+            replace(one, outcome=_DIED) if one.outcome == UNDER_WAY else one for one in told
+        )
+
+    @property
+    def all_leave(self) -> bool:
+        """Whether the next attempt is to be elsewhere as a whole, its coordinator too."""
+        taken = self._taken
+        return taken is not None and taken.leaving >= set(taken.plan.subtasks)
 
     @property
     def resizes(self) -> bool:

@@ -11,38 +11,12 @@ from dataclasses import dataclass, field
 
 from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.flow.control import JobStatus, SubtaskFigures
+from raystream.flow.past import Failure, StateChange
 
 FAILURES_SHOWN_MAX = 20
 CHANGES_SHOWN_MAX = 100
 MESSAGE_CHARS_MAX = 2_000
 """An error may hold a whole row; a report stays small."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Something broke: time of day, the attempt, the subtask if any, and the user's line if known.
-
-    ``operator`` is the one whose function it was, else the chain of the subtask. ``kind`` is the
-    name of the exception, ``message`` its text without line or hint.
-    """
-
-    at_us: int
-    attempt: int
-    subtask: str
-    kind: str
-    message: str
-    where: str = ""
-    operator: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StateChange:
-    """The job went from one state to another, at a time of day."""
-
-    at_us: int
-    attempt: int
-    before: str
-    after: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +67,7 @@ class ChainSizing:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What a job that chooses its own size has decided, since its coordinator began.
+    """What a job that chooses its own size has decided, since it began.
 
     ``decided`` counts the sizes that it asked for, ``refused`` those of them that it could not
     have. ``chains`` is what it found when it last looked, by name; empty before that.

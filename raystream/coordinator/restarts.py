@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from raystream.contracts.checkpointing import Exponential, Fixed, Never, RestartStrategy
+from raystream.errors import ConfigError, CorruptSnapshot, PlanError
 
 
 class Restarts:
@@ -14,13 +15,22 @@ class Restarts:
         self._strategy = strategy
         self._in_a_row = 0
         self._last_us: int | None = None
-        self.count = 0
+        self._before = self._own = 0
+
+    @property
+    def count(self) -> int:
+        """Failures behind which the job went on, also under coordinators before this one."""
+        return self._before + self._own
+
+    def inherit(self, count: int) -> None:
+        """Count on behind those that a coordinator before this one has counted."""
+        self._before = count
 
     def pause_us(self, now_us: int) -> int | None:
         """Take a failure; give the pause before the next attempt, None: there is none."""
         pause_us = self._next(now_us)
         if pause_us is not None:
-            self.count += 1
+            self._own += 1
             self._in_a_row += 1
             self._last_us = now_us
         return pause_us
@@ -41,3 +51,8 @@ class Restarts:
                 return min(initial_us << min(self._in_a_row - 1, 62), maximum_us)
             case _:
                 assert_never(strategy)
+
+
+def is_final(error: BaseException) -> bool:
+    """Tell whether the next attempt would fail in the same way."""
+    return isinstance(error, PlanError | ConfigError | CorruptSnapshot)

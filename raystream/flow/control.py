@@ -94,20 +94,24 @@ class OperatorStatus:
     histograms: Mapping[str, HistogramFigures] = field(default_factory=dict)
 
 
+UNDER_WAY = "under way"
+"""The outcome of a change of size that has none yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rescaling:
     """One change of a job's size, or what became of the wish for it.
 
     ``reason`` is why the job wanted it, empty where somebody asked; ``before`` and ``after`` are
     subtasks by chain; ``outcome`` is ``under way``, ``done``, or why there was none. ``pause_us``:
-    for so long no source read, None where none stopped.
+    for so long no source read, None where none stopped, or who knew has died.
     """
 
     at_us: int
     reason: str
     before: Mapping[str, int]
     after: Mapping[str, int]
-    outcome: str = "under way"
+    outcome: str = UNDER_WAY
     pause_us: int | None = None
 
 

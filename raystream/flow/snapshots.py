@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from raystream.flow.ids import SubtaskId
+from raystream.flow.past import Past
 
 FORMAT = 1
 """The format of manifests and log entries that this release writes; it reads all up to it."""
@@ -104,7 +105,7 @@ class AttemptEntry:
     of this job's, the URL of another's, or empty. ``splits`` is, in the first entry, what
     the sources listed then, by the uid of the source, pickled: a job begins where it first meant to
     begin. ``scale`` is what the running job was asked for since it started: numbers of subtasks by
-    the uid of an operator.
+    the uid of an operator. ``past`` is what the job has to tell of itself by then.
     """
 
     attempt: int
@@ -115,6 +116,7 @@ class AttemptEntry:
     at_us: int = 0
     format: int = FORMAT
     scale: Mapping[str, int] = field(default_factory=dict)
+    past: Past = field(default_factory=Past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class CheckpointEntry:
     """Checkpoint ``checkpoint_id`` is complete: recovery starts from the newest such entry.
 
     ``manifest`` is a path in the job's root, or, where the job stopped with a savepoint, a URL.
+    ``past`` is as in an attempt's entry; the newest counts.
     """
 
     checkpoint_id: int
@@ -129,6 +132,7 @@ class CheckpointEntry:
     manifest: str
     at_us: int = 0
     format: int = FORMAT
+    past: Past = field(default_factory=Past)
 
 
 @dataclass(frozen=True, slots=True)

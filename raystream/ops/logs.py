@@ -15,6 +15,7 @@ from raystream.ops.jobs import attached, id_argument
 from raystream.ops.options import address_option
 from raystream.ops.printing import json_option, print_json
 from raystream.runtime.journal import LogLine
+from raystream.runtime.json_lines import FIELDS
 
 LEVELS = ("debug", "info", "warning", "error")
 _COLOURS = {"warning": "yellow", "error": "red", "critical": "red", "stderr": "yellow"}
@@ -70,14 +71,14 @@ def logs(
     """Show what the processes of the job ID have logged and printed, in order of time.
 
     The newest lines of a running job are kept, and those of one that ended for some minutes. With
-    --json each line is a document.
+    --json each line is a document; what is known of it, as of a change of state, has fields.
     """
     job = attached(job_id)
     wanted = Wanted(operator, subtask, level)
     for lines in _parts(job, wanted, follow=follow):
         shown = lines if count is None else lines[len(lines) - min(count, len(lines)) :]
         count = None  # what comes later is shown whole
-        _print(shown, as_json=as_json)
+        _print(shown, job.name, as_json=as_json)
 
 
 def _parts(job: Any, wanted: Wanted, *, follow: bool) -> Iterator[list[LogLine]]:
@@ -101,12 +102,18 @@ def _chosen(told: Any, wanted: Wanted, job: str) -> list[LogLine]:
     return sorted((line for line in lines if wanted.grave(line)), key=lambda line: line.at_us)
 
 
-def _print(lines: list[LogLine], *, as_json: bool) -> None:
+def _print(lines: list[LogLine], name: str, *, as_json: bool) -> None:
     for line in lines:
         at = moment(line.at_us).isoformat(timespec="milliseconds")
         if as_json:
-            print_json({"at": at, **dataclasses.asdict(line)})
+            print_json(_document(line, at, name))
             continue
         who = "coordinator" if line.index < 0 else f"{line.chain}[{line.index}]"
         level = click.style(f"{line.level:<7}", fg=_COLOURS.get(line.level))
         click.echo(f"{at.replace('+00:00', 'Z')}  {level}  {who}  {line.text}")
+
+
+def _document(line: LogLine, at: str, name: str) -> dict[str, Any]:
+    known = {one: getattr(line, one) for one in ("at_us", "level", "text", "chain", "index")}
+    who = {"job": name, "operator": line.chain, "attempt": line.attempt}
+    return {"at": at, **known, **FIELDS, **who, **line.fields}

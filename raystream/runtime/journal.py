@@ -8,12 +8,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TextIO
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TextIO, TypeAlias
 
 from raystream.clock import Clock
 from raystream.config import Limits
-from raystream.runtime.json_lines import JsonLines
+from raystream.runtime.json_lines import JsonLines, fields_of
 
 LINE_CHARS_MAX = 2_000
 """A line may hold a whole row; what is kept of it stays small."""
@@ -27,7 +27,7 @@ class LogLine:
     """One line: when, how grave, of which subtask in which attempt, and what it says.
 
     ``at_us`` is time of day. ``chain`` and ``index`` name the subtask; both are empty, -1, for what
-    the coordinator says.
+    the coordinator says. ``fields`` are those of ``json_lines.FIELDS`` that are known.
     """
 
     at_us: int
@@ -36,6 +36,18 @@ class LogLine:
     chain: str = ""
     index: int = -1
     attempt: int = 0
+    fields: Mapping[str, str | int] = field(default_factory=dict)
+
+
+Fields: TypeAlias = Mapping[str, str | int]
+NOTHING: Fields = {}
+
+
+class Note(Protocol):
+    """Takes a line: its level, its text, and what is known of it as fields."""
+
+    def __call__(self, level: str, text: str, fields: Fields) -> None:
+        """Take it."""
 
 
 class _Kept:
@@ -89,10 +101,11 @@ class Notes:
         self._clock = clock
         self._kept = _Kept(lines_max)
         self.chain, self.index, self.attempt = "", -1, 0
+        self.subtask = ""
 
-    def note(self, level: str, text: str) -> None:
+    def note(self, level: str, text: str, fields: Fields = NOTHING) -> None:
         """Keep a line until it is taken."""
-        line = self._line(level, text[:LINE_CHARS_MAX])
+        line = self._line(level, text[:LINE_CHARS_MAX], fields)
         with self._kept.lock:
             self._kept.add(line)
 
@@ -105,10 +118,10 @@ class Notes:
             taken.insert(0, self._line("warning", f"{lost} lines before these are left out"))
         return taken
 
-    def _line(self, level: str, text: str) -> LogLine:
-        return LogLine(
-            self._clock.now_us(), level, text, self.chain, self.index, attempt=self.attempt
-        )
+    def _line(self, level: str, text: str, fields: Fields = NOTHING) -> LogLine:
+        said = {"operator": self.chain, "subtask": self.subtask, **fields}
+        at_us = self._clock.now_us()
+        return LogLine(at_us, level, text, self.chain, self.index, self.attempt, said)
 
 
 class Recorder(logging.Handler):
@@ -116,7 +129,7 @@ class Recorder(logging.Handler):
 
     def __init__(
         self,
-        note: Callable[[str, str], None],
+        note: Note,
         shown: TextIO | None = None,
         json_lines: JsonLines | None = None,
     ) -> None:
@@ -130,13 +143,13 @@ class Recorder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
-        self._note(record.levelname.lower(), text)
+        self._note(record.levelname.lower(), text, fields_of(record))
         if self._shown is not None and record.levelno >= self._shown_level:
             self._shown.handle(record)
 
 
 def record(
-    note: Callable[[str, str], None],
+    note: Note,
     limits: Limits,
     where: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
@@ -154,7 +167,7 @@ def record(
     root.addHandler(recorder)
     root.setLevel(limits.log_level.upper())
     for name, called in PRINTED.items():
-        tee(getattr(sys, name), functools.partial(note, called))
+        tee(getattr(sys, name), functools.partial(note, called, fields=NOTHING))
 
 
 def tee(stream: TextIO, note: Callable[[str], None]) -> None:

@@ -12,8 +12,30 @@ from typing import Any
 from raystream.config import Limits
 from raystream.flow.time import moment
 
-FIELDS = {"job": "", "operator": "", "subtask": "", "attempt": 0, "checkpoint": 0, "state": ""}
-"""What every line has, and what stands there where it is about nothing of the kind."""
+FIELDS: dict[str, str | int] = {
+    "job": "",
+    "operator": "",
+    "subtask": "",
+    "attempt": 0,
+    "checkpoint": 0,
+    "state": "",
+    "from": "",
+    "to": "",
+}
+"""What every line has, and what stands there where it is about nothing of the kind.
+
+``from`` and ``to`` are the job's states where a line says that it went from one to another.
+"""
+
+_TEXT_CHARS_MAX = 200
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, str | int]:
+    """Give those of the fields that a record has, as plain values: users' records may have them."""
+    found = {name: getattr(record, name, None) for name in FIELDS}
+    texts = {n: one[:_TEXT_CHARS_MAX] for n, one in found.items() if isinstance(one, str) and one}
+    counts = {n: one for n, one in found.items() if type(one) is int and one}
+    return {**texts, **counts}
 
 
 class JsonLines(logging.Formatter):

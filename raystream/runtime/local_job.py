@@ -63,7 +63,8 @@ class LocalJob:
         self._vault = vault or Vault(plan, None)
         self._maker = Maker(plan, clock, self._vault, self._deliver_rows)
         self._coordinator = CoordinatorMachine(plan, clock, beginning, replan)
-        self._observer = Observer(plan, clock, tracing_of(plan.limits))
+        chronicle = self._coordinator.chronicle
+        self._observer = Observer(plan, clock, chronicle, tracing_of(plan.limits))
         self._processes: dict[SubtaskId, Process] = {}
         # Each message with the attempt that it belongs to; nothing comes through what is jammed.
         self.links: dict[Link, list[tuple[int, sub.Event | job.Event]]] = {}
@@ -72,7 +73,7 @@ class LocalJob:
         self._breather = Breather(clock, paced=rng is None)
         self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
-        self._scaling = Scaling(plan.job, replan, clock)
+        self._scaling = Scaling(plan.job, replan, clock, chronicle)
         self.answers: dict[str, job.Answer] = {}
 
     def begin(self) -> None:

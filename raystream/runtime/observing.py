@@ -1,7 +1,7 @@
 """What a shell keeps of its job for whoever looks: figures, failures, and when its state changed.
 
 Every transition leaves one line in the log, from here and nowhere else: the logger ``raystream``,
-with ``job``, ``attempt``, ``operator``, ``subtask``, ``checkpoint`` and ``state`` as extra fields.
+with those of ``json_lines.FIELDS`` as extra fields.
 Both shells give what they see to ``look``.
 """
 
@@ -9,29 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
-from collections import deque
 
 from raystream.clock import Clock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.chronicle import Chronicle
 from raystream.coordinator.figures import JobFigures
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.metrics import by_operator
 from raystream.coordinator.report import (
-    CHANGES_SHOWN_MAX,
-    FAILURES_SHOWN_MAX,
-    MESSAGE_CHARS_MAX,
-    Failure,
     JobReport,
     Sizing,
-    StateChange,
 )
 from raystream.coordinator.states import BETWEEN
-from raystream.errors import RaystreamError, UserFunctionError
 from raystream.flow import messages
 from raystream.flow.control import JobResult, JobStatus, SubtaskFigures
+from raystream.flow.past import StateChange
 from raystream.graph.physical import PhysicalPlan
+from raystream.runtime.causes import failure_of
 from raystream.runtime.spans import Spans
 from raystream.runtime.tracing import Tracing
 
@@ -45,13 +40,17 @@ _SUBTASK_STATES = {
 }
 """What a subtask's word says of its life; the others say nothing of it."""
 
-_FILE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
-
 
 class Observer:
     """Sees every event of a job behind the step that took it."""
 
-    def __init__(self, plan: PhysicalPlan, clock: Clock, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        plan: PhysicalPlan,
+        clock: Clock,
+        chronicle: Chronicle,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._job = plan.job
         self._tracing = tracing
         self._spans = Spans(plan.job, clock)
@@ -59,12 +58,11 @@ class Observer:
         self._clock = clock
         self._figures = JobFigures(plan, clock.monotonic_us())
         self._state = "opening"  # as every job begins
-        self._restarts = 0
+        self._last_error: BaseException | None = None
+        self._told_takeover = False
         self._newest: CheckpointFigures | None = None
-        self._completed = self._given_up = 0
-        self.failures: deque[Failure] = deque(maxlen=FAILURES_SHOWN_MAX)
-        begun = StateChange(clock.now_us(), 0, "created", self._state)
-        self.changes: deque[StateChange] = deque([begun], maxlen=CHANGES_SHOWN_MAX)
+        self._chronicle = chronicle
+        chronicle.changed(StateChange(clock.now_us(), 0, "created", self._state))
 
     def follow(self, plan: PhysicalPlan) -> None:
         """Count on with the subtasks of another plan of the same job."""
@@ -97,7 +95,9 @@ class Observer:
             self._checkpoint(shown[-1])
         if machine.state != self._state:
             self._changed(machine)
-        if machine.restarts.count > self._restarts:
+        if self._chronicle.taken_over and not self._told_takeover:
+            self._taken_over(machine)
+        if machine.last_error is not self._last_error:
             self._restarting(machine)
         if self._tracing is not None:
             self._tracing.give(self._spans.look(machine, event))
@@ -120,7 +120,7 @@ class Observer:
             result,
             metrics=by_operator(self.report(machine, "", machine.state)),
             checkpoints=tuple(machine.checkpoints),
-            restarts=machine.restarts.count,
+            restarts=self._chronicle.restarts,
         )
 
     def report(
@@ -137,13 +137,13 @@ class Observer:
             self._clock.now_us(),
             self.status(state, scaling),
             machine.attempt,
-            machine.restarts.count,
+            self._chronicle.restarts,
             self._figures.subtasks(self._clock.monotonic_us()),
             tuple(machine.checkpoints),
-            tuple(self.failures),
-            tuple(self.changes),
-            self._completed,
-            self._given_up,
+            self._chronicle.failures,
+            self._chronicle.changes,
+            self._chronicle.completed,
+            self._chronicle.given_up,
             self._max_parallelism,
             sizing,
         )
@@ -156,7 +156,7 @@ class Observer:
         if event.attempt and event.attempt != machine.attempt:
             return
         failure = failure_of(event, self._clock.now_us(), machine.attempt)
-        self.failures.append(failure)
+        self._chronicle.failed(failure)
         self._tell(
             logging.INFO,
             f"{failure.subtask or 'the coordinator'} has failed: {failure.kind}",
@@ -171,22 +171,27 @@ class Observer:
         if before == "starting" and machine.state == "running":
             self._figures.running(self._clock.monotonic_us())
         now_us = self._clock.now_us()
-        self.changes.append(StateChange(now_us, machine.attempt, before, machine.state))
+        self._chronicle.changed(StateChange(now_us, machine.attempt, before, machine.state))
         text = f"{before} -> {machine.state}"
-        self._tell(logging.INFO, text, state=machine.state, attempt=machine.attempt)
+        states = (before, machine.state)
+        self._tell(logging.INFO, text, state=machine.state, attempt=machine.attempt, states=states)
 
     def _restarting(self, machine: CoordinatorMachine) -> None:
-        self._restarts = machine.restarts.count
+        self._last_error = machine.last_error
         reason = str(machine.last_error).strip().splitlines()
         kind = type(machine.last_error).__name__
         text = f"attempt {machine.attempt} has failed, another follows: {kind}: "
         text += reason[0] if reason else ""
         self._tell(logging.WARNING, text, state="restarting", attempt=machine.attempt)
 
+    def _taken_over(self, machine: CoordinatorMachine) -> None:
+        self._told_takeover = True
+        text = f"the coordinator has died, another takes over: restart {self._chronicle.restarts}"
+        self._tell(logging.WARNING, text, state="restarting", attempt=machine.attempt)
+
     def _checkpoint(self, figures: CheckpointFigures) -> None:
         completed = figures.status == "completed"
-        self._completed += completed
-        self._given_up += not completed
+        self._chronicle.checkpoint(completed=completed)
         text = f"checkpoint {figures.checkpoint_id} {figures.status}"
         self._tell(
             logging.INFO if completed else logging.WARNING,
@@ -206,6 +211,7 @@ class Observer:
         operator: str = "",
         subtask: str = "",
         checkpoint: int = 0,
+        states: tuple[str, str] = ("", ""),
     ) -> None:
         if _LOG.isEnabledFor(level):
             fields = {
@@ -215,29 +221,7 @@ class Observer:
                 "subtask": subtask,
                 "checkpoint": checkpoint,
                 "state": state,
+                "from": states[0],
+                "to": states[1],
             }
             _LOG.log(level, "job %s: %s", self._job, text, extra=fields)
-
-
-def failure_of(event: job.Failed, at_us: int, attempt: int) -> Failure:
-    """Say what broke, and the user's line if it is known: the operator's, else the function's."""
-    error = event.error
-    message = error.message if isinstance(error, RaystreamError) else str(error)
-    cause = error.__cause__ if isinstance(error, UserFunctionError) else None
-    return Failure(
-        at_us,
-        event.attempt or attempt,
-        "" if event.subtask is None else str(event.subtask),
-        type(error if cause is None else cause).__name__,
-        message[:MESSAGE_CHARS_MAX],
-        _where(error),
-        getattr(error, "operator", "") or ("" if event.subtask is None else event.subtask.chain),
-    )
-
-
-def _where(error: BaseException) -> str:
-    where = getattr(error, "where", None)
-    if where:
-        return str(where)
-    lines = _FILE_LINE.findall(getattr(error, "user_traceback", "") or "")
-    return ":".join(lines[-1]) if lines else ""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from raystream.clock import Clock
 from raystream.coordinator.autoscaler import Autoscaler
+from raystream.coordinator.chronicle import Chronicle
 from raystream.coordinator.events import Answer, RescaleAsked
 from raystream.coordinator.machine import CoordinatorMachine
 from raystream.coordinator.report import Sizing
@@ -21,9 +22,9 @@ _LOG = logging.getLogger("raystream")
 class Scaling:
     """Asks for one job; nothing happens for one that was not told to scale itself."""
 
-    def __init__(self, job: str, replan: Replan | None, clock: Clock) -> None:
+    def __init__(self, job: str, replan: Replan | None, clock: Clock, chronicle: Chronicle) -> None:
         self._job = job
-        self._autoscaler = Autoscaler(replan, clock)
+        self._autoscaler = Autoscaler(replan, clock, chronicle)
         self.take: Callable[[SubtaskFigures], None] = self._autoscaler.take
 
     @property

@@ -1,4 +1,6 @@
-"""What took how long in the life of a job, as spans: one trace a checkpoint, one a change of size.
+"""What took how long in the life of a job, as spans.
+
+There is one trace for each checkpoint, each change of size and each restart.
 
 They are made of what the coordinator tells anyhow, behind each of its steps, and are plain values;
 ``tracing`` hands them to whoever collects them.
@@ -13,15 +15,22 @@ from typing import TypeAlias
 from raystream.clock import Clock
 from raystream.coordinator import events as job
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.chronicle import LOST
 from raystream.coordinator.machine import CoordinatorMachine
-from raystream.flow.control import Rescaling
+from raystream.coordinator.states import AT_WORK
+from raystream.flow.control import UNDER_WAY, Rescaling
+from raystream.flow.past import Failure
+from raystream.runtime.causes import failure_of
 
 Attribute: TypeAlias = str | int | bool | float
 
-UNDER_WAY = "under way"
+_CAUSE_CHARS_MAX = 300
 
 _STEPS = {"closing": "close", "waiting": "close", "opening": "read the log", "starting": "start"}
 """What a change of size does in each state of the job; before them come processes and a barrier."""
+
+_RESTART_STEPS = {**_STEPS, "waiting": "wait"}
+"""What a restart does: behind a failure there may be a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,10 @@ class Spans:
         self._newest: CheckpointFigures | None = None
         self._move: _Move | None = None
         self._moved_us = -1  # when the newest change was asked for that is told of
+        self._born_us = clock.now_us()
+        self._restart: _Restart | None = None
+        self._last_error: BaseException | None = None
+        self._taken_over = False
 
     def look(self, machine: CoordinatorMachine, event: job.Event) -> list[Span]:
         """Take what a step has changed; give what is over by it."""
@@ -98,7 +111,29 @@ class Spans:
             self._newest = shown[-1]
             found.append(checkpoint_span(self._name, shown[-1]))
         over = self._moves(machine, event)
-        return found if over is None else [*found, over]
+        found += [] if over is None else [over]
+        return [*found, *self._restarts(machine, event)]
+
+    def _restarts(self, machine: CoordinatorMachine, event: job.Event) -> list[Span]:
+        now_us, over = self._clock.now_us(), []
+        error, chronicle = machine.last_error, machine.chronicle
+        if error is not None and error is not self._last_error:
+            self._last_error = error
+            if self._restart is not None:  # it has failed again before it ran
+                over.append(self._restart.span(self._name, machine, now_us))
+            failed = job.Failed(None, error)
+            if isinstance(event, job.Failed) and event.error is error:
+                failed = event
+            self._restart = _Restart(failure_of(failed, now_us, machine.attempt), now_us)
+        if chronicle.taken_over and not self._taken_over:
+            self._taken_over = True
+            self._restart = _Restart(chronicle.failures[-1], self._born_us)
+        if self._restart is not None:
+            self._restart.step(machine.state, now_us)
+            if machine.over or machine.state in AT_WORK:
+                over.append(self._restart.span(self._name, machine, now_us))
+                self._restart = None
+        return over
 
     def _moves(self, machine: CoordinatorMachine, event: job.Event) -> Span | None:
         now_us, over = self._clock.now_us(), None
@@ -114,27 +149,74 @@ class Spans:
         return over
 
 
+class _Steps:
+    """One step behind the other, each a child of what they make."""
+
+    def __init__(self, name: str, at_us: int) -> None:
+        self.name = name
+        self._at_us = at_us
+        self._over: list[Span] = []
+
+    def go_on(self, name: str, now_us: int) -> None:
+        """Be in a step by now, the same or another."""
+        if name != self.name:
+            self._over.append(Span(self.name, self._at_us, now_us))
+            self.name, self._at_us = name, now_us
+
+    def end(self, now_us: int) -> tuple[Span, ...]:
+        """Give all of them: the last is over."""
+        return (*self._over, Span(self.name, self._at_us, now_us))
+
+
+class _Restart:
+    """A failure that another attempt follows, until rows flow again."""
+
+    def __init__(self, failure: Failure, at_us: int) -> None:
+        self._failure = failure
+        self._at_us = at_us
+        self._steps = _Steps("close" if failure.kind != LOST else "read the log", at_us)
+
+    def step(self, state: str, now_us: int) -> None:
+        """Note which step it is in by now."""
+        self._steps.go_on(_RESTART_STEPS.get(state, self._steps.name), now_us)
+
+    def span(self, name: str, machine: CoordinatorMachine, now_us: int) -> Span:
+        """Give it as a trace: rows flow, or it has come to nothing."""
+        failure = self._failure
+        attributes: dict[str, Attribute] = {
+            "job": name,
+            "attempt": failure.attempt,
+            "next_attempt": machine.attempt,
+            "kind": failure.kind,
+            "cause": failure.message[:_CAUSE_CHARS_MAX],
+            "operator": failure.operator,
+            "subtask": failure.subtask,
+            "where": failure.where,
+        }
+        known = {key: value for key, value in attributes.items() if value != ""}
+        error = "" if machine.state in AT_WORK else "it has failed again"
+        if machine.over:
+            error = f"the job is {machine.state}"
+        return Span("restart", self._at_us, now_us, known, self._steps.end(now_us), error)
+
+
 class _Move:
     """A change of size that is under way, and its steps so far."""
 
     def __init__(self, told: Rescaling, attempt: int) -> None:
         self.told = told
         self._attempt = attempt
-        self._at = ("processes", told.at_us)
-        self._steps: list[Span] = []
+        self._steps = _Steps("processes", told.at_us)
 
     def step(self, state: str, event: job.Event, now_us: int) -> None:
         """Note which step it is in by now."""
-        name = _STEPS.get(state, self._at[0])
-        if self._at[0] == "processes" and isinstance(event, job.Grown):
+        name = _STEPS.get(state, self._steps.name)
+        if self._steps.name == "processes" and isinstance(event, job.Grown):
             name = "checkpoint"
-        if name != self._at[0]:
-            self._steps.append(Span(self._at[0], self._at[1], now_us))
-            self._at = (name, now_us)
+        self._steps.go_on(name, now_us)
 
     def span(self, name: str, told: Rescaling, now_us: int) -> Span:
         """Give it as a trace: it is over."""
-        steps = (*self._steps, Span(self._at[0], self._at[1], now_us))
         attributes: dict[str, Attribute] = {
             "job": name,
             "attempt": self._attempt,
@@ -147,7 +229,7 @@ class _Move:
         if told.pause_us is not None:
             attributes["pause_us"] = told.pause_us
         error = "" if told.outcome == "done" else told.outcome
-        return Span("rescale", told.at_us, now_us, attributes, steps, error)
+        return Span("rescale", told.at_us, now_us, attributes, self._steps.end(now_us), error)
 
 
 def _sizes(sizes: Mapping[str, int]) -> str:

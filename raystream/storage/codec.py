@@ -30,6 +30,7 @@ from raystream.flow.snapshots import (
 )
 from raystream.keyed.snapshot import Share
 from raystream.storage.json_fields import Fields
+from raystream.storage.past_fields import past_fields, read_past
 
 T = TypeVar("T")
 
@@ -48,12 +49,14 @@ def encode_entry(entry: Entry) -> bytes:
                 "source": entry.source,
                 "splits": _texts(entry.splits),
                 **({"scale": dict(entry.scale)} if entry.scale else {}),
+                **past_fields(entry.past),
             }
         case CheckpointEntry() | SavepointEntry():
             fields = {
                 "kind": "checkpoint" if isinstance(entry, CheckpointEntry) else "savepoint",
                 "checkpoint_id": entry.checkpoint_id,
                 "manifest": entry.manifest,
+                **(past_fields(entry.past) if isinstance(entry, CheckpointEntry) else {}),
             }
         case EndedEntry():
             fields = {"kind": "ended", "status": entry.status}
@@ -78,10 +81,12 @@ def decode_entry(data: bytes, url: str) -> Entry:
             # Logs of jobs that nobody has rescaled do not speak of it.
             scale = fields.mapping("scale", Fields.count) if fields.has("scale") else {}
             source = fields.text("source")
-            return AttemptEntry(attempt, by, born_us, source, splits, at_us, written, scale)
+            past = read_past(fields)
+            return AttemptEntry(attempt, by, born_us, source, splits, at_us, written, scale, past)
         case "checkpoint":
             checkpoint_id, manifest = fields.count("checkpoint_id"), fields.text("manifest")
-            return CheckpointEntry(checkpoint_id, attempt, manifest, at_us, written)
+            past = read_past(fields)
+            return CheckpointEntry(checkpoint_id, attempt, manifest, at_us, written, past)
         case "savepoint":
             checkpoint_id, manifest = fields.count("checkpoint_id"), fields.text("manifest")
             return SavepointEntry(checkpoint_id, attempt, manifest, at_us, written)

@@ -33,6 +33,10 @@ class Fields:
         """Tell whether there is such a field."""
         return name in self._values
 
+    def is_null(self, name: str) -> bool:
+        """Tell whether a field is there, and says that there is nothing."""
+        return self._value(name) is None
+
     def text(self, name: str) -> str:
         """Give a text."""
         return self._a_text(name, self._value(name))
@@ -82,6 +86,10 @@ class Fields:
             read(Fields(value, self._what, self._url, f"{self._at(name)}[{place}]"))
             for place, value in enumerate(self._list(name))
         )
+
+    def item(self, name: str, read: Callable[[Fields], T]) -> T:
+        """Give an object, as ``read`` reads it."""
+        return read(Fields(self._value(name), self._what, self._url, self._at(name)))
 
     def mapping(self, name: str, read: Callable[[Fields, str], T]) -> Mapping[str, T]:
         """Give an object's fields by their names, each as ``read`` reads it."""

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ra
 
 KILLS = int(os.environ.get("KILLS", "4"))
 ROWS = RATE * (6 + 2 * KILLS)
+SOON_S = 90
 KINDS = ("source", "map_with_state", "sink", "coordinator")
 
 
@@ -44,6 +45,45 @@ def test_rows_are_those_of_an_undisturbed_run_whoever_is_killed(tmp_path):
         handle.end()
     assert (result.status, killed.total()) == ("finished", KILLS)
     assert written(tmp_path) == wanted(ROWS)
+
+
+def until(holds, what: str) -> None:
+    """Wait for something, looking now and then."""
+    give_up_s = time.monotonic() + SOON_S
+    while not holds():
+        assert time.monotonic() < give_up_s, what
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(300)
+def test_a_coordinator_that_takes_over_tells_what_was_before_it(tmp_path):
+    handle = counting(tmp_path, "past", RATE * 1_000, parallelism=2).submit()
+
+    def runs(attempt: int) -> bool:
+        return handle.status() == "running" and handle.deployed()[0] == attempt
+
+    try:
+        until(handle.checkpoints, "a first checkpoint")
+        handle.rescale({"map_with_state#1": 1})
+        attempt = handle.deployed()[0]
+        assert kill(handle, "map_with_state")
+        until(lambda: runs(attempt + 1), "the attempt behind a failure")
+        before, sizes = handle.report(), handle.rescalings()
+        assert (before.restarts, [one.kind for one in before.failures]) == (1, ["SubtaskLost"])
+        assert [one.outcome for one in sizes] == ["done"]
+        done = before.checkpoints_completed
+        until(lambda: handle.report().checkpoints_completed > done, "a checkpoint behind it")
+        assert kill(handle, "coordinator")
+        until(lambda: runs(attempt + 2), "a coordinator that comes back")
+        after = handle.report()
+        assert (after.restarts, after.failures[:-1]) == (2, before.failures)
+        assert after.failures[-1].kind == "CoordinatorLost"
+        assert after.checkpoints_completed >= done
+        assert handle.rescalings() == sizes
+        assert after.changes[: len(before.changes)] == before.changes
+    finally:
+        handle.cancel()
+        handle.end()
 
 
 def test_a_job_goes_on_from_its_savepoint_at_another_parallelism(tmp_path):

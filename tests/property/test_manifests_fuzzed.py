@@ -10,7 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raystream.errors import CorruptSnapshot, StorageError
+from raystream.flow.control import Rescaling
 from raystream.flow.ids import SubtaskId
+from raystream.flow.past import Failure, Past, StateChange
 from raystream.flow.snapshots import (
     AttemptEntry,
     CheckpointEntry,
@@ -59,9 +61,27 @@ manifests = st.builds(
     st.lists(operators, max_size=2).map(tuple),
     st.lists(subtasks, max_size=2).map(tuple),
 )
+sizes = st.dictionaries(texts, counts, max_size=2)
+pasts = st.builds(
+    Past,
+    counts,
+    counts,
+    counts,
+    counts,
+    counts,
+    counts,
+    st.booleans(),
+    st.lists(st.builds(Failure, times, counts, texts, texts, texts, texts, texts), max_size=2).map(
+        tuple
+    ),
+    st.lists(st.builds(StateChange, times, counts, texts, texts), max_size=2).map(tuple),
+    st.lists(
+        st.builds(Rescaling, times, texts, sizes, sizes, texts, st.none() | counts), max_size=2
+    ).map(tuple),
+)
 entries = st.one_of(
-    st.builds(AttemptEntry, counts, texts, times, texts, secrets, times),
-    st.builds(CheckpointEntry, counts, counts, texts, times),
+    st.builds(AttemptEntry, counts, texts, times, texts, secrets, times, scale=sizes, past=pasts),
+    st.builds(CheckpointEntry, counts, counts, texts, times, past=pasts),
     st.builds(SavepointEntry, counts, counts, texts, times),
     st.builds(EndedEntry, counts, texts, times),
 )
@@ -143,3 +163,11 @@ def test_no_manifest_reaches_outside_of_its_root(manifest, path):
     )
     with pytest.raises(CorruptSnapshot, match="inside of its folder"):
         decode_manifest(encode_manifest(forged), "here")
+
+
+@given(st.sampled_from([b"7", b"[]", b"null", b'{"restarts":-1}', b'{"failures":[{}]}']), pasts)
+def test_a_past_that_cannot_be_read_is_none_and_the_entry_counts(broken, past):
+    entry = CheckpointEntry(3, 1, "manifest-1-3.json", 5, past=past)
+    fields = json.loads(encode_entry(entry)) | {"past": json.loads(broken)}
+    read = decode_entry(json.dumps(fields).encode(), "here")
+    assert read == CheckpointEntry(3, 1, "manifest-1-3.json", 5)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,3 +56,21 @@ class Child:
         if self.process is not None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(10)
+
+    @contextlib.contextmanager
+    def stuck(self) -> Iterator[None]:
+        """Let it stop in the middle of what it does: it takes connections, and answers nobody."""
+        with stuck(self.process.pid):
+            yield
+
+
+@contextlib.contextmanager
+def stuck(*processes: int) -> Iterator[None]:
+    """Stop processes, and let them go on."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)

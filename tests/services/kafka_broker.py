@@ -16,6 +16,7 @@ import secrets
 import signal
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,8 @@ class Broker:
         """Read all messages that are there, in the order of their partitions."""
         from confluent_kafka import Consumer, TopicPartition
 
+        from raystream.connectors import kafka_client
+
         consumer = Consumer(
             {
                 "bootstrap.servers": self.servers,
@@ -97,14 +100,16 @@ class Broker:
         numbers = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, number, -2) for number in numbers])
         found, ended = [], set()
+        until = time.monotonic() + 90
         while len(ended) < len(numbers):
+            assert time.monotonic() < until, f"{topic} does not end: {len(found)} messages came"
             for message in consumer.consume(1000, 0.2):
                 if message.error() is None:
                     found.append(message)
                 else:
                     assert message.error().name() == "_PARTITION_EOF", message.error()
                     ended.add(message.partition())
-        consumer.close()
+        kafka_client.let_go(consumer)
         return sorted(found, key=lambda one: (one.partition(), one.offset()))
 
     def restart(self) -> None:
@@ -177,7 +182,7 @@ def _apache(jars: Path, folder: Path) -> Broker:
     java = ["java", "-Xmx512m", "-cp", f"{jars}/*"]
     number = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
     format_ = ["kafka.tools.StorageTool", "format", "--standalone", "-t", number, "-c", file]
-    subprocess.run([*java, *format_], check=True, capture_output=True)
+    subprocess.run([*java, *format_], check=True, capture_output=True, timeout=60)
     child = Child([*java, "kafka.Kafka", file], folder, lambda: _answers(f"127.0.0.1:{port}"))
     child.start()
     return Broker(f"127.0.0.1:{port}", child, durable=True)

@@ -28,6 +28,9 @@ class Deadly:
         self._producer = producer
         self._step = step
 
+    def __len__(self):
+        return len(self._producer)
+
     def __getattr__(self, name):
         step, _, moment = self._step.partition(" ")
         real = getattr(self._producer, name)

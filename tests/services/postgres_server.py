@@ -122,11 +122,15 @@ def running_postgres() -> Iterator[Postgres]:
 def postgres(running_postgres: Postgres) -> Iterator[Postgres]:
     """A server with an empty schema, and no slot that a test has left."""
     with running_postgres.connect() as connection:
+        # What a test has left open is told, and not waited for.
+        connection.execute("SET lock_timeout = '30s'")
         connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     yield running_postgres
     with running_postgres.connect() as connection:
+        # A test that fails leaves its connections, and their locks, which the next would wait for.
         connection.execute(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         for (gid,) in connection.execute("SELECT gid FROM pg_prepared_xacts").fetchall():
             connection.execute(f"ROLLBACK PREPARED '{gid}'")

@@ -7,9 +7,10 @@ import json
 import pyarrow as pa
 import pytest
 from nats_server import nats_server, running_nats  # noqa: F401  fixtures
+from redis_server import redis_server, running_redis  # noqa: F401  fixtures
 
 import raystream as rs
-from raystream.connectors import kafka, nats
+from raystream.connectors import kafka, nats, redis, redis_stream
 from raystream.contracts.source import END
 
 SCHEMA = pa.schema({"n": pa.int64()})
@@ -158,3 +159,54 @@ def test_a_split_counts_its_own_subject_alone(nats_server):
     until(reader, 2)
     assert reader.backlog() == 3
     reader.close()
+
+
+def test_entries_of_a_stream_of_redis_are_counted(redis_server, monkeypatch):
+    monkeypatch.setattr(redis_stream, "_COUNTED_EVERY_S", 0)
+    with redis_server.connect() as client:
+        ids = [client.xadd("counted", {"n": n}) for n in range(10)]
+        client.xtrim("counted", maxlen=8, approximate=False)
+        source = redis.RedisStreamSource(rs.secret("REDIS_URL"), "counted", SCHEMA)
+        reader = opened(source)
+        assert reader.backlog() is None
+        until(reader, 3)
+        assert reader.backlog() == 5
+        again = opened(source, reader.position())
+        until(again, 1)
+        assert again.backlog() == 4
+        again.close()
+        client.xdel("counted", ids[-1])  # it was to come: nobody knows that it will not
+        until(reader, 4)
+        assert reader.backlog() == 1
+        dry(reader)
+        assert reader.backlog() == 0
+        client.xadd("counted", {"n": 1})
+        client.xadd("counted", {"n": 2})
+        until(reader, 1)
+        assert reader.backlog() == 2  # with the deleted one
+        reader.close()
+
+
+def test_entries_are_counted_now_and_then_and_taken_off_in_between(redis_server, monkeypatch):
+    with redis_server.connect() as client:
+        for n in range(10):
+            client.xadd("counted", {"n": n})
+        reader = opened(redis.RedisStreamSource(rs.secret("REDIS_URL"), "counted", SCHEMA))
+        until(reader, 2)
+        monkeypatch.setattr(redis_stream, "_COUNTED_EVERY_S", 1e9)
+        client.xadd("counted", {"n": 10})
+        until(reader, 3)
+        assert reader.backlog() == 5
+        reader.close()
+
+
+def test_nobody_counts_a_stream_that_is_read_from_its_middle_on(redis_server):
+    with redis_server.connect() as client:
+        first, *_ = [client.xadd("counted", {"n": n}) for n in range(5)]
+        source = redis.RedisStreamSource(rs.secret("REDIS_URL"), "counted", SCHEMA, start=first)
+        reader = opened(source)
+        until(reader, 2)
+        assert reader.backlog() is None
+        dry(reader)
+        assert reader.backlog() == 0
+        reader.close()

@@ -7,7 +7,7 @@ import os
 from operator import itemgetter
 
 import pytest
-from chaos import CHAOS_S, SETTLED_S, SYNC, Process, chaos, settle, started
+from chaos import CHAOS_S, SETTLED_S, SYNC, Process, chaos, ended, settle, started
 from goldens import load
 from servers import Missing, servers
 from synced import Stores
@@ -31,7 +31,8 @@ def test_alerts_go_from_topic_to_topic_once(broker, tmp_path):
     broker.write(source, [json.dumps(row).encode() for row in charges])
     words = ("--kafka", broker.servers, "--topics", source, target, "--bounded")
     words += ("--checkpoint", str(tmp_path / "kept"))
-    assert started("jobs/fraud_alerts.py", *words, env={}, log=tmp_path / "log").wait(100) == 0
+    job = started("jobs/fraud_alerts.py", *words, env={}, log=tmp_path / "log")
+    assert ended(job, 100) == 0
     job = rs.Job("alone")
     times = rs.WatermarkStrategy("time", out_of_orderness="5s")
     wanted = FRAUD.fraud(job.from_items(charges, schema=FRAUD.CHARGE, watermark=times)).collect()

@@ -195,13 +195,13 @@ def test_partitions_and_topics_that_come_later_are_read_from_their_beginning(bro
         while not done.wait(0.1) and not seen:
             broker.write(prefix, lines([2]))
 
-    writer = threading.Thread(target=later)
+    writer = threading.Thread(target=later, daemon=True)
     writer.start()
     try:
         rows = job.source(source).map(more).filter(lambda row: row["n"] > 2).collect(limit=2)
     finally:
         done.set()
-        writer.join()
+        writer.join(60)
     assert [row["n"] for row in rows] == [3, 4]
     assert 1 not in seen
 

@@ -51,6 +51,14 @@ def started(script: str, *words: str, env: dict[str, str], log: Path) -> subproc
         )
 
 
+def ended(process: subprocess.Popen, seconds: float) -> int:
+    """Wait for a process; one that does not end is ended."""
+    try:
+        return process.wait(seconds)
+    finally:
+        process.kill()
+
+
 class Process:
     """The job in one process: who kills it kills all subtasks and the coordinator."""
 

@@ -142,7 +142,7 @@ def registry(schemas):
         yield f"http://127.0.0.1:{server.server_port}", asked
     finally:
         server.shutdown()
-        thread.join()
+        thread.join(30)
         server.server_close()
 
 

@@ -160,15 +160,16 @@ def at_once(commit, count=6):
     start = threading.Barrier(count)
 
     def run():
-        start.wait()
+        start.wait(30)
         try:
             commit()
         except Exception as error:  # noqa: BLE001  what it is, the assertion says
             failures.append(error)
 
-    threads = [threading.Thread(target=run) for _ in range(count)]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(120)
+        assert not thread.is_alive(), "it does not end"
     assert not failures, failures

@@ -150,6 +150,7 @@ class FakeJob:
     asked: list = field(default_factory=list)
     stuck: threading.Event | None = None
     fails: Exception | None = None
+    py_spy: bool = True
 
     def report(self):
         if self.stuck is not None:
@@ -178,9 +179,14 @@ class FakeJob:
         row = {"subtask": subtask or 0, "value": {"user": "a"}, "timestamp_us": 7, "op": None}
         return [row] * min(rows, 3)
 
-    def profile(self, operator, subtask, *, seconds):
-        self.asked.append(("profile", operator, subtask, seconds))
+    def profile(self, operator, subtask, *, seconds, native):
+        self.asked.append(("profile", operator, subtask, seconds, native))
         stacks = {("t", (Frame("f", "f.py", 1), Frame("g", "g.py", 2))): Cost(3, 3_000_000)}
+        if native and not self.py_spy:
+            hint = "pip install 'raystream[native]', on every node"
+            raise ConfigError("native frames need the program py-spy", hint=hint)
+        if native:
+            stacks["t", (Frame("f", "f.py", 1), Frame("sha256", "ssl.so", 0))] = Cost(1, 1_000_000)
         return Profile(operator, 1.0, 3, True, stacks)
 
     def place(self, name):

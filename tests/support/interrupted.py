@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,21 +47,26 @@ def interrupt(
     script.write_text(SCRIPT.format(kept=str(folder / "kept"), out=str(out), run=run))
     mine = ("RAY_ADDRESS", "RAYSTREAM_TEST_NO_RAY")
     without = {name: value for name, value in os.environ.items() if name not in mine}
-    driver = subprocess.Popen(
-        [sys.executable, *before, str(script)],
-        env=without | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert driver.stdout is not None
-    lines = []
-    for line in driver.stdout:
-        lines.append(line)
-        if len(lines) == 10:
-            break
-    driver.send_signal(signal.SIGINT)
-    rest, errors = driver.communicate(timeout=timeout_s)
+    # Not a pipe: nobody reads errors while rows are waited for, and it would be full.
+    with (folder / "errors").open("wb") as said:
+        driver = subprocess.Popen(
+            [sys.executable, *before, str(script)],
+            env=without | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
+    late = threading.Timer(2 * timeout_s + 60, driver.kill)
+    late.start()
+    try:
+        assert driver.stdout is not None
+        lines = list(itertools.islice(driver.stdout, 10))
+        driver.send_signal(signal.SIGINT)
+        rest, _ = driver.communicate(timeout=timeout_s)
+    finally:
+        late.cancel()
+        driver.kill()
+    errors = (folder / "errors").read_text()
     whole = [line for line in "".join([*lines, rest]).splitlines() if line.endswith(")")]
     assert whole, errors
     pids = {int(line.split("(")[1].split(",")[0]) for line in whole}

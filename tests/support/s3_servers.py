@@ -71,14 +71,20 @@ def _moto() -> Iterator[str]:
         with lock:
             return backends(environ, start_response)
 
+    class Requests(moto.MotoRequestHandler):
+        # A client that was given up in the middle of a request would hold the lock for ever.
+        timeout = 20
+
     server = serving.make_server(
-        "127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=moto.MotoRequestHandler
+        "127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=Requests
     )
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(30)
 
 
 @contextlib.contextmanager
@@ -100,7 +106,10 @@ def _seaweedfs(folder: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{ports['s3.port']}"
         finally:
             server.terminate()
-            server.wait(30)
+            try:
+                server.wait(30)
+            finally:
+                server.kill()
 
 
 def _wait(files, bucket: str) -> None:

@@ -13,9 +13,10 @@ from raystream.runtime.journal import LogLine
 from raystream.runtime.profiler import Cost, Frame, Profile
 
 SECOND_US = 1_000_000
+RUNNING = {"job": "hot", "attempt": 1, "state": "running", "from": "starting", "to": "running"}
 LINES = [
     LogLine(3 * SECOND_US, "warning", "slow", "count", 1, 1),
-    LogLine(1 * SECOND_US, "info", "running"),
+    LogLine(1 * SECOND_US, "info", "running", fields=RUNNING),
     LogLine(2 * SECOND_US, "print", "seen 1", "source#1", 0, 1),
 ]
 

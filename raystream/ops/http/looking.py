@@ -13,6 +13,7 @@ from raystream.config import MIB
 from raystream.ops.http.answers import Refused
 from raystream.ops.http.view import JobView
 from raystream.runtime import profiler
+from raystream.runtime.native_profile import native_share
 from raystream.runtime.sampling import plain, records
 from raystream.storage.states import Held
 
@@ -118,13 +119,15 @@ def profile(one: JobView, asked: Mapping[str, Any]) -> dict[str, Any]:
     operator, subtask = asked["operator"], asked["subtask"]
     if operator is None:
         raise Refused(400, "malformed", "operator is to be given", hint="?operator=NAME&subtask=0")
-    seen = one.profile(operator, subtask, seconds=asked["seconds"])
+    native = asked["native"]
+    seen = one.profile(operator, subtask, seconds=asked["seconds"], native=native)
     return {
         "operator": operator,
         "subtask": subtask,
         "seconds": seen.seconds,
         "samples": seen.samples,
         "cpu_known": seen.cpu_known,
+        "native_share": native_share(seen) if native else None,
         "top": profiler.top(seen),
         "collapsed": profiler.collapsed(seen),
         "speedscope": profiler.speedscope(seen),

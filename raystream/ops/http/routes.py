@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from raystream.ops.http import changing, looking, reading
 from raystream.ops.http.schemas import Schema
 from raystream.ops.http.view import JobsView, JobView
+from raystream.runtime.native_profile import START_S
 
 PREFIX = "/api/v1"
 
@@ -162,8 +163,13 @@ ROUTES: tuple[Route, ...] = (
             "operator": _text("one of its operators"),
             "subtask": _count("which subtask", 0, _SUBTASKS_MAX, default=0),
             "seconds": _count("for so long", 1, 60, default=5),
+            "native": {
+                "type": "boolean",
+                "default": False,
+                "description": "with frames of compiled code; needs py-spy on the subtask's node",
+            },
         },
-        seconds=READ_S + 60,
+        seconds=READ_S + 60 + START_S,
     ),
     Route(
         f"{_JOB}/savepoint",

@@ -334,12 +334,14 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Profile": record(
         "Where a subtask's process spends its time: on a CPU where `cpu_known`, else by the clock. "
-        "`collapsed` is what flame graphs are drawn from, `speedscope` what speedscope.app opens.",
+        "`collapsed` is what flame graphs are drawn from, `speedscope` what speedscope.app opens. "
+        "`native_share` is how much of it compiled code takes, null where that was not asked for.",
         operator=TEXT,
         subtask=COUNT,
         seconds=NUMBER,
         samples=COUNT,
         cpu_known=YES,
+        native_share=maybe(SHARE),
         top=listed(
             record(
                 function=TEXT,

@@ -47,8 +47,10 @@ class JobView(Protocol):
         """Give rows that leave an operator now."""
         ...
 
-    def profile(self, operator: str, subtask: int | None, *, seconds: float) -> Profile:
-        """Tell where the process of a subtask spends its time."""
+    def profile(
+        self, operator: str, subtask: int | None, *, seconds: float, native: bool
+    ) -> Profile:
+        """Tell where the process of a subtask spends its time, in compiled code too if asked."""
         ...
 
     def place(self, name: str) -> str:

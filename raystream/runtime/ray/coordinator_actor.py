@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import cloudpickle
@@ -116,8 +117,10 @@ class CoordinatorCalls:
         }
         return Lines(published.by, count, lines, chains, published.over)
 
-    def _note(self, level: str, text: str) -> None:
-        self._journal.add([LogLine(self._clock.now_us(), level, text, attempt=self._attempt)])
+    def _note(self, level: str, text: str, fields: Mapping[str, str | int]) -> None:
+        attempt = int(fields.get("attempt", self._attempt))
+        at_us = self._clock.now_us()
+        self._journal.add([LogLine(at_us, level, text, attempt=attempt, fields=fields)])
 
     def report_taken(self) -> None:
         """Answer once the reports that the caller sent before this call are taken."""
@@ -220,11 +223,12 @@ class _Shell:
         )
         self._machine = CoordinatorMachine(given.plan, self._clock, beginning, given.replan)
         tracing = try_tracing(given.plan.limits, given.plan.job)
-        self._observer = Observer(given.plan, self._clock, tracing)
+        chronicle = self._machine.chronicle
+        self._observer = Observer(given.plan, self._clock, chronicle, tracing)
         self._export, self._told_us = Export(), 0
         self._errands = Errands(given.plan, given.home, mailbox.put)
         self._answers: dict[str, job.Answer] = {}
-        self._scaling = Scaling(given.plan.job, given.replan, self._clock)
+        self._scaling = Scaling(given.plan.job, given.replan, self._clock, chronicle)
         self.crew = Crew(given, mailbox.put)
         self._lookout = Lookout(mailbox.put)
         self._goes = False

@@ -29,6 +29,7 @@ class Noting:
             self._notes = Notes(SystemClock(), limits.log_lines_sent_max)
             record(self._notes.note, limits, lambda: self._where)
         self._notes.chain, self._notes.index = subtask.chain, subtask.index
+        self._notes.subtask = str(subtask)
         self._notes.attempt = attempt
 
     def tell(self, coordinator: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -286,3 +287,14 @@ def test_each_row_that_was_answered_counts_though_the_job_dies(tmp_path):
     sender.join(1)
     assert result.restarts >= 1
     assert seen == set(range(20))
+
+
+def test_a_port_is_closed_while_a_sender_keeps_its_body_back(hook):
+    """Nobody waits for who has announced more than he sends."""
+    there = hook()
+    with socket.create_connection(("127.0.0.1", there.port)) as sender:
+        sender.sendall(b"POST /in HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        closing = threading.Thread(target=there.reader.close, daemon=True)
+        closing.start()
+        closing.join(10)
+        assert not closing.is_alive()

@@ -14,6 +14,7 @@ from raystream.api import running
 from raystream.ops import logs as logs_module
 from raystream.ops import top as top_module
 from raystream.ops.cli import commands
+from raystream.runtime.json_lines import FIELDS
 
 
 @pytest.fixture
@@ -94,6 +95,15 @@ def test_logs_are_in_order_of_time_and_say_who(cluster):
     ]
     first = documents("logs", "hot")[0]
     assert (first["at"], first["level"]) == ("1970-01-01T00:00:01.000+00:00", "info")
+
+
+def test_logs_as_json_have_the_fields_of_a_transition_and_of_whoever_speaks(cluster):
+    running, printed, slow = documents("logs", "hot")
+    assert all(set(FIELDS) < set(one) for one in (running, printed, slow))
+    assert (running["from"], running["to"], running["attempt"]) == ("starting", "running", 1)
+    assert {one["job"] for one in (running, printed, slow)} == {"hot"}
+    assert [one["operator"] for one in (running, printed, slow)] == ["", "source#1", "count"]
+    assert (slow["to"], slow["checkpoint"], slow["index"]) == ("", 0, 1)
 
 
 @pytest.mark.parametrize(

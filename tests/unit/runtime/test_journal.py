@@ -52,11 +52,13 @@ def test_what_is_printed_crowds_out_nothing_that_was_logged():
 def test_notes_are_taken_once_and_say_what_had_no_room():
     notes = Notes(ManualClock(5), 2)
     notes.chain, notes.index, notes.attempt = "count", 1, 3
+    notes.subtask = "count[1/2]"
     for text in "abc":
         notes.note("info", text)
     first, *rest = notes.take()
     assert (first.level, first.text) == ("warning", "1 lines before these are left out")
-    assert rest == [LogLine(5, "info", text, "count", 1, 3) for text in "bc"]
+    said = {"operator": "count", "subtask": "count[1/2]"}
+    assert rest == [LogLine(5, "info", text, "count", 1, 3, said) for text in "bc"]
     assert notes.take() == []
     notes.note("info", "x" * (LINE_CHARS_MAX + 1))
     assert len(notes.take()[0].text) == LINE_CHARS_MAX
@@ -76,7 +78,7 @@ def test_a_stream_is_noted_line_by_line_and_still_written():
 def test_a_record_is_noted_with_its_traceback_and_shown_where_it_is_grave():
     noted, shown = [], io.StringIO()
     logger = logging.Logger("mine")  # noqa: LOG001  no other test is to find it
-    logger.addHandler(Recorder(lambda level, text: noted.append((level, text)), shown))
+    logger.addHandler(Recorder(lambda level, text, fields: noted.append((level, text)), shown))
     logger.info("seen %d", 3)
     try:
         float("no such price")
@@ -107,7 +109,7 @@ def test_as_json_a_process_writes_each_record_with_what_it_is(root, monkeypatch)
     monkeypatch.setattr("raystream.runtime.journal._plain", lambda stream: err)
     where = {"job": "told", "operator": "count", "subtask": "count[1/2]", "attempt": 3}
     limits = Limits(log_format="json")
-    record(lambda level, text: noted.append((level, text)), limits, lambda: where)
+    record(lambda level, text, fields: noted.append((level, text)), limits, lambda: where)
     logging.getLogger("mine").debug("too fine")
     logging.getLogger("mine").info("seen %d", 3)
     where["attempt"] = 4
@@ -129,10 +131,23 @@ def test_a_process_notes_what_it_logs_and_prints(root, monkeypatch):
     out, err = io.StringIO(), io.StringIO()
     monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setattr("sys.stderr", err)
-    record(lambda level, text: noted.append((level, text)), Limits())
+    record(lambda level, text, fields: noted.append((level, text)), Limits())
     logging.getLogger("mine").debug("too fine")
     logging.getLogger("mine").info("fine")
     print("printed")
     print("complained", file=err)
     assert noted == [("info", "fine"), ("print", "printed"), ("stderr", "complained")]
     assert (out.getvalue(), err.getvalue()) == ("printed\n", "complained\n")
+
+
+def test_of_a_record_the_fields_that_it_has_are_noted_as_plain_values():
+    noted = []
+    logger = logging.Logger("mine")  # noqa: LOG001  no other test is to find it
+    logger.addHandler(Recorder(lambda level, text, fields: noted.append(fields)))
+    states = {"from": "starting", "to": "running", "attempt": 2, "checkpoint": 0}
+    logger.info("it runs", extra=states)
+    logger.info("odd", extra={"job": object(), "attempt": True, "subtask": "s" * 900, "mine": 1})
+    logger.info("plain")
+    assert noted[0] == {"from": "starting", "to": "running", "attempt": 2}
+    assert {name: len(value) for name, value in noted[1].items()} == {"subtask": 200}
+    assert noted[2] == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 
@@ -52,3 +53,13 @@ def test_text_writes_nothing_of_it_and_python_logging_is_left_as_it_was(capfd):
     capfd.readouterr()
     run()
     assert capfd.readouterr().err == ""
+
+
+def test_where_the_job_goes_from_one_state_to_another_both_are_fields(capfd):
+    run(log_format="json")
+    told = lines(capfd.readouterr().err)
+    states = [(one["from"], one["to"]) for one in told if one["to"]]
+    assert states[:2] == [("opening", "starting"), ("starting", "running")]
+    assert all(after[0] == before[1] for before, after in itertools.pairwise(states))
+    assert all(one["to"] in ("", one["state"]) for one in told)
+    assert any(not one["to"] for one in told)  # a checkpoint is no state of the job

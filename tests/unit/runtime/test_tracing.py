@@ -1,4 +1,4 @@
-"""Traces of checkpoints and of changes of size, as OpenTelemetry's own SDK receives them."""
+"""Traces of checkpoints, changes of size and restarts, as OpenTelemetry's own SDK receives them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from raystream.clock import ManualClock
 from raystream.config import Limits
 from raystream.coordinator import events as job_events
 from raystream.coordinator.checkpoints import CheckpointFigures
+from raystream.coordinator.states import Beginning
 from raystream.graph.rescaling import Replan
 from raystream.runtime.local_job import LocalJob
 from raystream.runtime.spans import checkpoint_span
@@ -156,6 +157,108 @@ def test_a_change_that_is_given_up_says_why(collected):
     ((root, _),) = [one for one in traces(collected) if one[0].name == "raystream.rescale"]
     assert root.status.status_code is trace.StatusCode.ERROR
     assert root.status.description == "the job is over"
+
+
+def restarts(collected: InMemorySpanExporter) -> list[tuple[Any, list[Any]]]:
+    return [one for one in traces(collected) if one[0].name == "raystream.restart"]
+
+
+def test_a_restart_is_one_trace_from_the_failure_until_rows_flow_again(collected):
+    live = Live("memory://traced-4")
+    live.checkpointed(1)
+    live.until(lambda: live.job.state == "running")
+    lost = next(one for one in live.job.alive if one.chain.startswith("count"))
+    failed_us = live.clock.now_us()
+    live.job.crash(lost)
+    live.until(lambda: live.job.report().attempt == 2 and live.job.state == "running")
+    running_us = live.job.report().changes[-1].at_us
+    live.checkpointed(3)
+    live.job.close()
+    ((root, steps),) = restarts(collected)
+    names = [step.name.removeprefix("raystream.") for step in steps]
+    assert names == ["close", "read the log", "start"]
+    told = {key.removeprefix("raystream."): one for key, one in root.attributes.items()}
+    assert (told["job"], told["attempt"], told["next_attempt"]) == ("traced", 1, 2)
+    assert (told["kind"], told["subtask"]) == ("SubtaskLost", str(lost))
+    assert (told["operator"], told["cause"]) == (lost.chain, f"{lost} died: its process is gone")
+    assert root.status.status_code is trace.StatusCode.UNSET
+    assert root.start_time >= failed_us * 1_000
+    assert root.end_time == running_us * 1_000
+    ends = [root.start_time, *(step.end_time for step in steps)]
+    assert [step.start_time for step in steps] == ends[:-1]
+    assert ends[-1] == root.end_time
+
+
+class Refuses(rs.KeyedProcessFunction):
+    """Breaks in its first row, or when it is opened: in every attempt."""
+
+    def __init__(self, *, opens: bool) -> None:
+        self._opens = opens
+
+    def open(self, ctx: rs.OpenContext) -> None:
+        if not self._opens:
+            raise ValueError("no such table")
+
+    def process(self, row: int, ctx: object) -> Iterator[int]:
+        raise ValueError("no such price")
+        yield row
+
+
+def refused(*, opens: bool) -> None:
+    """Run a job until it has failed for the third time, seven seconds after the time before."""
+    job = rs.Job("traced", restart=rs.Restart.fixed(2, "7s"), config={"tracing": "otel"})
+    read = job.source(Endless({"a": lambda: iter([[1]] + [None] * 10_000)}), name="read")
+    rows = read.key_by(lambda row: row).process(Refuses(opens=opens)).named("refuse")
+    rows.sink(rs.CallbackSink(lambda row: None))
+    clock = ManualClock()
+    local = LocalJob(Replan(job._draft.plan()).plan({}), clock, None)
+    local.begin()
+    for _ in range(1_000):
+        if not local.over and not local.advance():
+            clock.advance(500_000)
+    assert local.state == "failed"
+    local.close()
+
+
+def test_a_restart_waits_as_asked_and_names_the_operator_whose_function_broke(collected):
+    refused(opens=True)
+    found = restarts(collected)
+    assert [root.attributes["raystream.operator"] for root, _ in found] == ["refuse"] * 2
+    assert [root.attributes["raystream.kind"] for root, _ in found] == ["ValueError"] * 2
+    assert all("no such price" in root.attributes["raystream.cause"] for root, _ in found)
+    assert all(root.status.status_code is trace.StatusCode.UNSET for root, _ in found)
+    for _, steps in found:
+        (waits,) = [one for one in steps if one.name == "raystream.wait"]
+        assert waits.end_time - waits.start_time >= 6_500_000_000
+
+
+def test_a_restart_that_fails_before_rows_flow_ends_and_another_begins(collected):
+    refused(opens=False)
+    (first, _), (second, _) = restarts(collected)
+    assert first.status.description == "it has failed again"
+    assert first.end_time <= second.start_time
+    assert second.status.description == "the job is failed"
+
+
+def test_a_takeover_is_a_restart_that_begins_with_the_new_coordinator(collected):
+    folder = "memory://traced-6"
+    live = Live(folder)
+    live.checkpointed(1)
+    collected.clear()
+    live.clock.advance(3_000_000)
+    born_us = live.clock.now_us()
+    came = Beginning("second", born_us, resumed=True, came_back=True)
+    vault = Vault(live.replan.plan({}), Home(folder, "1", came))
+    live.job = LocalJob(
+        live.replan.plan({}), live.clock, None, vault=vault, beginning=came, replan=live.replan
+    )
+    live.job.begin()
+    live.until(lambda: live.job.state == "running")
+    live.job.close()
+    ((root, steps),) = restarts(collected)
+    assert root.attributes["raystream.kind"] == "CoordinatorLost"
+    assert root.start_time == born_us * 1_000
+    assert [one.name for one in steps] == ["raystream.read the log", "raystream.start"]
 
 
 def test_without_the_packages_only_a_job_that_asks_for_traces_is_refused(monkeypatch, tmp_path):

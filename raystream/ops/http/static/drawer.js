@@ -10,7 +10,7 @@ const ROWS = 60, LIVE = 100;
 
 export class Drawer {
   constructor(operator, page) {
-    Object.assign(this, { operator, page, subtasks: null, most: ROWS, profile: null, zoom: null, live: null, said: null, by: "index", over: false });
+    Object.assign(this, { operator, page, subtasks: null, most: ROWS, profile: null, zoom: null, native: false, live: null, said: null, by: "index", over: false });
   }
 
   async load(page) {
@@ -81,7 +81,7 @@ export class Drawer {
     this.said = `Profiling subtask ${subtask} for 3 seconds …`;
     this.page.redraw();
     try {
-      this.profile = await get("/jobs/{job}/profile", { job: this.page.name }, { operator: this.operator, subtask, seconds: 3 });
+      this.profile = await get("/jobs/{job}/profile", { job: this.page.name }, { operator: this.operator, subtask, seconds: 3, native: this.native });
       this.root = this.zoom = tree(this.profile.collapsed);
       this.said = null;
     } catch (error) {
@@ -92,9 +92,11 @@ export class Drawer {
 
   profiled() {
     const { profile } = this;
-    return h("div", null, h("div.row.between", null, h("h3", null, "Profile"), h("button", { onclick: () => this.look(0) }, "Profile")),
+    return h("div", null, h("div.row.between", null, h("h3", null, "Profile"),
+      h("label.check", { title: "needs py-spy on the node" }, h("input", { type: "checkbox", checked: this.native, onchange: (e) => { this.native = e.target.checked; } }), "Compiled code too"),
+      h("button", { onclick: () => this.look(0) }, "Profile")),
       this.said && h("p.quiet", { role: "status" }, this.said),
-      profile && [h("p.quiet", null, `subtask ${profile.subtask}: ${counted(profile.samples, "sample")} in ${profile.seconds.toFixed(1)} s, by ${profile.cpu_known ? "CPU" : "the clock"}`),
+      profile && [h("p.quiet", null, `subtask ${profile.subtask}: ${counted(profile.samples, "sample")} in ${profile.seconds.toFixed(1)} s, by ${profile.cpu_known ? "CPU" : "the clock"}${profile.native_share === null ? "" : `, ${percent(profile.native_share)} in compiled code`}`),
         h("div.scroll", null, flame(this.root, this.zoom, (node) => { this.zoom = node; this.page.redraw(); }, Math.max(300, Math.min(640, innerWidth - 56)))),
         h("table.top", null, h("tbody", null, profile.top.slice(0, 8).map((one) => h("tr", null, h("td.number", null, percent(one.own_share)), h("td", null, h("code", null, one.function)), h("td.quiet", null, `${one.file.split("/").slice(-2).join("/")}:${one.line}`)))))]);
   }

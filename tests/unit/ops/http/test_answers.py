@@ -238,10 +238,27 @@ def test_rows_of_an_edge_are_those_of_the_operator_they_leave(ask, job):
 
 def test_a_profile_comes_in_three_forms(ask, job):
     said = got(ask, f"{OF}/profile?operator=users%2Fa&subtask=1&seconds=2")
-    assert job.asked[-1] == ("profile", "users/a", 1, 2)
+    assert job.asked[-1] == ("profile", "users/a", 1, 2, False)
+    assert said["native_share"] is None
     assert said["top"][0]["function"] == "g"
     assert said["collapsed"].startswith("t;f (f.py:1);g")
     assert said["speedscope"]["profiles"][0]["weights"] == [3_000]
+
+
+def test_a_profile_with_compiled_code_says_how_much_of_it_there_is(ask, job):
+    said = got(ask, f"{OF}/profile?operator=users%2Fa&native=true")
+    assert job.asked[-1] == ("profile", "users/a", 0, 5, True)
+    assert said["native_share"] == 0.25
+    assert "sha256" in said["collapsed"]
+    assert ask("GET", f"{OF}/profile?operator=users%2Fa&native=1").code == "malformed"
+
+
+def test_compiled_code_is_refused_where_nobody_can_see_it(ask, job, monkeypatch):
+    monkeypatch.setattr(job, "py_spy", False)
+    said = ask("GET", f"{OF}/profile?operator=users%2Fa&native=true")
+    assert (said.status, said.code) == (409, "not_so_configured")
+    assert said.json["error"]["message"] == "native frames need the program py-spy"
+    assert "raystream[native]" in said.json["error"]["hint"]
 
 
 CHANGES = [

@@ -198,6 +198,10 @@ def test_a_profile_is_a_flame_graph_and_rows_are_tapped(look):
     assert {"all", "t", "f (f.py:1)", "g (g.py:2)"} == set(
         look.page.locator(".flame text").all_text_contents()
     )
+    look.page.check(".drawer >> text=Compiled code too")
+    look.page.click(".drawer tr[data-subtask='1'] >> text=Profile")
+    look.page.wait_for_selector(".drawer >> text=25% in compiled code")
+    assert "sha256 (ssl.so:0)" in look.page.locator(".flame text").all_text_contents()
     look.page.click(".drawer >> text=Tap")
     look.page.wait_for_selector(".live tr")
     assert '{"user":"a"}' in look.texts(".live tr td:last-child")
