@@ -29,17 +29,13 @@ class RowChains:
         self._store = RowStore(schema)
         self._living = 0
         self._clear_runs()
-        self._clear_owners(0)
+        self._owners = 0
+        self._first, self._last = SlotColumn("i8", _NONE), SlotColumn("i8", _NONE)
+        self._size = SlotColumn("i8")
 
     def _clear_runs(self) -> None:
         self._runs = 0
         self._start, self._stop, self._next = (SlotColumn("i8") for _ in range(3))
-
-    def _clear_owners(self, count: int) -> None:
-        self._owners = 0
-        self._first, self._last = SlotColumn("i8", _NONE), SlotColumn("i8", _NONE)
-        self._size = SlotColumn("i8")
-        self.reserve(count)
 
     @property
     def row_count(self) -> int:
@@ -106,17 +102,6 @@ class RowChains:
     def held(self) -> pa.RecordBatch:
         """Give all rows, by owner."""
         return self._store.take(self._numbers(self._open())[0])
-
-    def rename(self, names: Int64s) -> None:
-        """Give owners other numbers.
-
-        Shapes: int64 [owners], by the old number the new one; -1 where the owner has no rows.
-        """
-        old = self._open()
-        kept = [column.values[old] for column in (self._first, self._last, self._size)]
-        self._clear_owners(int(names.max(initial=_NONE)) + 1)
-        for column, values in zip((self._first, self._last, self._size), kept, strict=True):
-            column.values[names[old]] = values
 
     def _open(self) -> Int64s:
         return np.flatnonzero(self._first.values[: self._owners] != _NONE)

@@ -41,9 +41,6 @@ class SessionRows:
         )
         # Sessions that are over and not yet taken.
         self._over: Int64s = np.zeros(0, np.int64)
-        self._clear_ends()
-
-    def _clear_ends(self) -> None:
         # Each open cell once, by the time of its last row, or an earlier one.
         self._ends = BucketRows(_CELL, ())
         self._listed = SlotColumn("?", fill=False)

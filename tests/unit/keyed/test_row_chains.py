@@ -1,4 +1,4 @@
-"""Rows under numbers that are joined, taken and named anew, against lists."""
+"""Rows under numbers that are joined and taken, against lists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ STEPS = st.lists(
         st.tuples(st.just("add"), st.lists(st.integers(0, OWNERS - 1), max_size=8)),
         st.tuples(st.just("take"), st.sets(st.integers(0, OWNERS - 1))),
         st.tuples(st.just("join"), st.permutations(range(OWNERS)), st.integers(1, OWNERS - 1)),
-        st.tuples(st.just("rename"), st.permutations(range(OWNERS))),
     ),
     max_size=20,
 )
@@ -49,7 +48,7 @@ def test_every_owner_has_its_rows(steps):
             assert list(map(sorted, got)) == [sorted(model[owner]) for owner in owners]
             for owner in owners:
                 model[owner] = []
-        elif step == "join":
+        else:
             order, cut = what
             owners = order[:cut]
             into = [order[cut + at % (OWNERS - cut)] for at in range(cut)]
@@ -57,10 +56,6 @@ def test_every_owner_has_its_rows(steps):
             for owner, other in zip(owners, into, strict=True):
                 model[other] += model[owner]
                 model[owner] = []
-        else:
-            chains.rename(np.array(what[0]))
-            chains.reserve(OWNERS)
-            model = [model[what[0].index(owner)] for owner in range(OWNERS)]
         assert chains.sizes(np.arange(OWNERS)).tolist() == list(map(len, model))
         assert sorted(chains.held().column(0).to_pylist()) == sorted(
             value for some in model for value in some
