@@ -14,21 +14,31 @@ from raystream.connectors import kafka, kafka_client, kafka_commits, kafka_reade
 from raystream.contracts.source import END
 
 SCHEMA = pa.schema({"n": pa.int64()})
+OUTER_S = 60
+"""However slow the machine is; nothing of this took less than minutes while it had no bound."""
 
 
 @pytest.fixture
-def ours(broker, monkeypatch):
-    """A broker that can be stopped, and connectors that have little patience."""
+def ours(broker):
+    """A broker that can be stopped."""
     if broker.child is None:
         pytest.skip("the broker is not ours to be stopped")
-    for module in (kafka_commits, kafka_sink):
-        monkeypatch.setattr(module, "REQUEST_S", 1.0)
-    monkeypatch.setattr(kafka_commits, "GRACE_S", 0.5)
-    monkeypatch.setattr(kafka_commits, "_SILENT_S", 2.0)
-    monkeypatch.setattr(kafka_commits, "_PIECE_S", 0.5)
-    monkeypatch.setattr(kafka_reader, "_SILENT_S", 1.0)
-    monkeypatch.setattr(kafka_client, "CLOSE_S", 0.5)
     return broker
+
+
+@contextlib.contextmanager
+def stuck(broker):
+    """Stop a broker, for connectors that have little patience as long as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (kafka_commits, kafka_sink):
+            patch.setattr(module, "REQUEST_S", 1.0)
+        patch.setattr(kafka_commits, "GRACE_S", 0.5)
+        patch.setattr(kafka_commits, "_SILENT_S", 2.0)
+        patch.setattr(kafka_commits, "_PIECE_S", 0.5)
+        patch.setattr(kafka_reader, "_SILENT_S", 1.0)
+        patch.setattr(kafka_client, "CLOSE_S", 0.5)
+        with broker.child.stuck():
+            yield
 
 
 def batch(*numbers):
@@ -67,11 +77,11 @@ def test_a_commit_that_gets_no_answer_fails_and_is_repeated_once_it_can_be(ours,
         writer.write(batch(number))
         prepared = writer.prepare_commit(checkpoint)
         if checkpoint:
-            with ours.child.stuck(), pytest.raises(rs.SinkError, match="cannot commit to topic"):
+            with stuck(ours), pytest.raises(rs.SinkError, match="cannot commit to topic"):
                 sink.commit(checkpoint, prepared)
         sink.commit(checkpoint, prepared)
     writer.close()
-    assert within(20)
+    assert within(OUTER_S)
     assert numbers(ours, topic) == [1, 2]
 
 
@@ -86,13 +96,13 @@ def test_a_broker_that_stops_while_it_commits(ours, tmp_path, monkeypatch, withi
     with contextlib.ExitStack() as until_here:
 
         def end_of(producer):
-            until_here.enter_context(ours.child.stuck())
+            until_here.enter_context(stuck(ours))
             ends(producer)
 
         monkeypatch.setattr(kafka_commits, "_end_of", end_of)
         with pytest.raises(rs.SinkError, match="cannot commit to topic"):
             sink.commit(1, prepared)
-    assert within(15)
+    assert within(OUTER_S)
     monkeypatch.setattr(kafka_commits, "_end_of", ends)
     sink.commit(1, prepared)
     writer.close()
@@ -106,14 +116,14 @@ def test_rows_that_have_not_arrived_are_told(ours, tmp_path, end, within):
     writer = opened(sink, tmp_path)
     writer.write(batch(1))
     writer.prepare_commit(1)
-    with ours.child.stuck():
+    with stuck(ours):
         writer.write(batch(2, 3))
         with pytest.raises(
             rs.SinkError, match="2 messages were sent, and none has arrived for 1 s"
         ):
             writer.prepare_commit(2) if end == "prepare_commit" else writer.close()
         writer.close()  # nothing is waited for twice
-    assert within(10)
+    assert within(OUTER_S)
 
 
 def test_a_reader_closes_while_nobody_answers_it(ours, within):
@@ -122,10 +132,10 @@ def test_a_reader_closes_while_nobody_answers_it(ours, within):
     source = kafka.KafkaSource(ours.servers, topic, schema=SCHEMA, bounded=True, group="stuck")
     reader = source.open(source.splits()[0], None)
     assert read(reader) == [1]
-    with ours.child.stuck():
+    with stuck(ours):
         reader.checkpointed(reader.position())
         reader.close()
-    assert within(10)
+    assert within(OUTER_S)
 
 
 def test_a_bounded_reader_waits_for_what_is_to_come_and_says_that_it_does_not(ours, within):
@@ -133,18 +143,19 @@ def test_a_bounded_reader_waits_for_what_is_to_come_and_says_that_it_does_not(ou
     ours.write(topic, [b'{"n": 1}'])
     source = kafka.KafkaSource(ours.servers, topic, schema=SCHEMA, bounded=True)
     (split,) = source.splits()
-    with ours.child.stuck():
+    with stuck(ours):
         reader = source.open(split, None)
         with pytest.raises(rs.SourceError, match="nothing has come for 1 s, and offset 1 is not"):
             read(reader)
         reader.close()
-    assert within(10)
+    assert within(OUTER_S)
     reader = source.open(split, None)
     assert read(reader) == [1]
     reader.close()
 
 
-def test_a_partition_that_is_shorter_than_it_was_has_not_been_read(ours):
+def test_a_partition_that_is_shorter_than_it_was_has_not_been_read(ours, monkeypatch):
+    monkeypatch.setattr(kafka_reader, "_SILENT_S", 1.0)
     topic = ours.topic()
     ours.write(topic, [b'{"n": 1}'])
     source = kafka.KafkaSource(ours.servers, topic, schema=SCHEMA, bounded=True)
