@@ -66,11 +66,16 @@ class Child:
 
 @contextlib.contextmanager
 def stuck(*processes: int) -> Iterator[None]:
-    """Stop processes, and let them go on."""
+    """Stop processes, but those that have ended meanwhile, and let them go on."""
     for process in processes:
-        os.kill(process, signal.SIGSTOP)
+        _signalled(process, signal.SIGSTOP)
     try:
         yield
     finally:
         for process in processes:
-            os.kill(process, signal.SIGCONT)
+            _signalled(process, signal.SIGCONT)
+
+
+def _signalled(process: int, how: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, how)
