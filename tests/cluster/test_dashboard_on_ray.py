@@ -155,7 +155,7 @@ def checkpoints(look):
 def rescaled(look):
     look.section("Rescale")
     look.page.click("[aria-label='more of count']")
-    assert "1 → 2" in look.page.inner_text("#sizes tr[data-operator='count']")
+    look.page.wait_for_selector("#sizes tr[data-operator='count']:has-text('1 → 2')")
     look.page.click("section#rescale >> button.primary")
     look.page.click("dialog >> button.primary")
     look.page.wait_for_selector(".said.good:has-text('Rescaled')")

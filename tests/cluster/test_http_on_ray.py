@@ -74,6 +74,12 @@ class Asker:
         raise AssertionError(what)
 
 
+def completed(said):
+    """Give the newest checkpoint, if it is complete."""
+    newest = said["newest_checkpoint"]
+    return newest["checkpoint_id"] if newest["status"] == "completed" else 0
+
+
 def rows_in(said):
     return {one["name"]: one["rows_in"] for one in said["operators"]}
 
@@ -89,7 +95,10 @@ def test_a_job_is_looked_at_and_told_what_to_do(tmp_path):
             assert Asker(server, said["id"]).get()["name"] == "asked"
             assert Asker(server, "nobody").refused("") == (404, "not_found")
             seen = rows_in(said)
-            ask.until(lambda one: rows_in(one)["count"] > seen["count"] + 500, "more rows")
+            said = ask.until(lambda one: rows_in(one)["count"] > seen["count"] + 500, "more rows")
+            # The next one may have begun before there were rows.
+            least = said["newest_checkpoint"]["checkpoint_id"] + 2
+            ask.until(lambda one: completed(one) >= least, "a checkpoint with rows")
             looked_into(ask)
             changed(ask, tmp_path)
             stopped(ask)
@@ -147,6 +156,15 @@ def stopped(ask):
     assert ask.refused("/savepoint", {})[0] == 409
 
 
+def newest(handle, least):
+    """Wait for a checkpoint; give the newest one."""
+    done = 0
+    while done < least:
+        made = handle._published(1.0).checkpoints  # it waits until something is new
+        done = max((one.checkpoint_id for one in made if one.status == "completed"), default=0)
+    return done
+
+
 @pytest.mark.timeout(200)
 def test_a_handle_looks_into_its_job(tmp_path):
     handle = job_of(tmp_path, "looked-into").submit()
@@ -154,9 +172,9 @@ def test_a_handle_looks_into_its_job(tmp_path):
         with Server(ClusterJobs("other")) as server:
             assert Asker(server, "looked-into").refused("") == (404, "not_found")
             assert Asker(server, handle.id).refused("/cancel", {}) == (404, "not_found")
-        while not handle._published(1.0).checkpoints:  # it waits until something is new
-            pass
+        done = newest(handle, 1)
         assert handle.sample("count", rows=2, seconds=30)
+        newest(handle, done + 2)  # the next one may have begun before there were rows
         assert handle.profile("read", seconds=0.5).samples
         with pytest.raises(rs.ConfigError, match="no operator"):
             handle.profile("nothing")
