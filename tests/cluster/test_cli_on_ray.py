@@ -57,8 +57,7 @@ def running(ray_cluster, tmp_path, monkeypatch):
     kept.filter(lambda row: row["n"] == 7).print()
     handle = job.submit()
     yield handle
-    if handle.status() not in ("stopped", "failed", "canceled"):
-        handle.cancel()
+    handle.end()
 
 
 def test_each_command_looks_at_a_running_job(running, tmp_path):

@@ -131,3 +131,41 @@ def test_a_submitted_job_prints_in_its_worker_and_its_name_is_free_again():
         assert handle.wait(timeout="60s").records_out == 3
     handle.end()
     assert "prints" not in {one.name for one in rs.list_jobs()}
+
+
+def test_a_subtask_lets_go_though_the_word_for_it_comes_before_its_deployment():
+    import cloudpickle
+    import ray
+
+    from raystream.flow.messages import Finish
+    from raystream.graph.planner import physical_plan
+    from raystream.runtime.ray.deployment import Deployment
+    from raystream.runtime.ray.subtask_actor import SubtaskActor
+
+    @ray.remote(num_cpus=0, concurrency_groups={"report": 1})
+    class Coordinator:
+        def report(self, packed):
+            pass
+
+        def report_taken(self):
+            pass
+
+    job = rs.Job("overtaken")
+    job.from_items([1, 2]).sink(Forget())
+    plan = physical_plan(job._draft.plan())
+    deployment = Deployment(
+        cloudpickle.dumps(plan),
+        plan.chains[0].subtasks[0],
+        attempt=2,
+        peers={},
+        coordinator=Coordinator.remote(),
+        attached=False,
+        home=None,
+        manifest=None,
+        path="",
+    )
+    actor = SubtaskActor.remote()
+    control = actor.control.options(concurrency_group="ctl")
+    ray.get(control.remote(Finish(), 2), timeout=60)
+    ray.get(actor.deploy.remote(deployment), timeout=60)
+    ray.get(actor.wait_exit.options(concurrency_group="exit").remote(2), timeout=60)

@@ -121,4 +121,6 @@ def test_metrics_of_a_job_come_out_of_ray_and_a_stuck_function_is_named():
         assert started > 0
     finally:
         handle.cancel()
-        assert handle.wait(timeout="60s").status == "canceled"
+        status = handle.wait(timeout="60s").status
+        handle.end()  # its coordinator would be there to be asked for some minutes
+    assert status == "canceled"

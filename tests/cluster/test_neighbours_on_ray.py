@@ -23,6 +23,13 @@ def endless(folder: Path, name: str) -> rs.JobHandle:
     return handle
 
 
+@pytest.fixture(autouse=True)
+def nothing_left():
+    before = our_processes()
+    yield
+    until(lambda: our_processes().keys() <= before.keys())
+
+
 def kill(handle: rs.JobHandle, kind: str) -> None:
     until(lambda: process_of(handle, kind))
     os.kill(process_of(handle, kind), signal.SIGKILL)
@@ -61,7 +68,6 @@ def test_a_job_whose_processes_die_leaves_its_neighbour_alone(tmp_path):
     finally:
         for one in handles:
             one.end()
-    until(lambda: not our_processes())
 
 
 def broken(row: dict[str, int]) -> dict[str, int]:
@@ -87,4 +93,3 @@ def test_jobs_that_fail_and_are_canceled_leave_their_neighbour_alone(tmp_path):
     finally:
         for one in handles:
             one.end()
-    until(lambda: not our_processes())

@@ -77,6 +77,7 @@ class SubtaskCalls:
         self._shell: _Shell | None = None
         self._outbox = Outbox(1)
         self._attempt = 0
+        self._let_go_until = 0  # attempts that were told to let go, be they deployed or not yet
         self._sight = Sight()
 
     def warm(self, plan: bytes, home: Home | None = None, attempt: int = 0) -> str:
@@ -112,6 +113,9 @@ class SubtaskCalls:
             plan, deployment, self._mailbox, self._outbox, self._closing, sight=self._sight
         )
         self._shell = shell
+        if deployment.attempt <= self._let_go_until:  # the word overtook the deployment
+            self._closing.set()
+            self._mailbox.put(Finish())
         run = threading.Thread(
             target=self._run,
             args=(shell, self._outbox, self._done),
@@ -128,9 +132,11 @@ class SubtaskCalls:
 
     def control(self, event: sub.Event, attempt: int) -> None:
         """Take a word of the coordinator, or a question of a sender."""
+        if closes := isinstance(event, Finish | Cancel):
+            self._let_go_until = max(self._let_go_until, attempt)
         if attempt != self._attempt:
             return
-        if isinstance(event, Finish | Cancel):
+        if closes:
             self._closing.set()
             self._outbox.close()
         self._mailbox.put(event)
@@ -192,8 +198,7 @@ class _Shell:
         *,
         sight: Sight,
     ) -> None:
-        self._plan = plan
-        self._sight = sight
+        self._plan, self._sight = plan, sight
         self._deployment = deployment
         self._subtask, self._attempt = deployment.subtask, deployment.attempt
         self._mailbox = mailbox
