@@ -14,6 +14,9 @@ from raystream.flow.batch import Int64s
 from raystream.keyed.groups import Groups
 from raystream.keyed.slots import SlotColumn
 
+_LIST = np.dtype([("start", "i8"), ("count", "u4"), ("room", "u4")])
+"""Where a list lies: side by side, because slots are met at random, and each is a cache miss."""
+
 _LEFT_MIN = 65_536
 """So many places that lists have left may lie about; more only beside as many in use."""
 
@@ -22,27 +25,30 @@ class SlotLists:
     """Lists of int64 numbers by slot, each in the order in which it was appended to."""
 
     def __init__(self) -> None:
-        self._starts = SlotColumn("i8")
-        self._counts = SlotColumn("i8")
-        self._rooms = SlotColumn("i8")
+        self._lists = SlotColumn(_LIST)
         self._heap = SlotColumn("i8")
         self._used = 0
         self._left = 0
 
     def reserve(self, count: int) -> None:
         """Make slots 0 to ``count`` - 1 readable; their lists are empty until appended to."""
-        for column in (self._starts, self._counts, self._rooms):
-            column.reserve(count)
+        self._lists.reserve(count)
 
     def counts(self, slots: Int64s) -> Int64s:
         """Give the length of each slot's list."""
-        counts: Int64s = self._counts.values[slots]
-        return counts
+        return self.spans(slots)[1]
 
     def starts(self, slots: Int64s) -> Int64s:
         """Give the place of each list's first number, for ``at``; good until lists change."""
-        starts: Int64s = self._starts.values[slots]
-        return starts
+        return self.spans(slots)[0]
+
+    def spans(self, slots: Int64s) -> tuple[Int64s, Int64s]:
+        """Give the place of each list's first number, and its length.
+
+        Shapes: slots int64 [m] -> int64 [m], int64 [m].
+        """
+        lists = self._lists.values[slots]
+        return lists["start"], lists["count"].astype(np.int64)
 
     def at(self, places: Int64s) -> Int64s:
         """Give the numbers at places: the n-th of a list is n behind its start."""
@@ -54,8 +60,8 @@ class SlotLists:
 
         Shapes: slots int64 [m] -> int64 [sum of lengths], int64 [m].
         """
-        counts = self.counts(slots)
-        return self.at(spread(self.starts(slots), counts)), counts
+        starts, counts = self.spans(slots)
+        return self.at(spread(starts, counts)), counts
 
     def append(self, groups: Groups, numbers: Int64s) -> None:
         """Append to each row's list its number; all slots are reserved.
@@ -63,57 +69,62 @@ class SlotLists:
         Shapes: groups of n rows, numbers int64 [n] by row.
         """
         slots, lengths = groups.slots, groups.lengths
-        counts = self._counts.values[slots]
-        needed = counts + lengths
-        full = needed > self._rooms.values[slots]
-        if full.any():
-            self._move(slots[full], needed[full])
-        ends = self._starts.values[slots] + counts
+        if self._left > max(_LEFT_MIN, self._used // 2):
+            self._close_up()
+        lists = self._lists.values[slots]
+        needed = lists["count"] + lengths
+        full = np.flatnonzero(needed > lists["room"])
+        if len(full):
+            grown = lists[full]
+            self._move(grown, needed[full])
+            lists[full] = grown
+        ends = lists["start"] + lists["count"]
         self._heap.values[spread(ends, lengths)] = numbers[groups.order]
-        self._counts.values[slots] = needed
+        lists["count"] = needed
+        self._lists.values[slots] = lists
 
     def shorten(self, slots: Int64s, counts: Int64s) -> None:
         """Take so many numbers from the front of each list; slots are different ones."""
-        self._starts.values[slots] += counts
-        self._rooms.values[slots] -= counts
-        self._counts.values[slots] -= counts
+        lists = self._lists.values[slots]
+        lists["start"] += counts
+        for name in ("count", "room"):
+            lists[name] = lists[name] - counts
+        self._lists.values[slots] = lists
         self._left += int(counts.sum())
 
     def keep(self, slots: Int64s, kept: npt.NDArray[np.bool_]) -> None:
         """Leave numbers out of lists; ``kept`` is by number as ``read(slots)`` gives them."""
-        numbers, counts = self.read(slots)
+        starts, counts = self.spans(slots)
+        numbers = self.at(spread(starts, counts))
         ends = np.cumsum(counts)
         before = np.append(0, np.cumsum(kept))
         left = before[ends] - before[ends - counts]
-        self._heap.values[spread(self._starts.values[slots], left)] = numbers[kept]
-        self._counts.values[slots] = left
+        self._heap.values[spread(starts, left)] = numbers[kept]
+        self._lists.values["count"][slots] = left
 
-    def _move(self, slots: Int64s, needed: Int64s) -> None:
-        """Give lists new room: the least power of two that holds what is needed."""
+    def _move(self, lists: npt.NDArray[np.void], needed: Int64s) -> None:
+        """Give lists new room, the least power of two that holds what is needed; say so in them."""
         rooms = np.left_shift(1, np.frexp(needed - 1)[1].astype(np.int64))
-        if self._left > max(_LEFT_MIN, self._used // 2):
-            self._close_up()
         starts = self._used + np.cumsum(rooms) - rooms
         self._used += int(rooms.sum())
         self._heap.reserve(self._used)
-        numbers, counts = self.read(slots)
-        self._heap.values[spread(starts, counts)] = numbers
-        self._left += int(self._rooms.values[slots].sum())
-        self._starts.values[slots] = starts
-        self._rooms.values[slots] = rooms
+        counts = lists["count"].astype(np.int64)
+        self._heap.values[spread(starts, counts)] = self.at(spread(lists["start"], counts))
+        self._left += int(lists["room"].sum())
+        lists["start"], lists["room"] = starts, rooms
 
     def _close_up(self) -> None:
         """Bring the lists together, so that the places that others have left are used again."""
-        rooms = self._rooms.values
-        slots = np.flatnonzero(rooms)
+        slots = np.flatnonzero(self._lists.values["room"])
+        lists = self._lists.values[slots]
         numbers, counts = self.read(slots)
-        starts = np.cumsum(rooms[slots]) - rooms[slots]
-        self._used = int(rooms[slots].sum())
-        self._left = 0
+        rooms = lists["room"].astype(np.int64)
+        lists["start"] = np.cumsum(rooms) - rooms
+        self._lists.values[slots] = lists
+        self._used, self._left = int(rooms.sum()), 0
         self._heap = SlotColumn("i8")
         self._heap.reserve(self._used)
-        self._heap.values[spread(starts, counts)] = numbers
-        self._starts.values[slots] = starts
+        self._heap.values[spread(lists["start"], counts)] = numbers
 
 
 def spread(starts: Int64s, counts: Int64s) -> Int64s:

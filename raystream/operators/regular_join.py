@@ -182,8 +182,7 @@ class RegularJoin(Operator):
             alone = met if plan.how == "semi" else ~met
             return Items.own(np.flatnonzero(alone), removes)
         pairs = np.flatnonzero(matched)
-        starts, counts = lists.starts(slots[pairs]), lists.counts(slots[pairs])
-        items = Items.beside(pairs, starts, counts, removes)
+        items = Items.beside(pairs, *lists.spans(slots[pairs]), removes)
         if not self._keeps(port):
             return items
         return merged([items, Items.own(np.flatnonzero(~matched & ~met), removes)])
@@ -222,8 +221,7 @@ class RegularJoin(Operator):
         items = Items(
             groups.order[places],
             np.full(len(places), OTHER, np.int8),
-            other.lists.starts(slots),
-            other.lists.counts(slots),
+            *other.lists.spans(slots),
             removed,
             np.where(up, BEFORE, BEHIND).astype(np.int8),
             up & first & (self._ttl_us is not None),

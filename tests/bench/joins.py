@@ -2,13 +2,15 @@
 
 ``python tests/bench/joins.py --kind regular`` prints, for an inner join of plain rows alone, the
 speed of one side's rows, each of which finds one partner, with 10^4, 10^5 and 10^6 partners kept.
-Keys are uniform. A case runs in a process of its own, so that memory is its own.
+Keys are uniform. A case runs in a process of its own, so that memory is its own; the cases take
+turns, and the median of their runs counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -106,16 +108,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", choices=list(KINDS), nargs="*", default=list(KINDS))
     parser.add_argument("--kept", type=int, nargs="*", default=[10**4, 10**5, 10**6])
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=3_000_000)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
         print(json.dumps(cost(*json.loads(args.case))))
         return
     for kind in args.kind:
+        rounds = [[apart(kind, kept, args.rows) for kept in args.kept] for _ in range(args.runs)]
         first = 0.0
-        for kept in args.kept:
-            told = apart(kind, kept, args.rows)
+        for kept, runs in zip(args.kept, zip(*rounds, strict=True), strict=True):
+            told = {word: statistics.median(run[word] for run in runs) for word in runs[0]}
             first = first or told["rows_per_cpu_s"]
             print(
                 f"{kind:<10} {kept:>12,} kept  {told['rows_per_cpu_s'] / 1e6:>6.2f} M rows/CPU s  "
