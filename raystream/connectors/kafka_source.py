@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _READING = {
     "queued.max.messages.kbytes": 32_768,  # a consumer a partition: each may hold so much
+    # What is ahead of the reader is fetched; what is too far ahead only makes the client ask at the
+    # end of a partition again and again, while its rows wait here.
+    "queued.min.messages": 20_000,
     "fetch.queue.backoff.ms": 10,  # a full queue is drained at once: a second would be idle time
 }
 """What the client is told of reading unless ``options`` say otherwise."""
@@ -66,6 +69,8 @@ class KafkaSource(Source):
 
     Raises: PlanError for arguments that do not fit.
     """
+
+    abreast = True
 
     def __init__(
         self,
