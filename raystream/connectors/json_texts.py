@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,6 +25,8 @@ from raystream.operators.pyrows import to_rows
 
 _SPECIAL = r'["\\\x00-\x1f]'
 """What cannot stand in a JSON string as it is."""
+
+_SPACE, _QUOTE, _BACKSLASH = ord(" "), ord('"'), ord("\\")
 
 
 def json_texts(rows: Rows) -> pa.Array:
@@ -36,10 +40,14 @@ def json_texts(rows: Rows) -> pa.Array:
     if not rows.num_columns:
         return pa.array([b"{}"] * rows.num_rows, pa.binary())
     parts: list[Any] = []
-    for index, (name, column) in enumerate(zip(rows.schema.names, rows.columns, strict=True)):
-        parts.append(("," if index else "{") + json.dumps(name, ensure_ascii=False) + ":")
-        parts.append(_values(column))
-    return pc.binary_join_element_wise(*parts, "}", "").cast(pa.binary())
+    behind = "{"
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        framed = _framed(column)
+        if framed.mark and framed.texts.null_count:  # a null has no marks around it
+            framed = _Framed(framed.joined())
+        parts += [behind + json.dumps(name, ensure_ascii=False) + ":" + framed.mark, framed.texts]
+        behind = framed.end + ","
+    return pc.binary_join_element_wise(*parts, behind[:-1] + "}", "").cast(pa.binary())
 
 
 def json_values(column: pa.Array) -> pa.Array:
@@ -47,41 +55,69 @@ def json_values(column: pa.Array) -> pa.Array:
 
     Shapes: column [n] -> string [n].
     """
-    return _values(column)
+    return _framed(column).joined()
 
 
-def _values(column: pa.Array) -> pa.Array:
+@dataclass(frozen=True, slots=True)
+class _Framed:
+    """Texts of values, and what stands around each: where nothing does, nulls are words already.
+
+    Whoever joins texts anyway adds what stands around them to what stands between them.
+    """
+
+    texts: pa.Array
+    mark: str = ""
+    end: str = ""
+
+    def joined(self) -> pa.Array:
+        """Give the values as they are written."""
+        if not self.mark:
+            return self.texts
+        whole = pc.binary_join_element_wise(self.mark, self.texts, self.end, "")
+        return whole.fill_null("null")
+
+
+def _framed(column: pa.Array) -> _Framed:
     types, kind = pa.types, column.type
     if types.is_integer(kind) or types.is_boolean(kind):
-        return column.cast(pa.string()).fill_null("null")
+        return _Framed(column.cast(pa.string()).fill_null("null"))
     if types.is_floating(kind):
         finite = pc.if_else(pc.is_finite(column), column, None)
-        return finite.cast(pa.string()).fill_null("null")
+        return _Framed(finite.cast(pa.string()).fill_null("null"))
     if types.is_string(kind):
-        return _strings(column)
+        return _Framed(_escaped(column), '"', '"')
     if types.is_timestamp(kind):
         # Thirty times faster than the text of a time with a zone; the Z is put behind it.
-        texts = column.cast(pa.timestamp(kind.unit)).cast(pa.string())
-        texts = pc.utf8_replace_slice(texts, 10, 11, "T")
-        return _quoted(texts, '"' if kind.tz is None else 'Z"')
+        texts = column.cast(pa.timestamp(kind.unit)).cast(pa.string()).cast(pa.binary())
+        texts = pc.binary_replace_slice(texts, 10, 11, b"T").view(pa.string())  # it is all ASCII
+        return _Framed(texts, '"', '"' if kind.tz is None else 'Z"')
     if types.is_date(kind) or types.is_time(kind) or types.is_decimal(kind):
-        return _quoted(column.cast(pa.string()))
+        return _Framed(column.cast(pa.string()), '"', '"')
     record = pa.RecordBatch.from_arrays([column], names=["v"])
-    return pa.array(_encoded([row["v"] for row in to_rows(record)]), pa.string())
+    return _Framed(pa.array(_encoded([row["v"] for row in to_rows(record)]), pa.string()))
 
 
-def _strings(column: pa.Array) -> pa.Array:
+def _escaped(column: pa.Array) -> pa.Array:
+    if not _may_be_special(column):
+        return column
     special = pc.match_substring_regex(column, _SPECIAL)
-    if pc.any(special).as_py():
-        found = column.filter(special)
-        escaped = [_JSON.encode(text)[1:-1] for text in found.to_pylist()]
-        mask = special.fill_null(False)
-        column = pc.replace_with_mask(column, mask, pa.array(escaped, pa.string()))
-    return _quoted(column)
+    if not pc.any(special).as_py():
+        return column
+    found = column.filter(special)
+    escaped = [_JSON.encode(text)[1:-1] for text in found.to_pylist()]
+    return pc.replace_with_mask(column, special.fill_null(False), pa.array(escaped, pa.string()))
 
 
-def _quoted(texts: pa.Array, end: str = '"') -> pa.Array:
-    return pc.binary_join_element_wise('"', texts, end, "").fill_null("null")
+def _may_be_special(column: pa.Array) -> bool:
+    """Look through the bytes of all texts at once, those behind nulls among them."""
+    _, offsets, data = column.buffers()
+    if data is None or not len(column):
+        return False
+    places = np.frombuffer(offsets, np.int32)
+    text = np.frombuffer(data, np.uint8)[
+        places[column.offset] : places[column.offset + len(column)]
+    ]
+    return bool(((text < _SPACE) | (text == _QUOTE) | (text == _BACKSLASH)).any())
 
 
 def _encoded(values: list[Any]) -> list[str]:

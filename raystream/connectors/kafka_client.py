@@ -149,7 +149,7 @@ def in_time(do: Callable[[], Result], seconds: float) -> Result:
     done when they return. Raises: KafkaException.
     Source: librdkafka's issues 3740 (closing) and 5456 (offsets of a transaction).
     """
-    call = _Call(do)
+    call = Call(do)
     call.start()
     call.join(seconds)
     library = client()
@@ -161,7 +161,7 @@ def in_time(do: Callable[[], Result], seconds: float) -> Result:
     return cast("Result", call.result)
 
 
-class _Call(threading.Thread):
+class Call(threading.Thread):
     """A call that waits in a thread; what it raises is raised where its result is asked for."""
 
     def __init__(self, do: Callable[[], Any]) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from raystream.connectors import kafka_client
-from raystream.connectors.kafka_client import LOG, told
-from raystream.connectors.kafka_formats import Metadata
+from raystream.connectors.kafka_client import GRACE_S, LOG, Call, told
+from raystream.connectors.kafka_formats import Metadata, Taken
 from raystream.connectors.record_formats import Decode, Found
 from raystream.contracts.batch import Batch
 from raystream.contracts.source import END, Polled, Reader
@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 _WAIT_S = 0.005
 """How long a poll waits for messages that are known to be there: other splits wait, too."""
 
+_LOOK_FOR_S = 1.0
+"""How long a reader looks where its partition begins, before it leaves that to the client."""
+
 _WAIT_AT_END_S = 0.001
 """How long it waits for new ones: many partitions may be silent, and each is asked in turn."""
+
+_PIECE_MESSAGES = 512
+"""Messages that are taken at once: fewer than make the collector of garbage look at them."""
 
 _SILENT_S = 60.0
 """How long the end of a bounded partition may stay out of reach."""
@@ -38,6 +44,10 @@ _PASSING = frozenset(
     {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MSG_TIMED_OUT"}
 )
 """What the client goes on trying by itself."""
+
+
+BEGINNING = -2
+"""The offset that Kafka takes for the oldest message there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +87,27 @@ class PartitionReader(Reader):
         self._silent_s = 0.0
         self._polled_s = time.monotonic()
         self._ended = stretch.stop is not None and 0 <= stretch.stop <= stretch.start
-        client.assign([self._place(stretch.start)])
+        self._looking = self._looked() if stretch.start == BEGINNING else None
+        self._look_until_s = self._polled_s + _LOOK_FOR_S
+        self._reads = self._looking is None
+        if self._reads:
+            client.assign([self._place(stretch.start)])
 
     def poll(self, max_rows: int) -> Polled:
         if self._ended:
             return END
+        if not self._reads and not self._begun():
+            return Status(idle=False)
         # Asked for many, the client waits for all: so for one first, then for what is there.
-        came = self._client.consume(1, _WAIT_AT_END_S if self._at_end else _WAIT_S)
-        if came and max_rows > 1:
-            came += self._client.consume(max_rows - 1, 0)
-        messages = self._sorted_out(came)
-        if not messages:
+        asked, wait_s = 1, _WAIT_AT_END_S if self._at_end else _WAIT_S
+        taken = self._metadata.taken()
+        while asked > 0 and not self._ended:
+            came = self._client.consume(asked, wait_s)
+            taken.take(self._sorted_out(came))
+            if len(came) < asked:
+                break
+            asked, wait_s = min(_PIECE_MESSAGES, max_rows - len(taken)), 0
+        if not len(taken):
             if self._ended:
                 return END
             if self._stretch.stop is not None:
@@ -95,11 +115,11 @@ class PartitionReader(Reader):
             # Only who has read all there is can tell that nothing comes: others wait for brokers.
             return None if self._at_end else Status(idle=False)
         self._silent_s = 0.0
-        self._next = messages[-1].offset() + 1
-        found = self._metadata.found(messages, self._decode, self._columns)
+        self._next = taken.offsets[-1] + 1
+        found = self._metadata.found(taken, self._decode, self._columns)
         if not found.broken:
             return found.rows
-        return self._with_broken(messages, found)
+        return self._with_broken(taken, found)
 
     def position(self) -> int:
         return self._next
@@ -123,7 +143,31 @@ class PartitionReader(Reader):
             self._client.commit(offsets=[self._place(position)], asynchronous=True)
 
     def close(self) -> None:
+        if self._looking is not None:  # it must not outlive its client
+            self._looking.join(_LOOK_FOR_S + GRACE_S)
         kafka_client.let_go(self._client)
+
+    def _looked(self) -> Call:
+        """Ask where the partition begins, without waiting for it.
+
+        A client that is told to begin at the beginning asks before it has a connection, and asks
+        again half a second later.
+        """
+        place = self._place(BEGINNING)
+        looking = Call(lambda: self._client.get_watermark_offsets(place, timeout=_LOOK_FOR_S))
+        looking.start()
+        return looking
+
+    def _begun(self) -> bool:
+        """Begin to read where that is known, or nobody has said it for too long."""
+        looking = self._looking
+        assert looking is not None, "who reads not yet looks where to begin"
+        looking.join(_WAIT_S)
+        self._reads = not looking.is_alive() or time.monotonic() >= self._look_until_s
+        if self._reads:
+            first = BEGINNING if looking.result is None else int(looking.result[0])
+            self._client.assign([self._place(first)])
+        return self._reads
 
     def _check_silence(self, stop: int) -> None:
         """See that what is to come may still come. Raises: SourceError."""
@@ -186,18 +230,18 @@ class PartitionReader(Reader):
             messages = [message for message in messages if message.offset() < stop]
         return messages
 
-    def _with_broken(self, messages: list[Any], found: Found) -> Batch:
+    def _with_broken(self, taken: Taken, found: Found) -> Batch:
         told_of = [
-            (messages[place].value(), self._at(messages[place], error))
+            (taken.values[place], self._at(taken.offsets[place], error))
             for place, error in found.broken
         ]
         if not self._tolerant:
             raise told_of[0][1]
         return Batch(found.rows, unreadable=told_of)
 
-    def _at(self, message: Any, error: RaystreamError) -> SourceError:
+    def _at(self, offset: int, error: RaystreamError) -> SourceError:
         at = SourceError(
-            f"{self._named()}, offset {message.offset()}: {error.message}",
+            f"{self._named()}, offset {offset}: {error.message}",
             hint=error.hint
             or '.on_error("skip") or .on_error("dead_letter") of the source goes on without it',
         )

@@ -13,7 +13,7 @@ import pyarrow as pa
 from raystream.connectors import kafka_client
 from raystream.connectors.kafka_client import REQUEST_S, asked, told
 from raystream.connectors.kafka_formats import Metadata, format_of
-from raystream.connectors.kafka_reader import PartitionReader, Stretch
+from raystream.connectors.kafka_reader import BEGINNING, PartitionReader, Stretch
 from raystream.connectors.record_formats import Format
 from raystream.contracts.source import Reader, Source, Split
 from raystream.errors import PlanError, SourceError
@@ -22,11 +22,11 @@ from raystream.flow.time import Duration, micros
 if TYPE_CHECKING:
     import confluent_kafka as ck
 
-_BEGINNING = -2
-"""The offset that Kafka takes for the oldest message there is."""
-
 _READING = {
     "queued.max.messages.kbytes": 32_768,  # a consumer a partition: each may hold so much
+    # What is ahead of the reader is fetched; what is too far ahead only makes the client ask at the
+    # end of a partition again and again, while its rows wait here.
+    "queued.min.messages": 20_000,
     "fetch.queue.backoff.ms": 10,  # a full queue is drained at once: a second would be idle time
 }
 """What the client is told of reading unless ``options`` say otherwise."""
@@ -69,6 +69,8 @@ class KafkaSource(Source):
 
     Raises: PlanError for arguments that do not fit.
     """
+
+    abreast = True
 
     def __init__(
         self,
@@ -135,7 +137,7 @@ class KafkaSource(Source):
 
     def discover(self) -> Sequence[Split]:
         return [
-            _split(topic, partition, _BEGINNING, None) for topic, partition in self._partitions()
+            _split(topic, partition, BEGINNING, None) for topic, partition in self._partitions()
         ]
 
     def open(self, split: Split, position: Any) -> Reader:
@@ -209,7 +211,7 @@ class KafkaSource(Source):
         """Give the offset of each partition that a start means."""
         wanted = list(partitions)
         if start.word == "earliest":
-            return dict.fromkeys(wanted, _BEGINNING)
+            return dict.fromkeys(wanted, BEGINNING)
         if start.word == "latest":
             return {place: self._end(*place) for place in wanted}
         library, asking = kafka_client.client(), self._asking()
@@ -230,7 +232,7 @@ class KafkaSource(Source):
             if one.offset >= 0:
                 offsets[place] = one.offset
             else:  # the group has none; or no message is as late as that
-                offsets[place] = _BEGINNING if start.word == "group" else self._end(*place)
+                offsets[place] = BEGINNING if start.word == "group" else self._end(*place)
         return offsets
 
     def _end(self, topic: str, partition: int) -> int:

@@ -37,7 +37,7 @@ _INLINE_BYTES_MAX = 128 * 1024
 """What travels in the checkpoint: manifests are read whole, and an object store wants no crumbs."""
 
 _PART_BYTES = 64 * 1024 * 1024
-"""Bytes of messages, uncompressed, that are kept in memory before they go to a file."""
+"""Bytes of messages, uncompressed, that are taken before they go to a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,45 +62,70 @@ class Folder:
 
 
 class Staging:
-    """Takes messages until a checkpoint asks for them; its memory is bounded by one part."""
+    """Takes messages until a checkpoint asks for them; its memory is bounded by one part.
+
+    They are compressed as they come: nothing is kept as it was.
+    """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._kept: list[pa.RecordBatch] = []
-        self._kept_bytes = 0
+        self._open: _Packing | None = None
         self._stored: list[Part] = []
         self._count = 0
 
     def add(self, messages: pa.RecordBatch) -> None:
         """Take messages."""
-        if messages.num_rows:
-            self._kept.append(messages)
-            self._kept_bytes += messages.nbytes
-        if self._kept_bytes >= _PART_BYTES:
-            self._stored.append(self._store(_packed(self._take())))
+        if not messages.num_rows:
+            return
+        if self._open is None:
+            self._open = _Packing()
+        self._open.add(messages)
+        if self._open.taken_bytes >= _PART_BYTES:
+            self._stored.append(self._store(self._packed(self._open)))
 
     def finish(self) -> list[Part]:
         """Give all parts since the last time, in order; they outlive this process."""
         parts, self._stored = self._stored, []
-        if self._kept:
-            body = _packed(self._take())
+        if self._open is not None:
+            body = self._packed(self._open)
             parts.append(body if len(body) <= _INLINE_BYTES_MAX else self._store(body))
         return parts
 
     def discard(self) -> None:
         """Let go of what was never given."""
-        self._kept, self._kept_bytes = [], 0
+        self._open = None
         for part in self._stored:
             remove(part)
         self._stored = []
 
-    def _take(self) -> list[pa.RecordBatch]:
-        taken, self._kept, self._kept_bytes = self._kept, [], 0
-        return taken
+    def _packed(self, packing: _Packing) -> bytes:
+        self._open = None
+        return packing.finish()
 
     def _store(self, body: bytes) -> str:
         self._count += 1
         return self._folder.store(self._count, body)
+
+
+class _Packing:
+    """A part that is being written."""
+
+    def __init__(self) -> None:
+        self.taken_bytes = 0
+        self._out = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+        self._writer = pa.ipc.new_stream(self._out, MESSAGES, options=options)
+
+    def add(self, messages: pa.RecordBatch) -> None:
+        """Take messages."""
+        self._writer.write_batch(messages)
+        self.taken_bytes += messages.nbytes
+
+    def finish(self) -> bytes:
+        """Give all of it as a stream."""
+        self._writer.close()
+        body: bytes = self._out.getvalue().to_pybytes()
+        return body
 
 
 def messages_of(part: Part) -> Iterator[pa.RecordBatch]:
@@ -130,16 +155,6 @@ def remove(part: Part) -> None:
         filesystem, path = filesystem_of(part)
         with contextlib.suppress(FileNotFoundError):
             filesystem.rm_file(path)
-
-
-def _packed(batches: list[pa.RecordBatch]) -> bytes:
-    out = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-    with pa.ipc.new_stream(out, MESSAGES, options=options) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    body: bytes = out.getvalue().to_pybytes()
-    return body
 
 
 def _unpacked(raw: Any) -> Iterator[pa.RecordBatch]:

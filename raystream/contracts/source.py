@@ -83,7 +83,8 @@ class Source(abc.ABC):
     """Where rows come from. ``schema`` None makes an object stream.
 
     A bounded source ends: each of its readers gives END. The readers of a ``timed`` one give event
-    times with their batches. ``splits`` lists what is there when the
+    times with their batches. Splits of one that is ``abreast`` are read in turns even where they
+    end: its readers fetch rows while others are read. ``splits`` lists what is there when the
     job starts, ``discover`` what has come since (all of it or only the new; ids decide).
 
     Where ``changelog`` names the key columns of a table, rows are its changes: each batch says in
@@ -94,6 +95,7 @@ class Source(abc.ABC):
 
     schema: pa.Schema | None = None
     bounded: bool = True
+    abreast: bool = False
     timed: bool = False
     changelog: tuple[str, ...] | None = None
     retracts: bool = False

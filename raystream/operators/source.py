@@ -98,6 +98,14 @@ class SourceOperator(Operator):
         return self._spec.source.bounded
 
     @property
+    def in_turns(self) -> bool:
+        """Whether splits take turns: where they have no end, or their readers fetch ahead.
+
+        Others are read split by split, so that few are open.
+        """
+        return not self._spec.source.bounded or self._spec.source.abreast
+
+    @property
     def idleness_us(self) -> int | None:
         watermark = self._spec.watermark
         return None if watermark is None else watermark.idleness_us

@@ -346,7 +346,5 @@ class Splits:
         return reading, reading.asked_us.pop(0)
 
     def _turn(self, reading: _Reading) -> tuple[int, int, int]:
-        # Without event time a bounded source is read split by split, so that few are open; where
-        # splits have no end they take turns.
-        turns = reading.polls if self.more_may_come or not self._operator.bounded else 0
+        turns = reading.polls if self.more_may_come or self._operator.in_turns else 0
         return self.gate.watermark_of(reading.split.id), turns, reading.order

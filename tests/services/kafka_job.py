@@ -40,7 +40,7 @@ class Deadly:
         def call(*args, **more):
             if moment == "after":
                 real(*args, **more)
-                if name == "produce_batch":
+                if name == "produce":
                     self._producer.flush(10)
             die()
 

@@ -210,7 +210,7 @@ def test_what_is_too_old_to_tell_is_refused(broker, tmp_path):
 
 MOMENTS = [
     "begin_transaction",
-    "produce_batch after",
+    "produce after",
     "send_offsets_to_transaction",
     "send_offsets_to_transaction after",
     "commit_transaction",

@@ -202,6 +202,16 @@ def test_columns_become_the_json_that_python_writes():
     ]
 
 
+@pytest.mark.parametrize("odd", ['"', "\\", "\n", "\x00", "\x1f"])
+def test_texts_of_a_slice_are_escaped_where_they_must_be(odd):
+    texts = ["plain", f"a{odd}", "\x7fü", None, odd, "plain"]
+    rows = pa.RecordBatch.from_pydict({"t": pa.array(texts, pa.string())})
+    for start in range(len(texts)):
+        for count in range(len(texts) - start):
+            written = json_texts(rows.slice(start, count)).to_pylist()
+            assert [json.loads(one)["t"] for one in written] == texts[start : start + count]
+
+
 def test_objects_that_json_cannot_say_are_refused():
     with pytest.raises(rs.SinkError, match="cannot be written as JSON"):
         json_texts([{"a": object()}])

@@ -27,10 +27,10 @@ class Reading:
     """Splits, and what a test does with them; polls are answered in the order of the asking."""
 
     def __init__(
-        self, *names: str, watermark=None, bounded=True, more=False, earliest=None
+        self, *names: str, watermark=None, bounded=True, abreast=False, more=False, earliest=None
     ) -> None:
         source = SilentSource(names)
-        source.bounded = bounded
+        source.bounded, source.abreast = bounded, abreast
         spec = SourceSpec(source, None, watermark, "it", "", watermark is not None)
         self.clock = ManualClock()
         self.splits = Splits(spec.build(), self.clock, LIMITS)
@@ -134,8 +134,9 @@ def test_a_bounded_source_without_time_is_read_split_by_split():
     assert set(order) == {"a"}
 
 
-def test_splits_without_end_and_without_time_take_turns():
-    reading = Reading("a", "b", "c", bounded=False)
+@pytest.mark.parametrize("kind", [{"bounded": False}, {"abreast": True}])
+def test_splits_without_end_and_those_that_fetch_ahead_take_turns(kind):
+    reading = Reading("a", "b", "c", **kind)
     order = []
     for _ in range(30):
         reading.ask()
