@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from raystream.contracts.secret import Secret
@@ -31,6 +32,9 @@ GRACE_S = 5.0
 
 CLOSE_S = 5.0
 """How long a consumer may take to say good-bye to a cluster that may not answer."""
+
+_NEW_TOPIC_S = 1.0
+"""How long a broker may not know of a topic that was created by another."""
 
 _OURS = {
     "bootstrap.servers": "the first argument",
@@ -199,6 +203,19 @@ def asked(what: str, failure: Failure, ask: Callable[[], Result]) -> Result:
         return in_time(ask, REQUEST_S + GRACE_S)
     except client().KafkaException as error:
         raise told(what, failure, error) from error
+
+
+def topics(asking: ck.Consumer, wanted: Iterable[str], what: str, failure: Failure) -> Any:
+    """List the topics there are; one that is missing may have been created just now.
+
+    Raises: ``failure`` as ``asked`` does.
+    """
+    until_s = time.monotonic() + _NEW_TOPIC_S
+    while True:
+        known = asked(what, failure, lambda: asking.list_topics(timeout=REQUEST_S))
+        if all(topic in known.topics for topic in wanted) or time.monotonic() >= until_s:
+            return known
+        time.sleep(_NEW_TOPIC_S / 10)
 
 
 def told(what: str, failure: Failure, error: BaseException) -> ExternalError:

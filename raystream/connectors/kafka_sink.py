@@ -16,7 +16,7 @@ from typing_extensions import Self
 from raystream.clock import SystemClock
 from raystream.connectors import kafka_client
 from raystream.connectors.json_texts import json_values
-from raystream.connectors.kafka_client import REQUEST_S, asked, told
+from raystream.connectors.kafka_client import REQUEST_S, told
 from raystream.connectors.kafka_commits import Commits, Prepared, send
 from raystream.connectors.kafka_formats import HEADERS, format_of
 from raystream.connectors.record_formats import Encode, Format, Rows
@@ -121,7 +121,7 @@ class KafkaSink(Sink):
         )
         try:
             what = f"cannot list the topics at {self._servers}"
-            known = asked(what, SinkError, lambda: asking.list_topics(timeout=REQUEST_S))
+            known = kafka_client.topics(asking, [self._topic], what, SinkError)
         finally:
             kafka_client.let_go(asking)
         if self._topic not in known.topics:

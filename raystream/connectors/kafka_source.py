@@ -182,7 +182,8 @@ class KafkaSource(Source):
         """
         what = f"cannot list the topics at {self._servers}"
         asking = self._asking()
-        known = asked(what, SourceError, lambda: asking.list_topics(timeout=REQUEST_S))
+        plain = [topic for topic in self._topics if not topic.startswith("^")]
+        known = kafka_client.topics(asking, plain, what, SourceError)
         names: dict[str, None] = {}
         for topic in self._topics:
             if topic.startswith("^"):
