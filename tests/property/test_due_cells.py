@@ -38,7 +38,8 @@ def test_cells_are_taken_by_their_times_in_bounded_steps(steps, rows_max):
             assert len(taken) <= rows_max or len({held[cell] for cell in taken.tolist()}) == 1
             for cell in taken.tolist():
                 del held[cell]
-        assert due.count == len(held) and sorted(due.cells.tolist()) == sorted(held)
+        assert due.count == len(held)
+        assert sorted(due.cells.tolist()) == sorted(held)
         assert due.first_us == min(held.values(), default=None)
 
 
