@@ -231,36 +231,38 @@ class SessionCells:
         cells = self._latest_of(slots)
         # Without a cell this reads the last one of the column; that it is none is asked for first.
         held = self._cells.values.take(cells)
-        since = held["pane"]
         known = (cells != NO_CELL) & (held["slot"] == slots)
-        inside = known & (since <= panes) & (panes <= self._panes(held["last"]))
-        rest = np.flatnonzero(~inside)
-        older = known[rest] & (panes[rest] < since[rest])
-        if older.any():
-            old = rest[older]
-            cells[old] = self._filled(slots[old], panes[old], times_us[old])
-            rest = rest[~older]
-        if len(rest):
-            before = np.where(known[rest], cells[rest], NO_CELL)
-            rest = rest[~self._grown(before, panes[rest], times_us[rest])]
-        if len(rest):
-            before = np.where(known[rest], cells[rest], NO_CELL)
-            cells[rest] = self._opened(slots[rest], times_us[rest], before)
+        since, upto = held["pane"], self._panes(held["last"])
+        inside = known & (since <= panes) & (panes <= upto)
+        if inside.all():
+            return cells
+        older = np.flatnonzero(known & (panes < since))
+        if len(older):
+            cells[older] = self._filled(slots[older], panes[older], times_us[older])
+        ahead = np.flatnonzero(known & (panes > upto))
+        grown = self._grown(cells[ahead], held.take(ahead), panes[ahead], times_us[ahead])
+        opens = ~known
+        opens[ahead[~grown]] = True
+        rows = np.flatnonzero(opens)
+        if len(rows):
+            before = np.where(known[rows], cells[rows], NO_CELL)
+            cells[rows] = self._opened(slots[rows], times_us[rows], before)
         return cells
 
-    def _grown(self, cells: Int64s, panes: Int64s, times_us: Int64s) -> npt.NDArray[np.bool_]:
+    def _grown(
+        self, cells: Int64s, held: npt.NDArray[Any], panes: Int64s, times_us: Int64s
+    ) -> npt.NDArray[np.bool_]:
         """Let cells go on in the next pane; tell which rows they have taken in, all behind them."""
-        held = self._cells.values.take(cells)
-        grows: npt.NDArray[np.bool_] = cells != NO_CELL
-        grows &= times_us - held["last"] <= self._gap_us
-        grows &= panes == self._panes(held["last"]) + 1
-        grows &= panes - held["pane"] < _PANES_MAX
-        if grows.any():
-            np.maximum.at(self._cells.values["last"], cells[grows], times_us[grows])
+        last = held["last"]
+        grown: npt.NDArray[np.bool_] = times_us - last <= self._gap_us
+        grown &= panes == self._panes(last) + 1
+        grown &= panes - held["pane"] < _PANES_MAX
+        if grown.any():
+            np.maximum.at(self._cells.values["last"], cells[grown], times_us[grown])
             # Other rows in the same pane are of the same session.
-            upto = self._panes(self._cells.values["last"][cells])
-            grows |= (cells != NO_CELL) & (panes <= upto)
-        return grows
+            others = np.flatnonzero(~grown)
+            grown[others] = panes[others] <= self._panes(self.last_us(cells[others]))
+        return grown
 
     def _opened(
         self, slots: Int64s, times_us: Int64s, before: Int64s, since: Int64s | None = None
