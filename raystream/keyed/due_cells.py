@@ -36,9 +36,10 @@ class _Run:
             return self.start
         return int(np.searchsorted(self.times_us, until_us, side="right"))
 
-    def take(self, place: int) -> Int64s:
-        """Give the cells in front of a place, and forget them."""
-        taken, self.start = self.cells[self.start : place], place
+    def take(self, place: int) -> tuple[Int64s, Int64s]:
+        """Give the cells in front of a place, and their times, and forget them."""
+        taken = self.cells[self.start : place], self.times_us[self.start : place]
+        self.start = place
         if 2 * place > len(self.cells):
             # What has been taken is to be given back, which a view would keep.
             self.cells, self.times_us = self.cells[place:].copy(), self.times_us[place:].copy()
@@ -85,11 +86,8 @@ class DueCells:
         self._runs.append(_Run(cells.take(order), times_us.take(order)))
         if len(self._runs) > _RUNS_MAX:
             self._runs.sort(key=lambda run: run.count)
-            some, self._runs = self._runs[: _RUNS_MAX // 2], self._runs[_RUNS_MAX // 2 :]
-            self.add(
-                np.concatenate([run.cells[run.start :] for run in some]),
-                np.concatenate([run.times_us[run.start :] for run in some]),
-            )
+            small = self._runs[: _RUNS_MAX // 2]
+            self._gather(small, [len(run.cells) for run in small])
 
     def take(self, until_us: int, rows_max: int) -> tuple[Int64s, int]:
         """Take the earliest cells up to a time that somebody has reached; tell up to which.
@@ -97,25 +95,21 @@ class DueCells:
         They are as many as ``rows_max`` lets, or all of one time.
         Shapes: -> int64 [n].
         """
-        until_us = self._fitting(until_us, rows_max)
-        taken = [run.take(run.place(until_us)) for run in self._runs if run.first_us <= until_us]
+        due = [run for run in self._runs if run.first_us <= until_us]
+        places = [run.place(until_us) for run in due]
+        if sum(place - run.start for run, place in zip(due, places, strict=True)) > rows_max:
+            if len(due) > 1:
+                self._gather(due, places)
+                return self.take(until_us, rows_max)
+            until_us = max(due[0].first_us, int(due[0].times_us[due[0].start + rows_max]) - 1)
+            places = [due[0].place(until_us)]
+        taken = [run.take(place)[0] for run, place in zip(due, places, strict=True)]
         self._runs = [run for run in self._runs if run.count]
         return taken[0] if len(taken) == 1 else np.concatenate(taken), until_us
 
-    def _fitting(self, until_us: int, rows_max: int) -> int:
-        """Give the last time up to which there are no more than so many, the first at least."""
-        fits = self.first_us
-        assert fits is not None, "there is something to take"
-        if self._count_until(until_us) <= rows_max:
-            return until_us
-        more = until_us
-        while more - fits > 1:
-            middle = (fits + more) // 2
-            if self._count_until(middle) <= rows_max:
-                fits = middle
-            else:
-                more = middle
-        return fits
-
-    def _count_until(self, until_us: int) -> int:
-        return sum(run.place(until_us) - run.start for run in self._runs)
+    def _gather(self, runs: list[_Run], places: list[int]) -> None:
+        """Make one run of what stands in front of a place in each of some runs."""
+        taken = [run.take(place) for run, place in zip(runs, places, strict=True)]
+        self._runs = [run for run in self._runs if run.count]
+        cells, times_us = (np.concatenate(column) for column in zip(*taken, strict=True))
+        self.add(cells, times_us)

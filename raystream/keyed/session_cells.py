@@ -62,6 +62,8 @@ class SessionCells:
         """Numbers of cells are below this; those of closed ones are given again."""
         self._cells = SlotColumn(_CELL)
         self._free, self._free_count = SlotColumn("i8"), 0
+        self.opened = np.empty(0, np.int64)
+        """What the last ``put`` or ``enter`` has opened."""
         self._goes_to = np.empty(0, np.int64)
         self._latest = SlotColumn("i4", fill=NO_CELL)  # by key
         self._older = OlderCells()
@@ -88,6 +90,7 @@ class SessionCells:
 
         Shapes: slots, times_us int64 [n] -> int64 [n].
         """
+        self.opened = self.opened[:0]
         cells = self._made(slots, times_us)
         self._widen(cells, times_us, times_us)
         return cells
@@ -97,6 +100,7 @@ class SessionCells:
 
         Shapes: int64 [n] each -> int64 [n].
         """
+        self.opened = self.opened[:0]
         panes = self._panes(last_us)
         # Rows may still come to panes in which the session has been.
         since = np.maximum(panes, MIN_TIME + _PANES_MAX) - (_PANES_MAX - 1)
@@ -115,12 +119,14 @@ class SessionCells:
         last: Int64s = self._cells.values["last"][cells]
         return last
 
-    def keys(self, cells: Int64s) -> list[pa.Array]:
-        """Give the key columns of cells.
+    def told(self, cells: Int64s) -> tuple[list[pa.Array], Int64s, Int64s]:
+        """Give the key columns of cells, and the time of the first and the last row of each.
 
-        Shapes: int64 [m] -> arrays, each [m].
+        Shapes: int64 [m] -> arrays, each [m]; int64 [m], int64 [m].
         """
-        return [] if self._keys is None else self._keys.keys(self._slot_of(cells))
+        held = self._cells.values.take(cells)
+        slots = held["slot"].astype(np.int64)
+        return [] if self._keys is None else self._keys.keys(slots), held["first"], held["last"]
 
     def earliest(self, slots: Int64s, behind_us: int) -> Int64s:
         """Give the cell of each key's session that a row at or before a time could still join.
@@ -295,9 +301,9 @@ class SessionCells:
         cells = self._append(made)
         before[again + 1] = cells[again]
         self._follow(before, cells)
-        self._older.note(before[before != NO_CELL])
+        self._older.note(before[np.flatnonzero(before != NO_CELL)])
         # Of several writes to one place the last stays: that of the latest pane.
-        latest[slots] = cells
+        latest[slots] = cells.astype(np.int32)
         return cells[which]
 
     def _filled(self, slots: Int64s, panes: Int64s, times_us: Int64s) -> Int64s:
@@ -324,6 +330,7 @@ class SessionCells:
         self._cells.reserve(self.count)
         # NumPy writes whole records by index ten times as slowly, and reads them so as well.
         self._cells.values.put(cells, made)
+        self.opened = np.concatenate((self.opened, cells)) if len(self.opened) else cells
         return cells
 
     def _scratch(self) -> Int64s:
@@ -334,8 +341,8 @@ class SessionCells:
 
     def _follow(self, cells: Int64s, following: Int64s) -> None:
         """Let each cell, where there is one, know of the next one of its key."""
-        some = cells != NO_CELL
-        self._cells.values["next"][cells[some]] = following[some]
+        some = np.flatnonzero(cells != NO_CELL)
+        self._cells.values["next"][cells[some]] = following[some].astype(np.int32)
 
     def _widen(self, cells: Int64s, first_us: Int64s, last_us: Int64s) -> None:
         self.widen(cells, first_us)

@@ -117,8 +117,7 @@ class SessionState:
         if not self.is_due:
             return None
         cells, parts = self._held.take(self.due_us, self._rows_max)
-        order = np.argsort(self._cells.last_us(cells), kind="stable")
-        sessions = self._sessions(cells[order], [part.take(pa.array(order)) for part in parts])
+        sessions = self._sessions(cells, parts)
         self._cells.close(cells)
         return sessions
 
@@ -161,8 +160,10 @@ class SessionState:
         return pa.RecordBatch.from_arrays(columns, schema=self._measures.schema)
 
     def _sessions(self, cells: Int64s, parts: list[pa.Array]) -> pa.RecordBatch:
-        fields = list(self.schema)[: -len(parts) - 2]
-        keys = zip(self._cells.keys(cells), fields, strict=True)
-        typed = [key if key.type == field.type else key.cast(field.type) for key, field in keys]
-        times = [pa.array(self._cells.first_us(cells)), pa.array(self._cells.last_us(cells))]
-        return pa.RecordBatch.from_arrays([*typed, *times, *parts], schema=self.schema)
+        keys, first, last = self._cells.told(cells)
+        typed = [
+            key if key.type == field.type else key.cast(field.type)
+            for key, field in zip(keys, self.schema, strict=False)
+        ]
+        columns = [*typed, pa.array(first), pa.array(last), *parts]
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)

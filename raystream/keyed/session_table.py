@@ -59,8 +59,9 @@ class SessionTable:
         self._table.append(self._by_time(partials))
 
     def take(self, due_us: int, rows_max: int) -> tuple[Int64s, list[pa.Array]]:
-        """Take the earliest sessions that are over by a time: the last cell and the parts of each.
+        """Take the earliest sessions that are over by a time, in order of their ends.
 
+        Gives the last cell and the parts of each.
         Shapes: -> int64 [n]; columns, each [n].
         """
         until_us = self._fitting(due_us, rows_max)
@@ -81,7 +82,7 @@ class SessionTable:
             if moved:
                 rest = self._one_a_cell([rest])
             self._table.append(self._by_time(rest))
-        return _parts(self._one_a_cell([ended]) if moved else ended)
+        return _parts(self._by_time(self._one_a_cell([ended]) if moved else ended))
 
     def everything(self) -> tuple[Int64s, list[pa.Array]]:
         """Give all cells, and their parts."""
@@ -121,7 +122,7 @@ class SessionTable:
     def _by_time(self, partials: pa.RecordBatch) -> pa.RecordBatch:
         """Sort partials by the last row of their cell; nothing depends on the order of equals."""
         last = self._cells.last_us(_cells_of(partials))
-        order = np.argsort(last)
+        order = np.argsort(last, kind="stable")
         columns = partials.take(pa.array(order)).columns
         columns[1] = pa.array(last[order])
         return pa.RecordBatch.from_arrays(columns, schema=partials.schema)

@@ -7,6 +7,7 @@ gap, so that a row's cost grows neither with the open sessions nor with the wate
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
@@ -41,30 +42,36 @@ class SessionTotals:
     def add(self, cells: Int64s, parts: list[pa.Array]) -> bool:
         """Add columns of partials where their cells stand; False, and nothing: sums may overflow.
 
+        The cells are those that were put last.
         Shapes: cells int64 [n]; parts, each [n].
         """
         if not self._totals.fits(parts):
             return False
-        fresh = self._totals.add(cells, self._cells.count, parts)
-        self._due.add(fresh, self._cells.last_us(fresh))
+        opened = self._cells.opened
+        self._totals.add(cells, opened, self._cells.count, parts)
+        self._due.add(opened, self._cells.last_us(opened))
         return True
 
     def take(self, due_us: int, rows_max: int) -> tuple[Int64s, list[pa.Array]]:
-        """Take the earliest sessions that are over by a time: the last cell and the parts of each.
+        """Take the earliest sessions that are over by a time, in order of their ends.
 
+        Gives the last cell and the parts of each.
         Shapes: -> int64 [n]; columns, each [n].
         """
         cells, until_us = self._due.take(due_us, rows_max)
         last_us = self._cells.last_us(cells)
         ending = last_us <= until_us
-        self._due.add(cells[~ending], last_us[~ending])
-        cells = cells[ending]
+        # Picking by number takes a third of what picking by a mask does.
+        later, over = np.flatnonzero(~ending), np.flatnonzero(ending)
+        self._due.add(cells[later], last_us[later])
+        cells = cells[over[np.argsort(last_us[over])]]
         joined = self._cells.join(cells)
-        moved = joined != cells
-        if moved.any():
-            gone, cells = cells[moved], cells[~moved]
-            self._totals.add(joined[moved], self._cells.count, self._totals.partials(gone))
+        moved = np.flatnonzero(joined != cells)
+        if len(moved):
+            gone, into = cells[moved], joined[moved]
+            self._totals.add(into, into[:0], self._cells.count, self._totals.partials(gone))
             self._totals.clear(gone)
+            cells = cells[np.flatnonzero(joined == cells)]
         parts = self._totals.partials(cells)
         self._totals.clear(cells)
         return cells, parts
