@@ -235,10 +235,12 @@ class SessionCells:
         """Give the cell of each key and time, one that is new where there is none."""
         panes = self._panes(times_us)
         cells = self._latest_of(slots)
+        of = self._cells.values
         # Without a cell this reads the last one of the column; that it is none is asked for first.
-        held = self._cells.values.take(cells)
-        known = (cells != NO_CELL) & (held["slot"] == slots)
-        since, upto = held["pane"], self._panes(held["last"])
+        # Three columns are read for less than whole records: what is compared lies side by side.
+        since, last = of["pane"][cells], of["last"][cells]
+        known = (cells != NO_CELL) & (of["slot"][cells] == slots)
+        upto = self._panes(last)
         inside = known & (since <= panes) & (panes <= upto)
         if inside.all():
             return cells
@@ -246,7 +248,7 @@ class SessionCells:
         if len(older):
             cells[older] = self._filled(slots[older], panes[older], times_us[older])
         ahead = np.flatnonzero(known & (panes > upto))
-        grown = self._grown(cells[ahead], held.take(ahead), panes[ahead], times_us[ahead])
+        grown = self._grown(cells[ahead], since[ahead], last[ahead], panes[ahead], times_us[ahead])
         opens = ~known
         opens[ahead[~grown]] = True
         rows = np.flatnonzero(opens)
@@ -256,13 +258,12 @@ class SessionCells:
         return cells
 
     def _grown(
-        self, cells: Int64s, held: npt.NDArray[Any], panes: Int64s, times_us: Int64s
+        self, cells: Int64s, since: Int64s, last: Int64s, panes: Int64s, times_us: Int64s
     ) -> npt.NDArray[np.bool_]:
         """Let cells go on in the next pane; tell which rows they have taken in, all behind them."""
-        last = held["last"]
         grown: npt.NDArray[np.bool_] = times_us - last <= self._gap_us
         grown &= panes == self._panes(last) + 1
-        grown &= panes - held["pane"] < _PANES_MAX
+        grown &= panes - since < _PANES_MAX
         if grown.any():
             np.maximum.at(self._cells.values["last"], cells[grown], times_us[grown])
             # Other rows in the same pane are of the same session.
