@@ -78,7 +78,9 @@ class Page:
             return False
         keys = partials.columns[: self._key_count + (self._bucket is None)]
         slots, _ = self._index.lookup(keys)
-        self.row_count += len(self._totals.add(slots, self._index.count, parts))
+        fresh = self._totals.fresh(slots, self._index.count)
+        self._totals.add(slots, fresh, self._index.count, parts)
+        self.row_count += len(fresh)
         if self._bucket is None:
             buckets = buckets_of(partials)
             self.first_bucket = min(int(buckets.min()), self.first_bucket)

@@ -33,7 +33,11 @@ class SlotColumn:
         size_new, dtype = max(count, 2 * size), self.values.dtype
         zeros = self._fill is not None and not self._fill
         grown = np.zeros(size_new, dtype) if zeros else np.full(size_new, self._fill, dtype)
-        grown[:size] = self.values
+        if dtype.names is None:
+            grown[:size] = self.values
+        else:
+            # Records are copied field by field, many times as slowly as their bytes.
+            grown.view(np.uint8)[: self.values.nbytes] = self.values.view(np.uint8)
         self.values = grown
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from raystream.flow.batch import Int64s
 from raystream.keyed.measures_numeric import Count, Extreme, FloatSum, Sum
 from raystream.keyed.measures_parts import Part, valid
-from raystream.keyed.slots import SlotColumn
+from raystream.keyed.slots import SlotColumn, distinct
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
@@ -102,22 +102,25 @@ class Totals:
         """
         return all(some.fits(array) for some, array in zip(self._columns, columns, strict=True))
 
-    def add(self, slots: Int64s, count: int, columns: Sequence[pa.Array]) -> Int64s:
+    def fresh(self, slots: Int64s, count: int) -> Int64s:
+        """Find slots, of which there are ``count``, to which nothing has been added.
+
+        Shapes: int64 [n] -> int64 [m], each once, ascending.
+        """
+        self._present.reserve(count)
+        return distinct(slots[~self._present.values[slots]])
+
+    def add(self, slots: Int64s, fresh: Int64s, count: int, columns: Sequence[pa.Array]) -> None:
         """Reduce partials into the accumulators of slots, of which there are ``count``.
 
-        Gives the slots to which nothing had been added before, each once, ascending.
-        Shapes: slots int64 [n]; columns, each [n] -> int64 [m].
+        ``fresh`` are those of them to which nothing has been added, each once.
+        Shapes: slots int64 [n]; fresh int64 [m]; columns, each [n].
         """
         self._present.reserve(count)
         present = self._present.values[:count]
         for some, array in zip(self._columns, columns, strict=True):
             some.add(slots, array, present)
-        fresh: Int64s = slots[~present[slots]]
         present[fresh] = True
-        # Sorting is many times as fast as NumPy's unique, which goes by hash.
-        fresh.sort()
-        once: Int64s = fresh[np.flatnonzero(np.diff(fresh, prepend=-1))]
-        return once
 
     def clear(self, slots: Int64s) -> None:
         """Make it as if nothing had been added to slots."""

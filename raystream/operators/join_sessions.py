@@ -8,7 +8,6 @@ so that joining two moves none.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +15,12 @@ import pyarrow as pa
 from raystream.config import Limits
 from raystream.flow.batch import EVENT_TIME, EVENT_TIME_FIELD, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
-from raystream.keyed.bucket_rows import BucketRows
+from raystream.keyed.due_cells import DueCells
 from raystream.keyed.row_chains import RowChains
 from raystream.keyed.session_admission import admit, last_due, place
 from raystream.keyed.session_cells import SessionCells
-from raystream.keyed.slots import SlotColumn, distinct
 from raystream.operators.join_matching import Pair, Windowed
 from raystream.operators.join_plan import JoinPlan, side_schema
-
-_CELL: Final = pa.schema([pa.field("cell", pa.int64(), nullable=False)])
 
 
 class SessionRows:
@@ -42,8 +38,7 @@ class SessionRows:
         # Sessions that are over and not yet taken.
         self._over: Int64s = np.zeros(0, np.int64)
         # Each open cell once, by the time of its last row, or an earlier one.
-        self._ends = BucketRows(_CELL, ())
-        self._listed = SlotColumn("?", fill=False)
+        self._due = DueCells()
 
     @property
     def row_count(self) -> int:
@@ -53,10 +48,10 @@ class SessionRows:
     @property
     def behind(self) -> bool:
         """Whether sessions that the watermark has ended may not have been taken."""
-        bucket = self._ends.first_bucket()
         if len(self._over):
             return True
-        return bucket is not None and bucket <= last_due(self.watermark_us, self._gap_us)
+        first_us = self._due.first_us
+        return first_us is not None and first_us <= last_due(self.watermark_us, self._gap_us)
 
     def times(self, windows: Int64s) -> Int64s:
         """Give the event time of what windows give."""
@@ -81,8 +76,8 @@ class SessionRows:
         return late
 
     def settle(self) -> Iterator[None]:
-        """Merge what is to be merged, in bounded steps."""
-        return self._ends.settle()
+        """Merge what is to be merged, in bounded steps: nothing is."""
+        return iter(())
 
     def take(self) -> Pair | None:
         """Take the rows of the next sessions that have ended, in one step; None: no more.
@@ -92,7 +87,7 @@ class SessionRows:
         if not len(self._over):
             if not self.behind:
                 return None
-            self._over = self._ended(self._last_of_step())
+            self._over = self._ended()
         sizes = np.cumsum(sum(chains.sizes(self._over) for chains in self._chains))
         count = max(1, int(np.searchsorted(sizes, self._rows_max, "right")))
         cells, self._over = self._over[:count], self._over[count:]
@@ -120,49 +115,25 @@ class SessionRows:
     def _hold(self, port: int, rows: pa.RecordBatch, cells: Int64s, times_us: Int64s) -> None:
         for chains in self._chains:
             chains.reserve(self._cells.count)
-        self._listed.reserve(self._cells.count)
         schema = side_schema(self._plan, port).append(EVENT_TIME_FIELD)
         columns = [*rows.columns, pa.array(times_us)]
         self._chains[port].add(cells, pa.RecordBatch.from_arrays(columns, schema=schema))
-        opened = distinct(cells)
-        self._list(opened[~self._listed.values[opened]])
+        opened = self._cells.opened
+        self._due.add(opened, self._cells.last_us(opened))
 
-    def _list(self, cells: Int64s) -> None:
-        """Note when to look at cells again."""
-        self._listed.values[cells] = True
-        rows = pa.RecordBatch.from_arrays([pa.array(cells)], schema=_CELL)
-        self._ends.add(rows, self._cells.last_us(cells))
-
-    def _last_of_step(self) -> int:
-        """Give the last time of a step: as many cells as fit, one time at least."""
-        first = self._ends.first_bucket()
-        assert first is not None, "there is something due"
-        fits, more = first, last_due(self.watermark_us, self._gap_us)
-        if self._ends.count_below(more + 1) <= self._rows_max:
-            return more
-        while more - fits > 1:
-            middle = (fits + more) // 2
-            if self._ends.count_below(middle + 1) <= self._rows_max:
-                fits = middle
-            else:
-                more = middle
-        return fits
-
-    def _ended(self, last_us: int) -> Int64s:
-        """Give the cells of sessions that are over by a time, in order of their ends."""
-        cells: Int64s = self._ends.between(MIN_TIME, last_us + 1)[0].column(0).to_numpy()
-        self._ends.drop_below(last_us + 1)
-        self._listed.values[cells] = False
-        joined: Int64s = cells.copy()
-        ending = self._cells.last_us(cells) <= last_us
-        joined[ending] = self._cells.join(cells[ending])
+    def _ended(self) -> Int64s:
+        """Give the cells of the next sessions that are over, in order of their ends."""
+        due_us = last_due(self.watermark_us, self._gap_us)
+        cells, until_us = self._due.take(due_us, self._rows_max)
+        last_us = self._cells.last_us(cells)
+        later = last_us > until_us
+        self._due.add(cells[later], last_us[later])
+        cells = cells[~later]
+        joined = self._cells.join(cells)
         gone_on = joined != cells
         for chains in self._chains:
             chains.join(cells[gone_on], joined[gone_on])
         cells = cells[~gone_on]
-        over = self._cells.last_us(cells) <= last_us
-        self._list(cells[~over])
-        cells = cells[over]
         in_order: Int64s = cells[np.argsort(self._cells.last_us(cells), kind="stable")]
         return in_order
 

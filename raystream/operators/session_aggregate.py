@@ -15,7 +15,8 @@ from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME, Side
 from raystream.flow.hashing import hash_columns
 from raystream.keyed.measures import Measures
-from raystream.keyed.session_state import CELL_FIELD, FIRST, LAST, SessionState
+from raystream.keyed.session_state import FIRST, LAST, SessionState
+from raystream.keyed.session_table import CELL_FIELD
 from raystream.keyed.snapshot import (
     Section,
     Snapshot,

@@ -47,7 +47,8 @@ def test_a_key_and_pane_have_one_cell_while_it_is_open(steps):
             assert (of_key, first - end <= GAP_US) == (key, True), "a cell is of one session"
             held[cell] = key, begin, last
         numbers = np.array(list(held), np.int64)
-        found = cells.keys(numbers)[0].to_pylist(), cells.first_us(numbers), cells.last_us(numbers)
+        (keys,), first, last = cells.told(numbers)
+        found = keys.to_pylist(), first, last
         assert list(zip(*map(list, found), strict=True)) == list(held.values())
 
 

@@ -13,9 +13,11 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.window_unaligned import Session
 from raystream.flow.batch import EVENT_TIME_FIELD, Columns
 from raystream.flow.element import MAX_TIME, MIN_TIME, Side
-from raystream.keyed import session_cells
+from raystream.keyed import session_cells, session_totals
+from raystream.keyed.due_cells import DueCells
 from raystream.keyed.measures import Measures
-from raystream.keyed.session_state import CELL_FIELD, SessionState
+from raystream.keyed.session_state import SessionState
+from raystream.keyed.session_table import CELL_FIELD
 from raystream.operators.session_aggregate import SessionAggregateSpec
 
 INT = pa.int64()
@@ -165,20 +167,26 @@ def test_a_long_session_ends_in_bounded_steps():
     assert sessions.until(MAX_TIME) == [(0, 400, 40, 399), (1000, 1010, 2, 1009)]
 
 
-class Counting(SessionState):
-    """Counts the partials that are sorted into the table, new ones and those that come back."""
+class Counting(DueCells):
+    """Counts the cells that are sorted by their ends, new ones and those that come back."""
 
     moved = 0
 
-    def _by_time(self, partials):
-        self.moved += partials.num_rows
-        return super()._by_time(partials)
+    def add(self, cells, times_us):
+        Counting.moved += len(cells)
+        super().add(cells, times_us)
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    monkeypatch.setattr(session_totals, "DueCells", Counting)
 
 
 def moved_per_row(keys, open_each, *, gap=10, batches=24, rows=128):
     """Take rows of so many keys and open sessions, and a watermark behind each batch."""
     measures = Measures([CELL_FIELD], [Bound("n", "count", INT)], arrival=True)
-    state = Counting([pa.field("k", INT)], gap, Limits(), measures)
+    Counting.moved = 0
+    state = SessionState([pa.field("k", INT)], gap, Limits(), measures)
     rng = np.random.default_rng(3)
     span = 3 * gap * open_each
     step = max(1, span * rows // (2 * keys * open_each))
@@ -192,9 +200,10 @@ def moved_per_row(keys, open_each, *, gap=10, batches=24, rows=128):
         while state.take(batch * step - 1) is not None:
             pass
         held = max(held, state.row_count)
-    return state.moved / (rows * batches), held
+    return Counting.moved / (rows * batches), held
 
 
+@pytest.mark.usefixtures("counting")
 @pytest.mark.parametrize("keys", [1, 10])
 def test_the_cost_of_a_row_does_not_grow_with_the_open_sessions(keys):
     few, held_few = moved_per_row(keys, 500 // keys)
@@ -203,6 +212,7 @@ def test_the_cost_of_a_row_does_not_grow_with_the_open_sessions(keys):
     assert many < 1.5 * few < 3
 
 
+@pytest.mark.usefixtures("counting")
 def test_the_cost_of_a_row_does_not_grow_with_the_keys_whose_sessions_go_on():
     few, held_few = moved_per_row(200, 1, gap=1000)
     many, held_many = moved_per_row(3_000, 1, gap=1000)
