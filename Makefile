@@ -11,9 +11,10 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input
 DEMO_READY := $(VENV)/.ready-demo
 DEV_READY := $(VENV)/.ready-dev
 
-# Tests see no cluster but their own, and no Ray at all where none is needed.
-WITHOUT_RAY := env -u RAY_ADDRESS RAYSTREAM_TEST_NO_RAY=1
-WITH_RAY := env -u RAY_ADDRESS
+# Tests see no cluster but their own, and no Ray at all where none is needed. They start hundreds of
+# processes, which compile all modules again where nobody writes down what was compiled.
+WITHOUT_RAY := env -u RAY_ADDRESS -u PYTHONDONTWRITEBYTECODE RAYSTREAM_TEST_NO_RAY=1
+WITH_RAY := env -u RAY_ADDRESS -u PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check fmt lint types tidy unit pure sim cluster golden wheel bench clean
