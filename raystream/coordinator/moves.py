@@ -152,13 +152,14 @@ class Moves:
             own = bool(asked.reason)  # the job itself knows what can move alone
             scale = self._replan.scale(self.scale, asked.scale, exact=own)
             wanted = self._replan.plan(scale)
-            # As the plan that runs, and made of the same things as the wanted one.
-            alike = unchanged(self._replan.plan(self.scale), wanted)
+            now = self._replan.plan(self.scale)
         except PlanError as error:
             hint = f" ({error.hint})" if error.hint else ""
             return [Answer(asked.request, None, f"{error.message}{hint}", "plan")]
         if _sizes(wanted) == _sizes(plan):
             return [Answer(asked.request, "")]
+        # It is made of the same things as the wanted one; is it the one that runs?
+        alike = unchanged(now, wanted) if _sizes(now) == _sizes(plan) else frozenset[str]()
         told = Rescaling(self._clock.now_us(), asked.reason, _sizes(plan), _sizes(wanted))
         self._asked = Move(asked.request, scale, wanted, told, unchanged=alike)
         return [Grow(asked.request, wanted)]

@@ -48,8 +48,10 @@ class LeftOpen:
             close(self._resting.popitem()[1])
 
 
-def close(resting: Resting) -> None:
+def close(resting: Resting | None) -> None:
     """Close operators that nobody goes on with; their attempt is over, and cannot fail any more."""
+    if resting is None:
+        return
     try:
         resting.close()
     except Exception:  # noqa: BLE001  the edge of the shell: users' code is closed here

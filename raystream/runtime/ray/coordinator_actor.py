@@ -362,8 +362,8 @@ class _Shell:
                     threading.Thread(target=self._list, args=arguments, daemon=True).start()
                 case job.Tell(subtask, order):
                     self.crew.tell(subtask, order)
-                case job.CloseSubtask(subtask):
-                    self.crew.close(subtask, failed=self._machine.error is not None)
+                case job.CloseSubtask():
+                    self.crew.close(effect, failed=self._machine.error is not None)
                 case job.AbortSinks(prepared):
                     abort_sinks(self._given.plan, prepared)
                 case job.Answer(request):
