@@ -216,15 +216,6 @@ def some_of_a_chain_stay_open_while_others_are_restored(patch):
     patch.setattr(LeftOpen, "keep", lambda self, plan, chains: None)
 
 
-@planted("windows", STAYING)
-def operators_that_stay_open_do_not_tell_again_how_far_time_has_come(patch):
-    # Nothing is held back for ever: whoever waits for them has the end of their input in the end.
-    def silent(self):
-        return iter(())
-
-    patch.setattr(RunningChain, "tell_again", silent)
-
-
 def first_found(topology, sharp):
     """Give the first seed that something is wrong with."""
     for seed in range(SEEDS_MAX):

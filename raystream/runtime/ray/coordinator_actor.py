@@ -322,7 +322,7 @@ class _Shell:
             self.crew.take(message, wanted=self._machine.moves.wants(message.request))
             return
         if isinstance(message, job.Said) and isinstance(message.report, Closed):
-            self.crew.closed(message.subtask)
+            self.crew.closed(message.subtask, message.attempt)
         state = self._machine.state
         self._step(message)
         if self._machine.state != state:

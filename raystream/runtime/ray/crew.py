@@ -295,8 +295,10 @@ class Crew:
         if close.rests_at:
             self._resting.add(subtask)
 
-    def closed(self, subtask: SubtaskId) -> None:
-        """Note that a subtask has let go."""
+    def closed(self, subtask: SubtaskId, attempt: int) -> None:
+        """Note that a subtask has let go; of one whose attempt is over it may be told late."""
+        if attempt != self.deployed[0]:
+            return
         self._deadlines.pop(subtask, None)
         self._closed.add(subtask)
 
