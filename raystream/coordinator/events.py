@@ -220,7 +220,9 @@ class Sweep:
 class Deploy:
     """Make all subtasks of an attempt, each with its operators open and restored.
 
-    The processes of those that are ``leaving``, of the attempt before, have no part in it.
+    The processes of those that are ``leaving``, of the attempt before, have no part in it. The
+    subtasks of chains that are ``kept`` go on with the operators that the attempt before has left
+    open, all of a chain or none.
     """
 
     attempt: int
@@ -228,6 +230,7 @@ class Deploy:
     manifest: Manifest | None = None
     path: str = ""
     leaving: frozenset[SubtaskId] = frozenset()
+    kept: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +264,13 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class CloseSubtask:
-    """Let a subtask go, whatever it is at; ``Closed`` answers, also for one that had died."""
+    """Let a subtask go, whatever it is at; ``Closed`` answers, also for one that had died.
+
+    ``rests_at`` is that of ``Finish``.
+    """
 
     subtask: SubtaskId
+    rests_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

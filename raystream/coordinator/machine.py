@@ -53,8 +53,7 @@ class CoordinatorMachine:
         self.attempt = 0
         self.restarts = Restarts(plan.restart)
         self.chronicle = Chronicle(self.restarts)
-        self._outcome = "finished"
-        self._restart_us = 0
+        self._outcome, self._restart_us = "finished", 0
         self._bad: set[int] = set()  # checkpoints that cannot be read
         self._waiting: set[SubtaskId] = set()
         self._undecided: messages.Prepared = ()  # whether it is in the log the next attempt knows
@@ -134,8 +133,9 @@ class CoordinatorMachine:
                 return self._ended(subtask)
             case messages.Committed(checkpoint_id):
                 return self._committed(subtask, checkpoint_id)
-            case messages.Closed(prepared):
+            case messages.Closed(prepared, rests):
                 self._course.checkpoints.closed(subtask, prepared)
+                self.moves.staying.closed(subtask, rests=rests)
                 return self._closed(subtask)
             case _:
                 assert_never(report)
@@ -199,9 +199,10 @@ class CoordinatorMachine:
         self._alignment = AlignmentGroups(self._plan)
         self._assignment = Assignment(self._plan, self._opening.splits)
         before, opening, leaving = self._course, self._opening, self.moves.leaving
+        kept = self.moves.staying.take(self._plan, opening.manifest)
         self._course = self._set_out([one for one in before.asked if one is not STOP])
         self._course.shown = before.shown
-        deploy = job.Deploy(self.attempt, self._plan, opening.manifest, opening.path, leaving)
+        deploy = job.Deploy(self.attempt, self._plan, opening.manifest, opening.path, leaving, kept)
         return [*self.moves.give_up("the job has failed meanwhile"), deploy]
 
     def _appended(self, entry: Entry | None) -> list[job.Effect]:
@@ -307,7 +308,7 @@ class CoordinatorMachine:
         outcome = self._course.outcome
         if outcome is None:
             return effects
-        if stops(self._course) and self.moves.take(self._course.stopped_us):
+        if stops(self._course) and self.moves.take(self._course.stopped_us, self.checkpoints):
             self._restart_us, outcome = self._clock.monotonic_us(), RESTART
         return [*effects, *self._close(outcome, None)]
 
@@ -357,10 +358,10 @@ class CoordinatorMachine:
             return []
         if self.state == "waiting":
             return self._conclude()
-        deployed = self.state != "opening"
+        deployed, closed = self.state != "opening", self.moves.staying.close(self._plan)
         self._to("closing")
         self._waiting = set(self._plan.subtasks) if deployed else set()
-        return [*map(job.CloseSubtask, self._plan.subtasks)] if deployed else self._closed_all()
+        return [*closed] if deployed else self._closed_all()
 
     def _closed(self, subtask: SubtaskId) -> list[job.Effect]:
         if self.state != "closing":

@@ -11,9 +11,11 @@ no row is read twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from raystream.clock import Clock
+from raystream.coordinator.checkpoints import CheckpointFigures
 from raystream.coordinator.course import Course
 from raystream.coordinator.events import (
     Answer,
@@ -24,11 +26,13 @@ from raystream.coordinator.events import (
     RescaleAsked,
     SavepointAsked,
 )
+from raystream.coordinator.staying import Staying
 from raystream.errors import PlanError
 from raystream.flow.control import UNDER_WAY, Rescaling
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan, Scale
+from raystream.graph.sameness import unchanged
 
 STOP = SavepointAsked("", "", stop=True)
 """The barrier behind which sources read no more; nobody waits for its answer."""
@@ -57,6 +61,7 @@ class Move:
     """One change of size, or, for the same plan, of places: nobody waits to be told of that.
 
     ``told`` is what is shown of a change of size, ``stopped_us`` when sources stopped for it.
+    ``unchanged`` chains are those that are the same in its plan.
     """
 
     request: str
@@ -66,6 +71,7 @@ class Move:
     stopped_us: int | None = None
     leaving: frozenset[SubtaskId] = frozenset()
     until_us: int | None = None
+    unchanged: frozenset[str] = frozenset()
 
 
 class Moves:
@@ -79,6 +85,7 @@ class Moves:
         self._early: RescaleAsked | None = None  # before the job ran
         self._asked: Move | None = None
         self._taken: Move | None = None
+        self.staying = Staying()
         self._left = 0  # so many moves were away from nodes
         self._warned = frozenset[SubtaskId]()  # of this attempt, whose nodes are known to go
 
@@ -145,13 +152,16 @@ class Moves:
             own = bool(asked.reason)  # the job itself knows what can move alone
             scale = self._replan.scale(self.scale, asked.scale, exact=own)
             wanted = self._replan.plan(scale)
+            now = self._replan.plan(self.scale)
         except PlanError as error:
             hint = f" ({error.hint})" if error.hint else ""
             return [Answer(asked.request, None, f"{error.message}{hint}", "plan")]
         if _sizes(wanted) == _sizes(plan):
             return [Answer(asked.request, "")]
+        # It is made of the same things as the wanted one; is it the one that runs?
+        alike = unchanged(now, wanted) if _sizes(now) == _sizes(plan) else frozenset[str]()
         told = Rescaling(self._clock.now_us(), asked.reason, _sizes(plan), _sizes(wanted))
-        self._asked = Move(asked.request, scale, wanted, told)
+        self._asked = Move(asked.request, scale, wanted, told, unchanged=alike)
         return [Grow(asked.request, wanted)]
 
     def heard(
@@ -179,7 +189,8 @@ class Moves:
         self._left += 1
         request = f"away {self._left}"
         leaving, until_us = event.subtasks, event.until_us
-        self._asked = Move(request, self.scale, plan, leaving=leaving, until_us=until_us)
+        every = frozenset(chain.name for chain in plan.chains)
+        self._asked = Move(request, self.scale, plan, None, None, leaving, until_us, every)
         return [*told, Grow(request, plan, event.subtasks, event.until_us)]
 
     def _grown(self, event: Grown, state: str, course: Course) -> list[Effect]:
@@ -193,10 +204,15 @@ class Moves:
         course.asked.insert(0, STOP)
         return []
 
-    def take(self, stopped_us: int | None) -> bool:
-        """Take that the checkpoint is durable and committed: the next attempt has the new size."""
+    def take(self, stopped_us: int | None, shown: Sequence[CheckpointFigures]) -> bool:
+        """Take that the checkpoint is durable and committed: the next attempt has the new size.
+
+        It is the newest of those that are shown.
+        """
         if self._asked is not None and self._taken is None:
-            self._taken = replace(self._asked, stopped_us=stopped_us)
+            self._taken = taken = replace(self._asked, stopped_us=stopped_us)
+            newest = shown[-1].checkpoint_id if shown else 0
+            self.staying.offer(newest, taken.plan, taken.unchanged, taken.leaving)
         self._asked = None
         return self._taken is not None
 

@@ -94,7 +94,13 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """All is done: let go."""
+    """All is done: let go.
+
+    ``rests_at`` is the checkpoint that the next attempt begins from, for who may leave its
+    operators open to it: those that nothing has touched since that checkpoint; 0: nobody may.
+    """
+
+    rests_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +173,11 @@ class Closed:
     """Nothing is held any more; also said of a subtask that is dead.
 
     ``prepared`` is what its sinks have written and, as far as it knows, nobody has made visible.
+    ``rests``: its operators are open still, as ``Finish`` has allowed.
     """
 
     prepared: Prepared = ()
+    rests: bool = False
 
 
 Report: TypeAlias = Ready | SourceTime | Acked | Declined | Ended | Committed | Closed

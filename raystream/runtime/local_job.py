@@ -28,6 +28,7 @@ from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.graph.rescaling import Replan
 from raystream.runtime import local_process, shell
+from raystream.runtime.left_open import LeftOpen
 from raystream.runtime.local_process import Breather, Errands, Happened, Link, Maker, Process
 from raystream.runtime.observing import Observer
 from raystream.runtime.scaling import Scaling
@@ -73,6 +74,7 @@ class LocalJob:
         self._breather = Breather(clock, paced=rng is None)
         self._errands = Errands(clock, drawn=rng is not None and slow_words)
         self._satisfied = False
+        self._left = LeftOpen()
         self._scaling = Scaling(plan.job, replan, clock, chronicle)
         self.answers: dict[str, job.Answer] = {}
 
@@ -114,17 +116,20 @@ class LocalJob:
         self._job(job.StopAsked())
         for subtask in list(self._processes):
             self._step(subtask, messages.Cancel())
+        self._left.close()
         self._observer.close()
 
     # Failures --------------------------------------------------------------------------------
 
     @property
     def alive(self) -> list[SubtaskId]:
-        return list(self._processes)
+        return [*self._processes, *self._left.subtasks]
 
     def crash(self, *subtasks: SubtaskId) -> None:
         """Let processes die where they stand; the coordinator hears of it in its turn."""
-        for process in [self._processes[subtask] for subtask in subtasks]:
+        for subtask in subtasks:
+            self._left.lose(subtask)
+        for process in [self._processes[one] for one in subtasks if one in self._processes]:
             if self._processes.get(process.subtask) is process:  # else it ended as one before died
                 del self._processes[process.subtask]
                 self._fails(process, SubtaskLost(f"{process.subtask} died: its process is gone"))
@@ -207,16 +212,11 @@ class LocalJob:
     def _let_go(self, process: Process, event: messages.Finish | messages.Cancel) -> None:
         del self._processes[process.subtask]
         self._observer.take(process.figures())
-        try:
-            if process.readers is not None:
-                process.readers.close()
-        except RaystreamError as error:
+        effects, wrongs = process.let_go(event)
+        self._left.put(process.machine.resting)
+        for error in wrongs:
             self._fails(process, error)
-        try:
-            self._do(process, process.machine.step(event))
-        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
-            self._fails(process, error)
-            self._says(process, messages.Closed())
+        self._do(process, effects)
 
     def _pass(
         self,
@@ -321,15 +321,15 @@ class LocalJob:
                     self._list(chain, after_us)
                 case job.Tell(subtask, order):
                     self._pass(None, subtask, self._coordinator.attempt, order)
-                case job.CloseSubtask(subtask):
-                    self._close_subtask(subtask)
+                case job.CloseSubtask():
+                    self._close_subtask(effect)
                 case job.AbortSinks(prepared):
                     shell.abort_sinks(self._plan, prepared)
                 case job.Answer(request):
                     if not self._scaling.heard(effect):
                         self.answers[request] = effect
                 case job.Done():
-                    pass
+                    self._left.close()
                 case _:
                     self._store(effect)
 
@@ -338,6 +338,7 @@ class LocalJob:
             self._plan = deploy.plan
             self._maker = dataclasses.replace(self._maker, plan=deploy.plan)
             self._observer.follow(deploy.plan)
+        self._left.keep(self._plan, deploy.kept)
         for subtask in self._plan.subtasks:
             self._make(subtask, deploy)
 
@@ -347,7 +348,7 @@ class LocalJob:
             if coordinator.attempt != deploy.attempt or coordinator.state != "starting":
                 return
             try:
-                process = self._maker.make(subtask, deploy)
+                process = self._maker.make(subtask, deploy, self._left.take(subtask))
             except StorageError:
                 raise
             except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
@@ -362,10 +363,10 @@ class LocalJob:
 
         self._errands.retried(make, failed)
 
-    def _close_subtask(self, subtask: SubtaskId) -> None:
-        attempt = self._coordinator.attempt
+    def _close_subtask(self, close: job.CloseSubtask) -> None:
+        subtask, attempt = close.subtask, self._coordinator.attempt
         if subtask in self._processes:
-            self._pass(None, subtask, attempt, messages.Finish())
+            self._pass(None, subtask, attempt, messages.Finish(close.rests_at))
         else:
             self._pass(subtask, None, attempt, job.Said(subtask, attempt, messages.Closed()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,13 +16,14 @@ from raystream.coordinator.machine import CoordinatorMachine
 from raystream.errors import RaystreamError, StorageError
 from raystream.flow.control import SubtaskFigures
 from raystream.flow.ids import SubtaskId
-from raystream.flow.messages import Acked
+from raystream.flow.messages import Acked, Cancel, Closed, Finish
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.runtime.process_figures import process_figures
 from raystream.runtime.shell import Readers, contexts, list_splits, source_spec, uploaded
 from raystream.runtime.user_line import user_line
 from raystream.runtime.vault import Keeper, Upload, Vault
 from raystream.subtask import events as sub
+from raystream.subtask.handing_over import Resting, Restored
 from raystream.subtask.machine import SubtaskMachine
 
 _TRIES = 6
@@ -54,6 +56,19 @@ class Process:
         at = user_line(self.thread) if figures.working_us else ""
         return replace(figures, at=at, process=process_figures())
 
+    def let_go(self, event: Finish | Cancel) -> tuple[list[sub.Effect], list[Exception]]:
+        """Close readers and machine, whatever goes wrong; give what is to be done, and said."""
+        wrongs: list[Exception] = []
+        try:
+            if self.readers is not None:
+                self.readers.close()
+        except RaystreamError as error:
+            wrongs.append(error)
+        try:
+            return self.machine.step(event), wrongs
+        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
+            return [sub.Tell(Closed())], [*wrongs, error]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Maker:
@@ -64,15 +79,19 @@ class Maker:
     vault: Vault
     deliver: Callable[[ChainNode, Batch], None]
 
-    def make(self, subtask: SubtaskId, deploy: job.Deploy) -> Process:
-        """Make a subtask, its operators open and restored."""
+    def make(self, subtask: SubtaskId, deploy: job.Deploy, resting: Resting | None) -> Process:
+        """Make a subtask, its operators open and restored, unless they have rested."""
         plan, attempt = self.plan, deploy.attempt
         keeper = Keeper(self.vault, plan, subtask, attempt)
-        restored = None
-        if deploy.manifest is not None:
+        restored: Restored | Resting | None = resting
+        if deploy.manifest is not None and resting is None:
             restored = keeper.restore(deploy.manifest, deploy.path)
         context = contexts(plan, subtask, self.clock, self.deliver)
-        machine = SubtaskMachine(plan, subtask, attempt, self.clock, context, restored=restored)
+        with contextlib.ExitStack() as undo:
+            if resting is not None:
+                undo.callback(resting.close)
+            machine = SubtaskMachine(plan, subtask, attempt, self.clock, context, restored=restored)
+            undo.pop_all()
         spec = source_spec(plan.chain(subtask.chain))
         readers = None
         if spec is not None:

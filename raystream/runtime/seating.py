@@ -7,7 +7,7 @@ that shrinks stays on few nodes: those that hold most of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from raystream.flow.ids import SubtaskId
@@ -29,21 +29,26 @@ class Present:
 def seat(wanted: Mapping[SubtaskId, Resources], present: Sequence[Present]) -> dict[SubtaskId, int]:
     """Give the subtasks of an attempt to processes by index; those without one need a new one.
 
-    Whoever stays keeps its place where that is still one, so that what it has loaded is of use.
+    Whoever stays keeps its place where that is still one, so that what it has loaded is of use, and
+    of those on one node they stay first: for some of them nothing changes at all.
     """
+    places = {(one.chain, one.index) for one in wanted}
     crowd = Counter(one.node for one in present)
     by_kind: dict[Resources, list[int]] = {}
-    for index in sorted(range(len(present)), key=lambda i: _rank(present[i], crowd)):
+    for index in sorted(range(len(present)), key=lambda i: _rank(present[i], crowd, places)):
         by_kind.setdefault(present[index].resources, []).append(index)
     seats: dict[SubtaskId, int] = {}
     for kind, indices in by_kind.items():
-        places = [subtask for subtask, resources in wanted.items() if resources == kind]
-        seats |= _places(places, [(index, present[index]) for index in indices[: len(places)]])
+        alike = [subtask for subtask, resources in wanted.items() if resources == kind]
+        seats |= _places(alike, [(index, present[index]) for index in indices[: len(alike)]])
     return seats
 
 
-def _rank(one: Present, crowd: Mapping[str, int]) -> tuple[bool, int, str]:
-    return (not one.node, -crowd[one.node], one.node)
+def _rank(
+    one: Present, crowd: Mapping[str, int], places: Collection[tuple[str, int]]
+) -> tuple[bool, int, str, bool]:
+    homeless = one.was is None or (one.was.chain, one.was.index) not in places
+    return (not one.node, -crowd[one.node], one.node, homeless)
 
 
 def _places(

@@ -24,6 +24,7 @@ from raystream.operators.source import SourceSpec
 from raystream.storage.layout import STAGED, safe_name
 from raystream.storage.store import joined
 from raystream.subtask.events import Acknowledge, Keep, Poll, Polled
+from raystream.subtask.handing_over import Way
 
 _LOG = logging.getLogger("raystream")
 
@@ -166,7 +167,7 @@ def contexts(
             errors=Rejects(node.on_error, node.name, metrics.counter("failed_rows")),
             clock=clock,
             limits=plan.limits,
-            deliver=lambda batch: deliver(node, batch),
+            deliver=Way(lambda batch: deliver(node, batch)),
             staging=staging,
         )
 

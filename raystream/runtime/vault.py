@@ -31,7 +31,7 @@ from raystream.storage.store import Missing, Store, joined
 from raystream.storage.uploads import Uploader
 from raystream.subtask import kept_frames
 from raystream.subtask.events import Keep
-from raystream.subtask.keeping import Restored
+from raystream.subtask.handing_over import Restored
 
 Errand: TypeAlias = (
     job.ReadLog | job.ReadManifest | job.Append | job.WriteSavepoint | job.Discard | job.Sweep

@@ -52,6 +52,10 @@ class RunningChain:
         self._timed: list[int] = []
         self._opened = len(chain.nodes)
         self._closed = False
+        self.touched = False  # since whoever asks has set it back
+        self._idle = [False] * len(chain.nodes)
+        self._idle_input = False
+        self._seen_us = self._past_us = MIN_TIME
 
     def open(self) -> None:
         """Build and open the operators, sinks first: whoever is written to is there."""
@@ -63,6 +67,27 @@ class RunningChain:
         plain = Operator.timer_due_us
         own = enumerate(self.operators)
         self._timed = [i for i, one in own if type(one).timer_due_us is not plain]
+
+    def go_on(self, chain: Chain) -> None:
+        """Take the place of a chain of another plan that is the same, but for its edges."""
+        self.nodes = chain.nodes
+        self._past_us = self._seen_us
+        self.rows_in, self.rows_out = [0] * len(self.nodes), [0] * len(self.nodes)
+        self._spent_us = [0] * len(self._spent_us)
+        self._inside, self._since_us = _OURS, self._clock.monotonic_us()
+
+    def tell_again(self) -> Iterator[Emitted]:
+        """Tell whoever reads from it now how far time has come, and who is idle.
+
+        Its own input is active until it says otherwise.
+        """
+        if self._idle_input:
+            yield from self.status(Status(idle=False))
+        for node, watermark_us, idle in zip(self.nodes, self._watermarks, self._idle, strict=True):
+            if node.outputs and watermark_us > MIN_TIME:
+                yield node.outputs, Watermark(watermark_us)
+            if node.outputs and idle:
+                yield node.outputs, Status(idle=True)
 
     def snapshot(self) -> dict[str, Snapshot]:
         """Give what each operator keeps, by uid."""
@@ -121,15 +146,20 @@ class RunningChain:
 
     def read(self, batch: Batch) -> Iterator[Emitted]:
         """Let the rows that the source read leave its head."""
+        self.touched = True
         self.rows_in[0] += batch.num_rows
         return self._pull(0, iter([batch]))
 
     def batch(self, port: int, batch: Batch) -> Iterator[Emitted]:
         """Give rows to the head."""
+        self.touched = True
         return self._batch(0, port, batch)
 
     def watermark(self, time_us: int) -> Iterator[Emitted]:
         """Give a watermark to the head: all that it causes leaves before it does."""
+        if time_us <= self._past_us:
+            return iter(())  # it has seen it before its input was wired anew
+        self.touched, self._seen_us = True, time_us
         if self.source is not None:
             return self._out(0, Watermark(time_us))
         return self._watermark(0, time_us)
@@ -149,6 +179,7 @@ class RunningChain:
 
     def status(self, status: Status) -> Iterator[Emitted]:
         """Tell the head that the input is idle, or active again; it leaves behind the rows."""
+        self.touched, self._idle_input = True, status.idle
         return self._out(0, status) if self.source is not None else self._status(0, status)
 
     def timer_due_us(self) -> int | None:
@@ -158,6 +189,7 @@ class RunningChain:
 
     def timers(self, now_us: int) -> Iterator[Emitted]:
         """Give what is due at a processing time, from the head on."""
+        self.touched = True
         for index in self._timed:
             due_us = self.operators[index].timer_due_us()
             if due_us is not None and due_us <= now_us:
@@ -166,6 +198,7 @@ class RunningChain:
 
     def end(self) -> Iterator[Emitted]:
         """End the input: each operator sees MAX, gives its rest, and then the next one ends."""
+        self.touched = True
         return self._end(0)
 
     def _batch(self, index: int, port: int, batch: Batch) -> Iterator[Emitted]:
@@ -244,11 +277,13 @@ class RunningChain:
             if element.time_us <= self._watermarks[index]:
                 return
             self._watermarks[index] = element.time_us
+            self._idle[index] = False
             yield node.outputs, element
             for child in node.children:
                 yield from self._watermark(child, element.time_us)
             return
         if isinstance(element, Status):
+            self._idle[index] = element.idle
             yield node.outputs, element
             for child in node.children:
                 yield from self._status(child, element)
@@ -258,6 +293,7 @@ class RunningChain:
             return
         self._check(node, element)
         self.rows_out[index] += element.num_rows
+        self._idle[index] = False
         tap = self.tap  # another thread may take it off meanwhile
         if tap is not None:
             tap.take(index, element)

@@ -7,8 +7,7 @@ visible: a checkpoint that is given up takes nothing with it.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 from raystream.clock import Clock
@@ -16,7 +15,7 @@ from raystream.errors import SinkError
 from raystream.flow.codec import pickled
 from raystream.flow.element import Barrier
 from raystream.flow.figures import SnapshotFigures
-from raystream.flow.ids import ChannelId
+from raystream.flow.ids import ChannelId, SubtaskId
 from raystream.flow.messages import Commit, Committed, Prepared
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.keyed.snapshot import Snapshot
@@ -25,19 +24,12 @@ from raystream.operators.sink import SinkSpec
 from raystream.subtask.alignment import Alignment
 from raystream.subtask.chain import RunningChain
 from raystream.subtask.events import Acknowledge, Effect, Keep, Tell
+from raystream.subtask.handing_over import Resting, Restored
 from raystream.subtask.inbox import Inbox
 from raystream.subtask.kept_frames import frames_section, kept_frames
 from raystream.subtask.kept_splits import KeptSplit, kept_splits, splits_section
 from raystream.subtask.outputs import Outputs
 from raystream.subtask.splits import Splits
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Restored:
-    """This subtask's part of the snapshot that an attempt starts from."""
-
-    checkpoint_id: int
-    operators: Mapping[str, Snapshot] = field(default_factory=dict)
 
 
 class Keeping:
@@ -67,8 +59,12 @@ class Keeping:
         self._prepared: dict[int, dict[str, bytes]] = {}
         self._positions: dict[int, list[KeptSplit]] = {}  # of checkpoints that may complete
         self.frames: tuple[bytes, ...] = ()  # that waited before the barrier of what is restored
+        self._at_rest: tuple[int, Snapshot] | None = None  # the newest snapshot that is whole
+        # Changes of operators that stayed open would stand behind what is not of this attempt.
+        self._begins = restored is not None and restored.open
         if restored is not None:
-            chain.restore(restored.operators)
+            if not restored.open:
+                chain.restore(restored.operators)
             beside = restored.operators.get(chain.nodes[0].uid, ())
             self.frames = kept_frames(beside)
             if splits is not None:
@@ -147,12 +143,13 @@ class Keeping:
         self._taken, began_us = checkpoint_id, self._clock.monotonic_us()
         self._prepare(checkpoint_id)
         operators: dict[str, Snapshot] = {}
+        beside: Snapshot = ()
         if barrier.target:
             operators = self._chain.snapshot()
         elif self._settings is not None:
-            operators = self._chain.changes()
+            operators = self._changes()
         if barrier.target or self._settings is not None:
-            self._keep_splits(checkpoint_id, operators)
+            beside = self._keep_splits(checkpoint_id, operators)
         if self._settings is not None and self._settings.unaligned_after_us is not None:
             # Also where nothing waits: each subtask takes up its own again.
             head = self._chain.nodes[0].uid
@@ -170,7 +167,22 @@ class Keeping:
         )
         self._alignment.passed(checkpoint_id)
         self._release()
+        self._at_rest = None if channels else (checkpoint_id, beside)
+        self._chain.touched = False
         return [*outputs.urgent(barrier), keep]
+
+    def _changes(self) -> dict[str, Snapshot]:
+        changes = self._chain.changes()
+        if not self._begins:
+            return changes
+        self._begins = False
+        return self._chain.snapshot()  # the same moment, as a whole: what follows stands behind it
+
+    def resting(self, subtask: SubtaskId, checkpoint_id: int) -> Resting | None:
+        """Give the operators as they were at a checkpoint; None where that is not certain."""
+        if self._at_rest is None or self._at_rest[0] != checkpoint_id or self._chain.touched:
+            return None
+        return Resting(subtask, checkpoint_id, self._chain, self._at_rest[1])
 
     @property
     def prepared(self) -> Prepared:
@@ -186,12 +198,14 @@ class Keeping:
         if written:
             self._prepared[checkpoint_id] = written
 
-    def _keep_splits(self, checkpoint_id: int, operators: dict[str, Snapshot]) -> None:
-        if self._splits is not None:
-            kept = self._splits.kept()
-            uid = self._chain.nodes[0].uid
-            operators[uid] = (*operators.get(uid, ()), splits_section(kept))
-            self._positions[checkpoint_id] = kept
+    def _keep_splits(self, checkpoint_id: int, operators: dict[str, Snapshot]) -> Snapshot:
+        if self._splits is None:
+            return ()
+        kept = self._splits.kept()
+        uid, section = self._chain.nodes[0].uid, splits_section(kept)
+        operators[uid] = (*operators.get(uid, ()), section)
+        self._positions[checkpoint_id] = kept
+        return (section,)
 
     # What follows ----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ chain until a slice of time is over, the input is used up, or an output is full.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from typing_extensions import assert_never
@@ -33,7 +33,7 @@ from raystream.flow.element import (
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.subtask.account import Account
-from raystream.subtask.chain import Emitted, RunningChain
+from raystream.subtask.chain import Emitted
 from raystream.subtask.events import (
     CreditCame,
     Effect,
@@ -44,8 +44,9 @@ from raystream.subtask.events import (
     Tell,
 )
 from raystream.subtask.gate import Gate
+from raystream.subtask.handing_over import Resting, Restored, begin
 from raystream.subtask.inbox import Inbox, Incoming
-from raystream.subtask.keeping import Keeping, Restored
+from raystream.subtask.keeping import Keeping
 from raystream.subtask.outputs import Outputs
 from raystream.subtask.splits import Splits
 from raystream.subtask.states import NEXT, State
@@ -55,7 +56,7 @@ _SLICE_US = 2_000
 
 
 class SubtaskMachine:
-    """Runs one chain over its channels; the operators are open and restored when it is made."""
+    """Runs one chain over its channels; when it is made the operators are open, and restored."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class SubtaskMachine:
         clock: Clock,
         context: Callable[[ChainNode], OpenContext],
         *,
-        restored: Restored | None = None,
+        restored: Restored | Resting | None = None,
     ) -> None:
         self.subtask = subtask
         self.state = State.READY
@@ -76,22 +77,21 @@ class SubtaskMachine:
         for link in links:
             self._gate.add(link.channel)
         self._outputs = Outputs(plan, subtask, attempt, clock)
-        self.chain = self._chain = RunningChain(plan.chain(subtask.chain), context)
+        self.resting: Resting | None = None  # what it has left open
         with contextlib.ExitStack() as undo:
-            undo.callback(self._chain.close)
-            self._chain.open()
-            source = self._chain.source
+            self.chain, restored = begin(plan, subtask, context, restored, undo)
+            self._chain = chain = self.chain
+            source = chain.source
             self._splits = None if source is None else Splits(source, clock, plan.limits)
-            self._keeping = Keeping(
-                plan, self._chain, self._splits, self._inbox, restored, clock=clock
-            )
+            self._keeping = Keeping(plan, chain, self._splits, self._inbox, restored, clock=clock)
             undo.pop_all()
         self._polled: list[Polled] = []  # bounded by the polls under way
         self._changes: list[Watermark | Status] = []  # bounded by the splits that come
         self._draining = False  # once the rows in hand have left the input ends
         self._triggers: list[messages.Trigger] = []  # one is under way at a time
         self._replayed = list(self._keeping.frames)
-        self._task: Iterator[None] | None = None
+        stayed = restored is not None and restored.open
+        self._task = self._emit(chain.tell_again()) if stayed else None
         self._timers_ran = False
         self._effects: list[Effect] = []
         self._account = Account(clock, self._inbox, self._outputs, self._keeping)
@@ -176,7 +176,9 @@ class SubtaskMachine:
                 self._effects.append(self._keeping.commit(order))
             case messages.Settled(checkpoint_id):
                 self._keeping.settled(checkpoint_id)
-            case messages.Finish() | messages.Cancel():
+            case messages.Finish(rests_at):
+                self._close(rests_at)
+            case messages.Cancel():
                 self._close()
             case _:
                 assert_never(order)
@@ -240,7 +242,7 @@ class SubtaskMachine:
         due_us = self._chain.timer_due_us()
         return due_us is not None and due_us <= self._clock.now_us()
 
-    def _next_task(self) -> Iterator[None] | None:
+    def _next_task(self) -> Generator[None] | None:
         running = self.state is State.RUNNING
         # A timer that sets itself anew in the past must not keep input, or its end, out.
         waiting = self._has_input or self._input_finished
@@ -261,12 +263,12 @@ class SubtaskMachine:
             return self._frame(*self._inbox.next())
         return self._end() if running and self._input_finished else None
 
-    def _frame(self, incoming: Incoming, frame: bytes) -> Iterator[None]:
+    def _frame(self, incoming: Incoming, frame: bytes) -> Generator[None]:
         for element in decode(frame, incoming.link.schema):
             yield from self._element(incoming, element)
         self._inbox.consumed(incoming, len(frame), self._clock.monotonic_us())
 
-    def _replay(self, frame: bytes) -> Iterator[None]:
+    def _replay(self, frame: bytes) -> Generator[None]:
         """Take what waited before the barrier of the checkpoint that was restored."""
         incoming = self._inbox.channels[read_header(frame).channel]
         for element in decode(frame, incoming.link.schema):
@@ -305,7 +307,7 @@ class SubtaskMachine:
         barrier = Barrier(trigger.checkpoint_id, trigger.target, trigger.stop)
         self._effects += self._keeping.take(barrier, self._outputs)
 
-    def _read(self, polled: Polled) -> Iterator[None]:
+    def _read(self, polled: Polled) -> Generator[None]:
         splits, split, rows = self._splits, polled.split, polled.rows
         assert splits is not None, "only a source polls"
         splits.begin(polled)
@@ -319,20 +321,20 @@ class SubtaskMachine:
             yield from self._times(splits.gave(split, watermark_us))
         yield from self._emit(self._chain.marked(at_us))
 
-    def _times(self, changes: Iterator[Any]) -> Iterator[None]:
+    def _times(self, changes: Iterator[Any]) -> Generator[None]:
         for change in changes:
             if isinstance(change, Watermark):
                 yield from self._emit(self._chain.watermark(change.time_us))
             else:
                 yield from self._emit(self._chain.status(change))
 
-    def _emit(self, emitted: Iterator[Emitted]) -> Iterator[None]:
+    def _emit(self, emitted: Iterator[Emitted]) -> Generator[None]:
         for edges, element in emitted:
             if edges:
                 self._effects += self._outputs.put(edges, element)
             yield
 
-    def _end(self) -> Iterator[None]:
+    def _end(self) -> Generator[None]:
         yield from self._emit(self._chain.end())
         self._effects += self._outputs.urgent(EndOfInput())
         self._to(State.ENDED)
@@ -376,16 +378,17 @@ class SubtaskMachine:
             self._polled.clear()
             self._splits.stopped = self._draining = True
 
-    def _close(self) -> None:
-        task: Any = self._task
-        self._task = None
-        try:
-            if task is not None:
-                task.close()
-        finally:
-            self._to(State.CLOSED)
-            self._chain.close()
-        self._effects.append(Tell(messages.Closed(self._keeping.prepared)))
+    def _close(self, rests_at: int = 0) -> None:
+        task, self._task = self._task, None
+        if rests_at and task is None and self.state is State.RUNNING:
+            self.resting = self._keeping.resting(self.subtask, rests_at)
+        self._to(State.CLOSED)
+        if self.resting is None:
+            with contextlib.closing(self._chain):
+                if task is not None:
+                    task.close()
+        closed = messages.Closed(self._keeping.prepared, self.resting is not None)
+        self._effects.append(Tell(closed))
 
     def _to(self, state: State) -> None:
         if state not in NEXT[self.state]:

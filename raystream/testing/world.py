@@ -266,7 +266,10 @@ class World:
             local.ask(job.NodesLeaving(leaving))
             return
         self._asks += 1
-        asked = {EVERY: self._rng.randint(1, _PARALLELISM_MAX)}
+        assert self.replan is not None, "a job that is resized can be planned anew"
+        # Of one operator: what others do does not change, and stays open.
+        some = [EVERY, *self._rng.sample(sorted(self.replan.operators), 1)]
+        asked = {self._rng.choice(some): self._rng.randint(1, _PARALLELISM_MAX)}
         local.ask(job.RescaleAsked(f"resize {self._asks}", asked))
 
     def _mistake(self, local: LocalJob) -> None:

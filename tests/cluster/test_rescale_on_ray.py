@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from resized import growing, visible, wrongs
+from resized import growing, notes, noting, visible, wrongs
 
 import raystream as rs
 
@@ -67,6 +67,31 @@ def test_a_job_of_many_keys_grows_and_shrinks_under_load(tmp_path):
         rows, keys = drained(handle, tmp_path)
         assert keys == KEYS < rows
         assert handle.wait().restarts == 0
+    finally:
+        handle.end()
+
+
+@pytest.mark.timeout(200)
+def test_functions_stay_open_where_another_operator_changes_its_size(tmp_path):
+    handle = noting(tmp_path, "stays", keys=1_000, rate=5_000, parallelism=2).submit()
+    try:
+        until(handle.checkpoints, "a first checkpoint")
+        for size in (3, 1):
+            handle.rescale({"read": size})
+            due = len(handle.checkpoints()) + 2
+            until(lambda due=due: len(handle.checkpoints()) >= due, "checkpoints at the new size")
+        assert sizes(handle) == {"read": 1, "count": 2}
+        assert notes(tmp_path) == ["open 0", "open 1"]
+        handle.rescale({"by-key": 3})
+        wanted = [f"{what} {index}" for index in (0, 1) for what in ("open", "close", "open")]
+        assert notes(tmp_path) == [*wanted, "open 2"]
+        handle.rescale({"read": 2})  # behind what was restored, and is handed over
+        rows, keys = drained(handle, tmp_path)
+        assert keys == 1_000 < rows
+        assert handle.wait().restarts == 0
+        lives = {0: 2, 1: 2, 2: 1}
+        ended = [f"{what} {i}" for i, n in lives.items() for what in ("open", "close") * n]
+        assert notes(tmp_path) == ended
     finally:
         handle.end()
 

@@ -90,6 +90,13 @@ def test_changes_put_together_are_what_an_operator_keeps(case: Case, every: int)
     Run(case, views=True, starved=True, incremental=True).play(told, reborn_every=every)
 
 
+@kept_case
+def test_changes_go_on_behind_a_whole_snapshot_of_the_same_moment(case: Case):
+    told = at_random(case.story, random.Random(29))
+    run = Run(case, views=True, starved=True, incremental=True, stays=True)
+    run.play(told, reborn_every=3)
+
+
 @pytest.mark.parametrize(
     "module",
     [

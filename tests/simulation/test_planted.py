@@ -13,11 +13,14 @@ from raystream.coordinator.course import Course
 from raystream.coordinator.events import Append, Tell
 from raystream.coordinator.moves import Moves
 from raystream.coordinator.opening import Opening
+from raystream.coordinator.staying import Staying
 from raystream.flow.messages import Commit, Settled
 from raystream.keyed.snapshot import Share
 from raystream.runtime import vault
+from raystream.runtime.left_open import LeftOpen
 from raystream.storage import loading
 from raystream.subtask.alignment import Alignment
+from raystream.subtask.chain import RunningChain
 from raystream.subtask.inbox import Inbox
 from raystream.subtask.keeping import Keeping
 from raystream.subtask.machine import SubtaskMachine
@@ -47,6 +50,7 @@ CALM = Faults(subtasks=0, coordinators=0, orphans=0, storage=0, jams=0)
 OFTEN = {"every": "500us", "timeout": "1s", "min_pause": "0s", "unaligned_after": None}
 HASTY = OFTEN | {"timeout": "3ms", "tolerate_failures": 50}
 DYING = Sharp(OFTEN, DEATHS)
+STAYING = Sharp(OFTEN, replace(CALM, resizes=12, departures=2), lives=1, parallelism=(2, 3))
 RESIZED = Sharp(OFTEN, replace(CALM, coordinators=2, resizes=4), lives=1)
 
 
@@ -192,6 +196,24 @@ def who_comes_back_forgets_the_size_that_was_asked_for(patch):
 @planted("union", RESIZED)
 def the_log_does_not_say_which_size_an_attempt_has(patch):
     patch.setattr(Moves, "next_plan", lambda self, plan: self._taken.plan if self._taken else plan)
+
+
+@planted("fetched", STAYING)
+def operators_stay_open_though_rows_went_past_the_checkpoint(patch):
+    def touched(self, _):
+        return
+
+    patch.setattr(RunningChain, "touched", property(lambda self: False, touched), raising=False)
+
+
+@planted("fetched", STAYING)
+def some_of_a_chain_stay_open_while_others_are_restored(patch):
+    def take(self, plan, manifest):
+        offered, self._offered = self._offered, None
+        return frozenset() if offered is None else offered[2]
+
+    patch.setattr(Staying, "take", take)
+    patch.setattr(LeftOpen, "keep", lambda self, plan, chains: None)
 
 
 def first_found(topology, sharp):

@@ -57,6 +57,12 @@ def test_words_that_come_twice_or_never_change_nothing(name, first):
 
 RESIZED = {
     "nodes go": Sharp(PATIENT, Faults(1, 1, 0, 0, 1, resizes=2, departures=4), lives=1),
+    "one at a time": Sharp(
+        PATIENT | {"every": "500us", "min_pause": "0s", "unaligned_after": None},
+        Faults(1, 0, 0, 0, 1, words=2, resizes=12, departures=1),
+        lives=1,
+        parallelism=(2, 3),
+    ),
     "few blows": Sharp(PATIENT, Faults(1, 1, 0, 0, 1, resizes=4), lives=1),
     "all blows": Sharp(PATIENT, Faults(2, 1, 1, 1, 1, resizes=4)),
 }

@@ -131,6 +131,15 @@ def asynchronous(job: rs.Job, ledger: Ledger) -> None:
     rows.async_map(look_up, capacity=4).sink(LedgerSink(ledger))
 
 
+def fetched(job: rs.Job, ledger: Ledger) -> None:
+    # What comes back later goes to others, which count it.
+    rows = job.source(Rows(2), watermark=TIMES).rebalance()
+    keyed = rows.async_map(look_up, capacity=4, ordered=False).key_by(lambda pair: pair[1] % KEYS)
+    keyed.map_with_state(
+        lambda state, pair: ((state or 0) + 1, (pair[1] % KEYS, (state or 0) + 1))
+    ).uid("count").sink(LedgerSink(ledger))
+
+
 def two_sinks(job: rs.Job, ledger: Ledger) -> None:
     rows = job.source(Rows())
     rows.map(lambda row: ("one", row["v"])).sink(LedgerSink(ledger))
@@ -288,6 +297,7 @@ TOPOLOGIES = {
     ),
     "broadcast": Topology(broadcast, (("known", "operator_state:rules"),)),
     "async": Topology(asynchronous),
+    "fetched": Topology(fetched, (("count", "state:state"),)),
     "two sinks": Topology(two_sinks, (("aggregate#1", "keys"),)),
     "counts": Topology(
         counts,

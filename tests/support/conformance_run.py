@@ -46,6 +46,7 @@ class Run:
         views: bool = False,
         reborn: bool = False,
         incremental: bool = False,
+        stays: bool = False,
         clock: ManualClock | None = None,
         on_error: str | None = None,
     ) -> None:
@@ -66,18 +67,25 @@ class Run:
         self._starved = starved
         self._views = views
         self._reborn = reborn
+        self._stays = stays
         self.lineages = Lineages() if incremental else None
 
     def play(self, story: Story, *, reborn_every: int = 0) -> None:
         """Go through a story; after each watermark exactly what is due has come out.
 
-        Every so many elements the operator is thrown away, and another takes up what it kept.
+        Every so many elements the operator is thrown away, and another takes up what it kept; or,
+        where it ``stays``, what it keeps is told anew, as a whole, and its changes behind that.
         """
         for at, item in enumerate(story):
             self.tell(item)
             if not is_batch(item):
                 self.check(story[: at + 1], ended=False)
-            if reborn_every and at % reborn_every == 0:
+            if reborn_every and at % reborn_every == 0 and self._stays:
+                self.kept()
+                self.operator.changes()
+                self.lineages = Lineages()
+                self.lineages.take(self.operator.snapshot())
+            elif reborn_every and at % reborn_every == 0:
                 self.restore([self.kept()])
             elif self.lineages is not None:
                 self.kept()

@@ -6,6 +6,8 @@ or comes twice is known by its number, and a count that is wrong by its key.
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -102,3 +104,46 @@ def visible(folder: Path) -> tuple[int, int]:
     """Give how many rows are visible, and of how many keys."""
     table = ds.dataset(folder / "out", format="parquet").to_table(columns=["k"])
     return len(table), len(table["k"].unique())
+
+
+class Noting(rs.KeyedProcessFunction):
+    """Numbers the rows of each key, and notes in a file whenever it is opened and closed."""
+
+    def __init__(self, notes: Path) -> None:
+        self._notes = notes
+
+    def _note(self, what: str) -> None:
+        with self._notes.open("a") as file:
+            file.write(f"{what} {self._index} {threading.get_ident()}\n")
+
+    def open(self, ctx: Any) -> None:
+        self._index = ctx.subtask_index
+        self._seen = ctx.state(rs.ValueState("seen", type=pa.int64()))
+        self._connection = sqlite3.connect(":memory:")  # of use in its own thread alone
+        self._note("open")
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        self._connection.execute("select 1")
+        seen = (self._seen.value() or 0) + 1
+        self._seen.update(seen)
+        yield {**row, "n": seen}
+
+    def close(self) -> None:
+        self._connection.close()
+        self._note("close")
+
+
+def noting(folder: Path, name: str, *, keys: int, rate: int, **settings: Any) -> rs.Job:
+    """As ``growing``, by a function that notes its life in ``folder / "notes"``."""
+    checkpoint = rs.Checkpointing(folder / "checkpoints", every="500ms")
+    job = rs.Job(name, checkpoint=checkpoint, **settings)
+    read = job.source(Paced(keys, rate), name="read")
+    counted = read.key_by("k").process(Noting(folder / "notes"), schema=COUNTED)
+    counted.named("count").uid("by-key").sink(rs.FileSink(folder / "out", "parquet"))
+    return job
+
+
+def notes(folder: Path) -> list[str]:
+    """Give what ``Noting`` has noted, without the threads, in order of the subtasks."""
+    lines = (folder / "notes").read_text().splitlines()
+    return sorted((line.rsplit(" ", 1)[0] for line in lines), key=lambda one: one[-1])

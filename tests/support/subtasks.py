@@ -21,7 +21,7 @@ from raystream.flow.ids import ChannelId, SubtaskId
 from raystream.flow.messages import Start
 from raystream.graph.physical import Chain, ChainNode, Edge, PhysicalPlan
 from raystream.subtask.events import CreditCame, GrantCredit, Poll, Polled, Received, Send
-from raystream.subtask.keeping import Restored
+from raystream.subtask.handing_over import Restored
 from raystream.subtask.machine import SubtaskMachine
 from raystream.subtask.wiring import Link
 

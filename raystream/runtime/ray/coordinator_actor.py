@@ -322,7 +322,7 @@ class _Shell:
             self.crew.take(message, wanted=self._machine.moves.wants(message.request))
             return
         if isinstance(message, job.Said) and isinstance(message.report, Closed):
-            self.crew.closed(message.subtask)
+            self.crew.closed(message.subtask, message.attempt)
         state = self._machine.state
         self._step(message)
         if self._machine.state != state:
@@ -362,8 +362,8 @@ class _Shell:
                     threading.Thread(target=self._list, args=arguments, daemon=True).start()
                 case job.Tell(subtask, order):
                     self.crew.tell(subtask, order)
-                case job.CloseSubtask(subtask):
-                    self.crew.close(subtask, failed=self._machine.error is not None)
+                case job.CloseSubtask():
+                    self.crew.close(effect, failed=self._machine.error is not None)
                 case job.AbortSinks(prepared):
                     abort_sinks(self._given.plan, prepared)
                 case job.Answer(request):

@@ -33,6 +33,7 @@ from raystream.subtask import events as sub
 
 _CLOSE_S = 10.0
 _CLOSE_FAILED_S = 3.0
+_RELEASE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Crew:
         self._deadlines: dict[SubtaskId, float] = {}
         self._closed: set[SubtaskId] = set()  # of this attempt
         self._dead: set[SubtaskId] = set()  # whose actors are no more
+        self._resting: set[SubtaskId] = set()  # whose actors may have left operators open
         self._runs = False
         self._avoided = frozenset[str]()
         self._spare = Spare(given.packed, given.place, kept=given.home is not None)
@@ -92,7 +94,7 @@ class Crew:
         """Give every subtask of an attempt to an actor; ``me`` hears how it goes."""
         self._hiring.call_off()  # else it is over by now, and its recruits are here
         self._follow(deploy.plan)
-        self._assign(deploy.leaving)
+        stay = self._assign(deploy.leaving, deploy.kept)
         self._runs = False
         self._closed, self._dead, self._deadlines = set(), set(), {}
         actors = {subtask: one.actor for subtask, one in self._hired.items()}
@@ -108,6 +110,7 @@ class Crew:
                 given.home,
                 deploy.manifest,
                 deploy.path,
+                stays=subtask in stay,
             )
             watched[actor.deploy.remote(deployment)] = subtask
         self.deployed = (deploy.attempt, actors)
@@ -155,8 +158,12 @@ class Crew:
         self._packed = known[1] if known is not None and known[0] is plan else pack_plan(plan)
         self.plan, self._next, self._spare.plan = plan, None, self._packed
 
-    def _assign(self, leaving: Collection[SubtaskId]) -> None:
-        """Keep actors where they are, then wherever they fit; what is missing is new."""
+    def _assign(self, leaving: Collection[SubtaskId], kept: Collection[str]) -> set[SubtaskId]:
+        """Keep actors where they are, then wherever they fit; what is missing is new.
+
+        Gives the subtasks that go on with what they have left open: of ``kept`` chains, those whose
+        actors all have their places still.
+        """
         subtasks = {s: self.plan.chain(s.chain).resources for s in self.plan.subtasks}
         alive = [(s, one) for s, one in self._hired.items() if s not in self._dead]
         for subtask, one in alive:
@@ -175,7 +182,21 @@ class Crew:
             for subtask, resources in subtasks.items()
         }
         taken = set(seats.values())
-        self._idle = [one for index, (_, one) in enumerate(staying) if index not in taken]
+        idle = [(was, one) for index, (was, one) in enumerate(staying) if index not in taken]
+        self._idle = [one for _, one in idle]
+        # Whoever has another subtask now closes what it has left open before it begins.
+        self._release([one for was, one in idle if was in self._resting])
+        at_home = {s for s, index in seats.items() if staying[index][0] == s} & self._resting
+        self._resting = set()
+        chains = [self.plan.chain(name) for name in kept]
+        return {s for c in chains if at_home.issuperset(c.subtasks) for s in c.subtasks}
+
+    @staticmethod
+    def _release(some: Collection[Hired]) -> None:
+        """Let actors that are to go close what they have left open; it takes no time as a rule."""
+        calls = [one.actor.release.options(concurrency_group="ctl").remote() for one in some]
+        if calls:
+            ray.wait(calls, num_returns=len(calls), timeout=_RELEASE_S)
 
     def _peers(self, subtask: SubtaskId) -> list[SubtaskId]:
         edges = [*self.plan.inputs(subtask.chain), *self.plan.outputs(subtask.chain)]
@@ -262,17 +283,22 @@ class Crew:
         control = actor.control.options(concurrency_group="ctl", num_returns=0)
         control.remote(event, self.deployed[0])
 
-    def close(self, subtask: SubtaskId, *, failed: bool) -> None:
+    def close(self, close: job.CloseSubtask, *, failed: bool) -> None:
         """Let a subtask go; one that does not within its time is killed."""
+        subtask = close.subtask
         if subtask not in self._hired or subtask in self._closed or subtask in self._dead:
             self._let_go(subtask)
             return
         allowed_s = _CLOSE_FAILED_S if failed else _CLOSE_S
         self._deadlines[subtask] = time.monotonic() + allowed_s
-        self.tell(subtask, Finish())
+        self.tell(subtask, Finish(close.rests_at))
+        if close.rests_at:
+            self._resting.add(subtask)
 
-    def closed(self, subtask: SubtaskId) -> None:
-        """Note that a subtask has let go."""
+    def closed(self, subtask: SubtaskId, attempt: int) -> None:
+        """Note that a subtask has let go; of one whose attempt is over it may be told late."""
+        if attempt != self.deployed[0]:
+            return
         self._deadlines.pop(subtask, None)
         self._closed.add(subtask)
 
@@ -293,5 +319,6 @@ class Crew:
         """Let everybody go at once."""
         self._hiring.call_off()
         self._spare.close()
+        self._release([one for subtask, one in self._hired.items() if subtask in self._resting])
         for one in (*self._hired.values(), *self._idle):
             ray.kill(one.actor)

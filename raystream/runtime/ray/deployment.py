@@ -12,7 +12,10 @@ from raystream.runtime.vault import Home
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Deployment:
-    """One subtask of one attempt: what runs it, whom it talks to, what it starts from."""
+    """One subtask of one attempt: what runs it, whom it talks to, what it starts from.
+
+    With ``stays`` it goes on with what the actor has left open of the attempt before.
+    """
 
     plan: bytes
     subtask: SubtaskId
@@ -23,3 +26,4 @@ class Deployment:
     home: Home | None
     manifest: Manifest | None
     path: str
+    stays: bool = False

@@ -23,6 +23,7 @@ from typing_extensions import assert_never
 from raystream.clock import SystemClock
 from raystream.contracts.batch import Batch
 from raystream.coordinator import events as job
+from raystream.errors import SubtaskLost
 from raystream.flow.codec import decode_credit, encode_credit
 from raystream.flow.control import SubtaskFigures
 from raystream.flow.ids import SubtaskId
@@ -39,6 +40,7 @@ from raystream.flow.messages import (
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 from raystream.runtime import profiler, sampling
+from raystream.runtime.left_open import close
 from raystream.runtime.native_profile import native_profile
 from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
@@ -47,11 +49,13 @@ from raystream.runtime.ray.memory import choose_memory_pool
 from raystream.runtime.ray.noting import NOTING
 from raystream.runtime.ray.report import pack_report
 from raystream.runtime.ray.sight import Sight, node_id
+from raystream.runtime.ray.turns import Turns
 from raystream.runtime.ray.watch import Watch
 from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
 from raystream.runtime.vault import Home, Keeper, Upload, Vault, frozen, uploaded_in_time
 from raystream.subtask import events as sub
 from raystream.subtask.chain import RunningChain
+from raystream.subtask.handing_over import Resting, Restored
 from raystream.subtask.machine import SubtaskMachine
 from raystream.subtask.states import State
 
@@ -75,6 +79,7 @@ class SubtaskCalls:
         self._done = threading.Event()
         self._closing = threading.Event()
         self._shell: _Shell | None = None
+        self._turns = Turns()
         self._outbox = Outbox(1)
         self._attempt = 0
         self._let_go_until = 0  # attempts that were told to let go, be they deployed or not yet
@@ -95,35 +100,30 @@ class SubtaskCalls:
         self._mailbox.put(sub.Received(frame))
 
     def deploy(self, deployment: Deployment) -> str:
-        """Make the subtask, also where one of an older attempt was; ``Ready`` says that it is.
-
-        Gives the id of the node, so that the coordinator knows who is where.
-        """
+        """Make the subtask, also where one of an older attempt was; give the id of the node."""
         if self._shell is not None:  # it has been told to close; whoever waits is let go
             self._closing.set()
             self._outbox.close()
-            self._done.wait(_CLOSE_S)
+            if not self._done.wait(_CLOSE_S):
+                self.release(0.0)  # once it comes back
         plan: PhysicalPlan = cloudpickle.loads(deployment.plan)
         self._mailbox = queue.SimpleQueue()
         self._done, self._closing = threading.Event(), threading.Event()
         self._outbox = Outbox(plan.limits.deliver_batches_max)
         self._attempt = deployment.attempt
         NOTING.deployed(deployment.subtask, deployment.attempt, plan.job, plan.limits)
-        shell = _Shell(
-            plan, deployment, self._mailbox, self._outbox, self._closing, sight=self._sight
-        )
-        self._shell = shell
         if deployment.attempt <= self._let_go_until:  # the word overtook the deployment
             self._closing.set()
             self._mailbox.put(Finish())
-        run = threading.Thread(
-            target=self._run,
-            args=(shell, self._outbox, self._done),
-            name=str(deployment.subtask),
-            daemon=True,
-        )
-        run.start()
+        given = (plan, deployment, self._mailbox, self._outbox, self._closing)
+        self._shell = _Shell(*given, sight=self._sight, done=self._done)
+        self._turns.give(self._shell)
         return node_id()
+
+    def release(self, wait_s: float = _CLOSE_S) -> None:
+        """Close what was left open for an attempt in which this actor has no part."""
+        self._turns.end(wait_s)
+        self._turns = Turns()
 
     def credit(self, message: bytes, attempt: int) -> None:
         """Take a grant."""
@@ -167,14 +167,6 @@ class SubtaskCalls:
             return native_profile(what, seconds)
         return profiler.profile(what, seconds, stop=self._done)
 
-    def _run(self, shell: _Shell, outbox: Outbox, done: threading.Event) -> None:
-        try:
-            shell.run()
-            shell.drain()
-        finally:
-            outbox.close()
-            done.set()
-
 
 SubtaskActor: Any = ray.remote(
     max_restarts=0,
@@ -197,9 +189,12 @@ class _Shell:
         closing: threading.Event,
         *,
         sight: Sight,
+        done: threading.Event,
     ) -> None:
         self._plan, self._sight = plan, sight
         self._deployment = deployment
+        self.done = done
+        self.name, self.stays = str(deployment.subtask), deployment.stays
         self._subtask, self._attempt = deployment.subtask, deployment.attempt
         self._mailbox = mailbox
         self._outbox = outbox
@@ -223,15 +218,16 @@ class _Shell:
             self._credit[peer] = actor.credit.options(num_returns=0, concurrency_group="ctl")
             self._control[peer] = actor.control.options(num_returns=0, concurrency_group="ctl")
 
-    def run(self) -> None:
+    def run(self, resting: Resting | None) -> Resting | None:
         """Live from deployment to the end; whatever breaks is told to the coordinator."""
         try:
-            machine = self._make()
+            machine = self._make(resting)
         except BaseException as error:  # noqa: BLE001  the edge of the shell: an error is an event
+            close(resting)  # unless that is done
             self._failed(error)
             self._closing.wait()
             self._say(Closed())
-            return
+            return None
         self.chain = machine.chain
         spec = source_spec(self._plan.chain(self._subtask.chain))
         threads = [threading.Thread(target=self._upload, daemon=True)]
@@ -262,15 +258,18 @@ class _Shell:
         self._let_go(machine)
         if spec is not None:
             threads[-1].join(timeout=2)
+        return machine.resting
 
-    def _make(self) -> SubtaskMachine:
+    def _make(self, resting: Resting | None) -> SubtaskMachine:
         given = self._deployment
         if given.home is not None:
             self._sight.look(self._plan, given.home, self._attempt, self._closing)
         vault = Vault(self._plan, given.home, cached=True)
         self._keeper = Keeper(vault, self._plan, self._subtask, self._attempt)
-        restored = None
-        if given.manifest is not None:
+        restored: Restored | Resting | None = resting
+        if self.stays and resting is None:
+            raise SubtaskLost(f"{self._subtask} has lost what it had left open")
+        if given.manifest is not None and resting is None:
             restored = self._keeper.restore(given.manifest, given.path)
         context = contexts(self._plan, self._subtask, self._clock, self._deliver)
         return SubtaskMachine(
@@ -380,12 +379,13 @@ class _Shell:
         process = process_figures(self._node_id, self._node_ip)
         self._report(dataclasses.replace(machine.figures(), process=process, at=at))
 
-    def drain(self) -> None:
+    def over(self) -> None:
         """Return when all reports are taken: whoever hears of the exit has heard them before."""
-        NOTING.tell(self._coordinator)
-        taken = self._coordinator.report_taken.options(concurrency_group="report").remote()
-        with contextlib.suppress(ray.exceptions.RayError):  # nobody is left to hear
-            ray.get(taken)
+        with contextlib.closing(self._outbox):
+            NOTING.tell(self._coordinator)
+            taken = self._coordinator.report_taken.options(concurrency_group="report").remote()
+            with contextlib.suppress(ray.exceptions.RayError):  # nobody is left to hear
+                ray.get(taken)
 
     def _failed(self, error: BaseException) -> None:
         failed = job.Failed(self._subtask, travelling(self._plan.job, error), self._attempt)

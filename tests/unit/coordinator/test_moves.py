@@ -58,6 +58,8 @@ class Hand:
         self.machine = CoordinatorMachine(made.plan({}), self.clock, beginning, made)
         self.plan: PhysicalPlan | None = None
         self.left: frozenset[SubtaskId] = frozenset()
+        self.kept: frozenset[str] = frozenset()
+        self.offered: dict[str, int] = {}
         self.answers: dict[str, job.Answer] = {}
         self.grows: list[job.Grow] = []
         self.triggers: list[Trigger] = []
@@ -87,6 +89,9 @@ class Hand:
                     self.step(job.SavepointWritten(manifest.checkpoint_id))
                 case job.Deploy():
                     self.plan, self.left = effect.plan, effect.leaving
+                    self.kept = effect.kept
+                case job.CloseSubtask(subtask, rests_at):
+                    self.offered[subtask.chain] = rests_at
                 case job.Answer(request):
                     self.answers[request] = effect
                 case job.Grow():
@@ -463,3 +468,71 @@ def test_what_is_said_of_an_attempt_that_is_over_is_not_heard():
     it = Hand().start()
     it.step(job.NodesLeaving(frozenset(it.plan.subtasks), attempt=7))
     assert it.grows == []
+
+
+# What stays open ---------------------------------------------------------------------------------
+
+
+def stopped(scale: Any) -> Hand:
+    """A job that closes behind the checkpoint of a change of size."""
+    it = Hand().start()
+    it.ask(scale)
+    it.step(job.Grown("r"))
+    it.ack()
+    assert it.machine.state == "closing"
+    return it
+
+
+def closes(it: Hand, chain: str, indices: tuple[int, ...] = (0, 1)) -> None:
+    """Let all subtasks close; some of a chain leave their operators open."""
+    for subtask in it.plan.subtasks:
+        rests = subtask.chain == chain and subtask.index in indices
+        it.step(job.Said(subtask, it.machine.attempt, Closed(rests=rests)))
+
+
+def names(it: Hand) -> tuple[str, str]:
+    source, count = (chain.name for chain in it.plan.chains)
+    return source, count
+
+
+def test_chains_that_are_the_same_at_the_new_size_may_stay_open():
+    it = stopped({"count": 3})
+    source, count = names(it)
+    assert it.offered == {source: it.triggers[-1].checkpoint_id, count: 0}
+    closes(it, source)
+    assert (it.machine.state, it.kept) == ("starting", {source})
+
+
+def test_all_of_a_chain_stay_open_or_none():
+    it = stopped({"count": 3})
+    closes(it, names(it)[0], (1,))
+    assert (it.machine.state, it.kept) == ("starting", frozenset())
+
+
+def test_nothing_stays_open_where_all_change():
+    it = stopped(FOUR)
+    assert set(it.offered.values()) == {0}
+
+
+def test_nothing_stays_open_behind_a_failure_not_even_what_was_offered():
+    it = Hand().start()
+    it.fail()
+    assert (set(it.offered.values()), it.kept) == ({0}, frozenset())
+    it = stopped({"count": 3})
+    it.failing = True  # the next attempt cannot be written into the log: another follows
+    closes(it, names(it)[0])
+    it.failing = False
+    it.tick()
+    assert (it.machine.state, it.kept) == ("starting", frozenset())
+
+
+def test_whoever_leaves_a_node_leaves_nothing_open():
+    it = Hand().start()
+    away = it.leave(1)
+    it.ack()
+    (grow,) = it.grows
+    it.step(job.Grown(grow.request))
+    while it.machine.state == "running":
+        it.ack()
+    assert away
+    assert set(it.offered.values()) == {0}

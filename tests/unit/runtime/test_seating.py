@@ -41,6 +41,16 @@ def test_a_job_that_shrinks_stays_on_the_nodes_that_hold_most_of_it():
     assert {s.index: index for s, index in seats.items()} == {1: 1, 0: 3, 2: 4}
 
 
+def test_of_those_on_one_node_whoever_has_a_place_still_stays_in_it():
+    crew = [*subtasks("a", 3), *subtasks("b", 2)]
+    present = [Present(CPU, "x", was) for was in crew]
+    seats = seat(wanted("a", 1) | wanted("b", 2), present)
+    assert {s: crew[index] for s, index in seats.items() if s.chain == "b"} == {
+        s: s for s in subtasks("b", 2)
+    }
+    assert seats[subtasks("a", 1)[0]] == 0
+
+
 def test_of_nodes_that_hold_as_much_the_same_one_is_left_by_all_chains():
     nodes = ["x", "y"] * 2
     present = [

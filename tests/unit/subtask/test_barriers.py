@@ -25,7 +25,7 @@ from raystream.keyed.snapshot import Section, Share, Snapshot, section
 from raystream.operators.operator import Operator
 from raystream.operators.source import SourceSpec
 from raystream.subtask.events import Acknowledge, Keep, Polled
-from raystream.subtask.keeping import Restored
+from raystream.subtask.handing_over import Restored
 from raystream.subtask.kept_splits import kept_splits
 
 OUT = ChannelId(1, 0, 0)

@@ -1,0 +1,232 @@
+"""A job changes the size of one operator: functions of the others are not opened again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import raystream as rs
+from raystream.clock import ManualClock
+from raystream.coordinator import events as job
+from raystream.coordinator.states import Beginning
+from raystream.flow.ids import SubtaskId
+from raystream.graph.rescaling import Replan
+from raystream.runtime.left_open import LeftOpen
+from raystream.runtime.local_job import LocalJob
+from raystream.runtime.vault import Home, Vault
+
+ROWS = pa.schema([("k", pa.int64())])
+
+
+class Told(rs.Source):
+    """Gives a row for each number up to what the test has allowed, of split after split."""
+
+    schema = ROWS
+    bounded = False
+
+    def __init__(self) -> None:
+        self.allowed = 0
+        self.opened: list[tuple[str, Any]] = []
+
+    def splits(self) -> list[rs.Split]:
+        return [rs.Split("a"), rs.Split("b")]
+
+    def open(self, split: rs.Split, position: Any) -> rs.Reader:
+        self.opened.append((split.id, position))
+        return _ToldReader(self, position or 0)
+
+
+class _ToldReader(rs.Reader):
+    def __init__(self, source: Told, position: int) -> None:
+        self._source, self._next = source, position
+
+    def poll(self, max_rows: int) -> Any:
+        if self._next >= self._source.allowed:
+            return None
+        self._next += 1
+        return pa.RecordBatch.from_pylist([{"k": self._next % 3}], schema=ROWS)
+
+    def position(self) -> int:
+        return self._next
+
+
+class Counting(rs.KeyedProcessFunction):
+    def __init__(self, life: list[str]) -> None:
+        self.life = life
+
+    def open(self, ctx: Any) -> None:
+        self._index = ctx.subtask_index
+        self.life.append(f"open {self._index}")
+        self._seen = ctx.state(rs.ValueState("seen", type=pa.int64()))
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        seen = (self._seen.value() or 0) + 1
+        self._seen.update(seen)
+        yield (row["k"], seen)
+
+    def close(self) -> None:
+        self.life.append(f"close {self._index}")
+
+
+class Hand:
+    """A job in this process, in the hands of a test."""
+
+    def __init__(self, folder: Any) -> None:
+        self.source, self.life, self.sink = Told(), [], rs.MemorySink()
+        made = rs.Job(
+            "stays",
+            parallelism=2,
+            checkpoint=rs.Checkpointing(str(folder), every="1s"),
+            restart=rs.Restart.fixed(3, "1s"),
+        )
+        read = made.source(self.source, name="read")
+        read.key_by("k").process(Counting(self.life)).uid("count").sink(self.sink)
+        replan = Replan(made._draft.plan())
+        plan = replan.plan({})
+        self.clock = ManualClock()
+        vault = Vault(plan, Home(f"{folder}/stays", "id", Beginning("me")))
+        self.local = LocalJob(plan, self.clock, None, vault=vault, replan=replan)
+        self.local.begin()
+
+    def until(self, holds: Any, steps_max: int = 3_000) -> None:
+        for _ in range(steps_max):
+            if holds():
+                return
+            self.local.advance()
+            self.clock.advance(5_000)
+        raise AssertionError(f"{self.local.state}: it does not come to that")
+
+    def give(self, count: int) -> None:
+        """Let so many rows come, in all, and see that each key is counted on."""
+        self.source.allowed = count // 2
+        self.until(lambda: len(self.sink.rows) >= count)
+        keys = [k for k, _ in self.sink.rows]
+        wanted = [(k, n + 1) for k in range(3) for n in range(keys.count(k))]
+        assert sorted(self.sink.rows) == wanted
+
+    def rescale(self, scale: dict[str, int], request: str) -> None:
+        self.local.ask(job.RescaleAsked(request, scale))
+        self.until(lambda: request in self.local.answers)
+        assert self.local.answers[request].error == ""
+
+
+@pytest.fixture
+def it(tmp_path):
+    hand = Hand(tmp_path)
+    yield hand
+    hand.local.close()
+
+
+def test_a_function_is_not_opened_again_where_another_operator_changes_its_size(it):
+    it.give(20)
+    assert sorted(it.life) == ["open 0", "open 1"]
+    del it.life[:]
+    it.rescale({"read": 3}, "grows")
+    it.give(40)
+    it.rescale({"read": 1}, "shrinks")
+    it.give(60)
+    assert it.life == []
+    it.local.close()
+    assert sorted(it.life) == ["close 0", "close 1"]
+
+
+def test_where_it_changes_itself_its_state_is_that_of_who_stayed_open(it):
+    it.give(20)
+    it.rescale({"read": 1}, "one")
+    it.give(40)
+    it.rescale({"count": 3}, "two")
+    it.give(60)
+    assert sorted(it.life) == sorted(
+        [f"{what} {i}" for what in ("open", "close") for i in (0, 1)]
+        + [f"open {i}" for i in range(3)]
+    )
+
+
+def test_behind_a_failure_everything_is_opened_again(it):
+    it.give(20)
+    it.rescale({"read": 1}, "one")
+    it.give(40)
+    it.until(lambda: it.local.state == "running")
+    del it.life[:]
+    it.local.crash(next(one for one in it.local.alive if one.chain == "read"))
+    it.until(lambda: it.local.state != "running")
+    it.until(lambda: it.local.state == "running")
+    assert sorted(it.life) == ["close 0", "close 1", "open 0", "open 1"]
+
+
+def test_what_was_left_open_is_closed_where_the_job_is_stopped_in_between(it):
+    it.give(20)
+    vault = it.local._vault
+    perform = vault.perform
+
+    def failing(errand: Any) -> Any:
+        if isinstance(errand, job.ReadLog):
+            raise rs.StorageError("no disk")
+        return perform(errand)
+
+    vault.perform = failing
+    it.local.ask(job.RescaleAsked("r", {"read": 3}))
+    it.until(lambda: it.local.state == "opening")
+    assert [subtask.chain.startswith("process") for subtask in it.local.alive] == [True, True]
+    assert [line for line in it.life if line.startswith("close")] == []
+    it.local.close()
+    assert sorted(it.life) == ["close 0", "close 1", "open 0", "open 1"]
+    assert it.local.over
+
+
+class _Chain:
+    def __init__(self, *, breaks: bool = False) -> None:
+        self.closed, self._breaks = 0, breaks
+
+    def close(self) -> None:
+        self.closed += 1
+        if self._breaks:
+            raise ValueError("it will not close")
+
+
+class _Rest:
+    def __init__(self, subtask: SubtaskId, *, breaks: bool = False) -> None:
+        self.subtask, self.chain = subtask, _Chain(breaks=breaks)
+
+    def close(self) -> None:
+        self.chain.close()
+
+
+class _Plan:
+    def chain(self, name: str) -> Any:
+        subtasks = tuple(SubtaskId(name, index, 2) for index in range(2))
+        return type("Chain", (), {"subtasks": subtasks})
+
+
+def resting(left: LeftOpen, *places: tuple[str, int]) -> dict[tuple[str, int], _Rest]:
+    made = {place: _Rest(SubtaskId(*place, 2), breaks=place == ("b", 0)) for place in places}
+    for one in made.values():
+        left.put(one)
+    return made
+
+
+def test_a_chain_goes_on_as_a_whole_and_what_does_not_is_closed_whatever_breaks():
+    left = LeftOpen()
+    made = resting(left, ("a", 0), ("a", 1), ("b", 0), ("c", 0), ("c", 1))
+    left.keep(_Plan(), {"a", "b"})
+    assert {place: one.chain.closed for place, one in made.items()} == {
+        ("a", 0): 0,
+        ("a", 1): 0,
+        ("b", 0): 1,
+        ("c", 0): 1,
+        ("c", 1): 1,
+    }
+    assert left.take(SubtaskId("a", 1, 2)) is made["a", 1]
+    assert left.take(SubtaskId("a", 1, 2)) is None
+    left.close()
+    assert (made["a", 0].chain.closed, made["a", 1].chain.closed) == (1, 0)
+
+
+def test_what_a_process_held_that_is_no_more_is_nobodys_to_close():
+    left = LeftOpen()
+    made = resting(left, ("a", 0), ("a", 1))
+    left.lose(SubtaskId("a", 0, 2))
+    left.keep(_Plan(), {"a"})
+    assert (made["a", 0].chain.closed, made["a", 1].chain.closed) == (0, 1)
