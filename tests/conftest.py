@@ -63,6 +63,7 @@ if NO_RAY:
 def pytest_collection_modifyitems(items):
     """Let Ray warn in the tests that start it: its warnings are not ours to fix."""
     for item in items:
+        assert " at 0x" not in item.nodeid, f"named otherwise in each process: {item.nodeid}"
         if item.get_closest_marker("cluster"):
             for warning in (r"ignore:::ray(\.|$)", "ignore::ResourceWarning"):
                 item.add_marker(pytest.mark.filterwarnings(warning), append=False)

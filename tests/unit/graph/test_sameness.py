@@ -98,7 +98,6 @@ class Told:
         ({1}, {1}, False),  # nobody looks into it
         (object(), object(), False),
     ],
-    ids=repr,
 )
 def test_what_is_certain_to_be_the_same(one, other, alike):
     assert same(one, other) is alike
