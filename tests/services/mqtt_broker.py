@@ -1,9 +1,14 @@
-"""An MQTT broker for the tests: RAYSTREAM_TEST_MQTT (host:port), else rumqttd by iotcore."""
+"""An MQTT broker for the tests: RAYSTREAM_TEST_MQTT (host:port), else rumqttd by iotcore.
+
+RAYSTREAM_TEST_MQTT=mosquitto starts one that is installed, and keeps sessions on disk.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -37,10 +42,21 @@ class Mqtt:
         client.disconnect()
         client.loop_stop()
 
+    def save(self) -> None:
+        """Let one of our own that keeps sessions on disk write down all that it knows."""
+        database, looking = self.child.folder / "mosquitto.db", threading.Event()
+        before = database.stat().st_ino if database.exists() else None
+        self.child.process.send_signal(signal.SIGUSR1)
+        for _ in range(1_000):
+            if database.exists() and database.stat().st_ino != before:
+                return
+            looking.wait(0.02)
+        raise AssertionError("it writes nothing down")
+
     def restarting(self, patch: pytest.MonkeyPatch) -> Callable[[], None]:
         """Give what lets it die and come back, and waits until a source has subscribed again.
 
-        It keeps sessions in memory: until they are made anew it keeps messages for nobody.
+        One that keeps sessions in memory keeps messages for nobody until they are made anew.
         """
         from raystream.connectors.mqtt import _Inbox
 
@@ -67,6 +83,9 @@ def mqtt_broker() -> Iterator[Mqtt]:
     """One broker for all tests of a session."""
     pytest.importorskip("paho.mqtt.client", reason="the extra mqtt is not installed")
     given = os.environ.get("RAYSTREAM_TEST_MQTT")
+    if given == "mosquitto":
+        yield from mosquitto()
+        return
     if given:
         host, _, port = given.partition(":")
         yield Mqtt(host, int(port or 1883))
@@ -80,3 +99,30 @@ def mqtt_broker() -> Iterator[Mqtt]:
         child.start()
         yield Mqtt("127.0.0.1", port, child)
         child.kill()
+
+
+MOSQUITTO = """
+listener {port} 127.0.0.1
+allow_anonymous true
+max_inflight_messages 0
+persistence true
+persistence_location {folder}/
+"""
+
+
+def mosquitto() -> Iterator[Mqtt]:
+    """Start a broker that writes sessions to disk."""
+    program = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
+    if program is None:
+        pytest.skip("no broker that keeps sessions on disk: install mosquitto")
+    with tempfile.TemporaryDirectory(prefix="rs-mqtt-") as name:
+        port, settings = free_port(), Path(name, "settings")
+        Path(name).chmod(0o777)  # it does not stay root
+        settings.write_text(MOSQUITTO.format(port=port, folder=name))
+        child = Child([program, "-c", str(settings)], Path(name), lambda: listens(port))
+        child.start()
+        yield Mqtt("127.0.0.1", port, child)
+        child.kill()
+
+
+lasting_broker = pytest.fixture(scope="session")(mosquitto)

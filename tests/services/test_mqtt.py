@@ -7,7 +7,7 @@ import secrets
 
 import pyarrow as pa
 import pytest
-from mqtt_broker import mqtt_broker  # noqa: F401  a fixture
+from mqtt_broker import lasting_broker, mqtt_broker  # noqa: F401  fixtures
 
 import raystream as rs
 from raystream.connectors import mqtt
@@ -168,6 +168,30 @@ def silent_but(reader, numbers):
     """Poll for these, and for a second, in which what is to be sent goes out."""
     assert until(reader, len(numbers)) == numbers
     silent(reader)
+
+
+def test_a_session_on_disk_outlives_broker_and_reader(lasting_broker, place, monkeypatch):
+    restart = lasting_broker.restarting(monkeypatch)
+    source = source_of(lasting_broker, *place)
+    reader = opened(source)
+    lasting_broker.publish(place[0], lines(range(6)))
+    assert until(reader, 3) == [0, 1, 2]
+    reader.checkpointed(reader.position())
+    silent_but(reader, [3, 4, 5])
+    lasting_broker.save()
+    restart()
+    # What was not acknowledged comes again, and nobody has to publish it.
+    assert until(reader, 3) == [3, 4, 5]
+    reader.checkpointed(reader.position())
+    silent(reader)
+    reader.close()
+    lasting_broker.publish(place[0], lines([6]))
+    lasting_broker.save()
+    lasting_broker.child.kill()
+    lasting_broker.child.start()
+    again = source.open(source.splits()[0], None)
+    assert until(again, 1) == [6]
+    again.close()
 
 
 def test_messages_that_cannot_be_read_follow_the_policy(mqtt_broker, place):
