@@ -115,9 +115,9 @@ def test_a_topic_that_is_not_there_is_named(broker):
 
 
 def test_a_cluster_that_is_not_there_is_named(broker, monkeypatch):
-    from raystream.connectors import kafka_source
+    from raystream.connectors import kafka_client
 
-    monkeypatch.setattr(kafka_source, "REQUEST_S", 0.3)
+    monkeypatch.setattr(kafka_client, "REQUEST_S", 0.3)
     source = kafka.KafkaSource("127.0.0.1:1", "t", schema=SCHEMA, bounded=True)
     with pytest.raises(rs.JobFailed, match=r"cannot list the topics at 127\.0\.0\.1:1"):
         rs.Job("read").source(source).collect()
