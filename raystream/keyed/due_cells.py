@@ -86,8 +86,7 @@ class DueCells:
         self._runs.append(_Run(cells.take(order), times_us.take(order)))
         if len(self._runs) > _RUNS_MAX:
             self._runs.sort(key=lambda run: run.count)
-            small = self._runs[: _RUNS_MAX // 2]
-            self._gather(small, [len(run.cells) for run in small])
+            self._gather(self._runs[: _RUNS_MAX // 2])
 
     def take(self, until_us: int, rows_max: int) -> tuple[Int64s, int]:
         """Take the earliest cells up to a time that somebody has reached; tell up to which.
@@ -96,20 +95,32 @@ class DueCells:
         Shapes: -> int64 [n].
         """
         due = [run for run in self._runs if run.first_us <= until_us]
-        places = [run.place(until_us) for run in due]
-        if sum(place - run.start for run, place in zip(due, places, strict=True)) > rows_max:
-            if len(due) > 1:
-                self._gather(due, places)
-                return self.take(until_us, rows_max)
-            until_us = max(due[0].first_us, int(due[0].times_us[due[0].start + rows_max]) - 1)
-            places = [due[0].place(until_us)]
-        taken = [run.take(place)[0] for run, place in zip(due, places, strict=True)]
+        if _count(due, until_us) > rows_max:
+            until_us = _bound(due, until_us, rows_max)
+        taken = [run.take(run.place(until_us))[0] for run in due]
         self._runs = [run for run in self._runs if run.count]
         return taken[0] if len(taken) == 1 else np.concatenate(taken), until_us
 
-    def _gather(self, runs: list[_Run], places: list[int]) -> None:
-        """Make one run of what stands in front of a place in each of some runs."""
-        taken = [run.take(place) for run, place in zip(runs, places, strict=True)]
+    def _gather(self, runs: list[_Run]) -> None:
+        """Make one run of some."""
+        taken = [run.take(len(run.cells)) for run in runs]
         self._runs = [run for run in self._runs if run.count]
         cells, times_us = (np.concatenate(column) for column in zip(*taken, strict=True))
         self.add(cells, times_us)
+
+
+def _count(runs: list[_Run], until_us: int) -> int:
+    return sum(run.place(until_us) - run.start for run in runs)
+
+
+def _bound(runs: list[_Run], until_us: int, rows_max: int) -> int:
+    """Find the last time up to which there are at most so many cells; at least the first time."""
+    low = min(run.first_us for run in runs)
+    high = min(until_us, max(int(run.times_us[-1]) for run in runs))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _count(runs, middle) <= rows_max:
+            low = middle
+        else:
+            high = middle - 1
+    return low
