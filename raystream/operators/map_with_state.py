@@ -83,7 +83,7 @@ class MapWithState(Operator):
         spec = self._spec
         self._ctx = ctx
         self._errors = ctx.errors
-        self._step = ctx.limits.batch_rows_max
+        self._step = ctx.limits.row_batch_rows_max
         plain = spec.state.type is None and spec.state.ttl is None
         self._store = KeyedStore.of(spec.key_form, ctx)
         self._handle: ValueHandle = self._store.register(spec.state)
