@@ -3,6 +3,8 @@
 Off means: no time is booked for subtasks and operators, no marker travels, and nobody looks. On is
 what a job does by default, with somebody who looks once a second and reads all metrics. One thread,
 in pairs that take turns in which comes first; CPU time says more than seconds where others work.
+``--instructions`` counts instead, by valgrind, what the processor is told: no machine is too busy
+for that.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import argparse
 import contextlib
 import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +32,12 @@ from raystream.runtime.local_job import LocalJob
 from raystream.subtask import splits
 from raystream.subtask.account import Account
 from raystream.subtask.chain import RunningChain
+
+COUNTED_SLOWER = 40
+"""A program that is counted is so much slower; so is its clock, by which it tells and is asked."""
+
+COUNTED_RUNS = (1, 6)
+"""What more runs take than one is what runs take: the start of a process is in both."""
 
 LOOK_US = 1_000_000
 NEVER_US = 1 << 60
@@ -75,12 +85,18 @@ def unseen() -> Iterator[None]:
         yield
 
 
-def run(name: str, table: pa.Table, *, seen: bool) -> tuple[float, float]:
+class SlowClock(SystemClock):
+    """Time as it passes for somebody who is counted."""
+
+    def monotonic_us(self) -> int:
+        return super().monotonic_us() // COUNTED_SLOWER
+
+
+def run(name: str, table: pa.Table, clock: SystemClock, *, seen: bool) -> tuple[float, float]:
     """Run a case once; give rows a second, and rows a second of CPU time."""
     build, _, limits = CASES[name]
     job = rs.Job("bench-metrics", config=limits, parallelism=2)
     build(job.from_items(table)).sink(Discard())
-    clock = SystemClock()
     local = LocalJob(physical_plan(job._draft.plan()), clock, None)
     began_s, cpu_s, looked_us = time.perf_counter(), time.process_time(), clock.monotonic_us()
     local.begin()
@@ -98,16 +114,40 @@ def run(name: str, table: pa.Table, *, seen: bool) -> tuple[float, float]:
     return table.num_rows / spent_s, table.num_rows / cpu_s
 
 
-def pairs(name: str, count: int, share: float) -> list[dict[str, Any]]:
-    """Run a case on and off in turn; give the ratio of each pair: on to off."""
+def rows_of(name: str, share: float) -> pa.Table:
+    """Make the rows of a case."""
     rows = int(CASES[name][1] * share)
     rng = np.random.default_rng(1)
-    table = pa.table({"k": rng.integers(0, 1_000, rows), "v": rng.integers(0, 100, rows)})
-    run(name, table.slice(0, rows // 4), seen=True)  # what is loaded and compiled once
+    return pa.table({"k": rng.integers(0, 1_000, rows), "v": rng.integers(0, 100, rows)})
+
+
+def instructions(name: str, share: float, *, seen: bool) -> int:
+    """Count the instructions of a few runs."""
+    valgrind = [
+        "valgrind",
+        "--tool=cachegrind",
+        "--cache-sim=no",
+        "--cachegrind-out-file=/dev/null",
+    ]
+    counted = []
+    for runs in COUNTED_RUNS:
+        program = [sys.executable, __file__, name, f"--share={share}", f"--counted={runs}"]
+        command = [*valgrind, *program, "--seen" if seen else "--no-seen"]
+        env = {**os.environ, "PYTHONHASHSEED": "0"}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+        line = next(line for line in done.stderr.splitlines() if "refs:" in line)
+        counted.append(int(line.rsplit(maxsplit=1)[1].replace(",", "")))
+    return counted[1] - counted[0]
+
+
+def pairs(name: str, count: int, share: float) -> list[dict[str, Any]]:
+    """Run a case on and off in turn; give the ratio of each pair: on to off."""
+    table, clock = rows_of(name, share), SystemClock()
+    run(name, table.slice(0, table.num_rows // 4), clock, seen=True)  # what is loaded once
     found = []
     for number in range(count):
         order = (True, False) if number % 2 == 0 else (False, True)
-        told = {seen: run(name, table, seen=seen) for seen in order}
+        told = {seen: run(name, table, clock, seen=seen) for seen in order}
         ratio = told[True][0] / told[False][0]
         cpu_ratio = told[True][1] / told[False][1]
         found.append({"on": told[True][0], "ratio": ratio, "cpu_ratio": cpu_ratio})
@@ -125,7 +165,23 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="all if none is named")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--share", type=float, default=1.0, help="of the rows of each case")
+    parser.add_argument("--instructions", action="store_true", help="count, where valgrind is")
+    parser.add_argument("--counted", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--seen", action=argparse.BooleanOptionalAction, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.counted:
+        pa.set_cpu_count(1)
+        table = rows_of(args.cases[0], args.share)
+        for _ in range(args.counted):
+            run(args.cases[0], table, SlowClock(), seen=args.seen)
+        return
+    if args.instructions:
+        for name in args.cases or CASES:
+            on, off = (instructions(name, args.share, seen=seen) for seen in (True, False))
+            print(
+                f"{name:<26} on {on:,}  off {off:,} instructions: {on / off - 1:+.2%}", flush=True
+            )
+        return
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for name in args.cases or CASES:
         found = pairs(name, args.pairs, args.share)
