@@ -24,7 +24,8 @@ WIRE = pa.schema([("k", pa.int64()), ("v", pa.int64()), EVENT_TIME_FIELD])
 def opened(spec, rows_max=1_000):
     assert isinstance(spec, Spec)
     operator = spec.build()
-    operator.open(OpenContext(limits=Limits(batch_rows_max=rows_max)))
+    limits = Limits(batch_rows_max=rows_max, row_batch_rows_max=rows_max)
+    operator.open(OpenContext(limits=limits))
     return operator
 
 
