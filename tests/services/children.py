@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -69,11 +70,24 @@ def stuck(*processes: int) -> Iterator[None]:
     """Stop processes, but those that have ended meanwhile, and let them go on."""
     for process in processes:
         _signalled(process, signal.SIGSTOP)
+    until, looking = time.monotonic() + START_S, threading.Event()
+    while any(map(_runs, processes)):
+        assert time.monotonic() < until, "it does not stop"
+        looking.wait(0.001)
     try:
         yield
     finally:
         for process in processes:
             _signalled(process, signal.SIGCONT)
+
+
+def _runs(process: int) -> bool:
+    """Tell whether a thread of a process has not stopped: on a busy machine that takes a while."""
+    try:
+        stats = [one.read_text() for one in Path(f"/proc/{process}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # it has ended
+    return any(stat.rpartition(")")[2].split()[0] not in "TtZX" for stat in stats)
 
 
 def _signalled(process: int, how: int) -> None:
