@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.ordering import stable_order
 from raystream.keyed.partials import PartialTable
 from raystream.keyed.snapshot import BUCKET
 
@@ -49,7 +50,7 @@ class BucketRows:
         """
         if not rows.num_rows:
             return
-        order = np.argsort(buckets, kind="stable")
+        order = stable_order(buckets)
         columns = [*rows.take(pa.array(order)).columns, pa.array(buckets[order])]
         schema = self.schema.append(_BUCKET_FIELD)
         self._table.add(pa.RecordBatch.from_arrays(columns, schema=schema))
@@ -92,4 +93,4 @@ def _by_bucket(records: list[pa.RecordBatch]) -> pa.RecordBatch:
     """Join rows in order of arrival, sorted by bucket."""
     joined = records[0] if len(records) == 1 else pa.concat_batches(records)
     buckets = joined.column(BUCKET).to_numpy()
-    return joined.take(pa.array(np.argsort(buckets, kind="stable")))
+    return joined.take(pa.array(stable_order(buckets)))

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from raystream.flow.batch import Int64s
+from raystream.flow.ordering import stable_order
 
 _RUNS_MAX: Final = 64
 """Looking at so many runs costs a small part of what a batch does."""
@@ -82,7 +83,7 @@ class DueCells:
         """
         if not len(cells):
             return
-        order = np.argsort(times_us)
+        order = stable_order(times_us)
         self._runs.append(_Run(cells.take(order), times_us.take(order)))
         if len(self._runs) > _RUNS_MAX:
             self._runs.sort(key=lambda run: run.count)

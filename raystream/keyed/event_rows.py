@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
+from raystream.flow.ordering import stable_order
 from raystream.keyed.row_store import RowStore
 from raystream.keyed.slots import SlotColumn
 
@@ -53,7 +54,7 @@ class EventRows:
         for column in self._columns.values():
             column.reserve(self.store.stop)
         self._last.reserve(int(slots.max(initial=-1)) + 1)
-        order = np.argsort(slots, kind="stable")
+        order = stable_order(slots)
         sorted_slots = slots[order]
         starts = np.flatnonzero(np.diff(sorted_slots, prepend=-1))
         before = np.empty(len(order), np.int64)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
+from raystream.flow.ordering import stable_order
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.measures import Measures
 from raystream.keyed.slots import SlotColumn
@@ -115,7 +116,7 @@ class _Firing:
     ) -> tuple[Int64s, pa.RecordBatch]:
         """Put rows into windows; give partials, and the number of the pair that made each."""
         slots = self._slots(rows, items, windows)
-        by_slot = np.argsort(slots, kind="stable")
+        by_slot = stable_order(slots)
         begins = np.flatnonzero(np.diff(slots[by_slot], prepend=-1))
         lengths = np.diff(begins, append=len(slots))
         turns = np.empty_like(slots)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
+from raystream.flow.ordering import stable_order
 from raystream.keyed.slots import SlotColumn
 
 _T = TypeVar("_T", bound=np.generic)
@@ -112,13 +113,4 @@ class Grouper:
         scratch[slots[firsts]] = np.arange(len(firsts))
         segment = scratch[slots]
         lengths = np.bincount(segment)
-        return Groups(_stable_order(segment), np.cumsum(lengths) - lengths, slots[firsts])
-
-
-def _stable_order(segments: Int64s) -> Int64s:
-    """Sort small ints, stable, 16 bits a pass: NumPy has a radix sort for those."""
-    order: Int64s = np.argsort(segments.astype(np.uint16), kind="stable")
-    high = segments >> 16
-    if high.any():
-        order = order[np.argsort(high[order].astype(np.uint16), kind="stable")]
-    return order
+        return Groups(stable_order(segment), np.cumsum(lengths) - lengths, slots[firsts])

@@ -15,6 +15,7 @@ import pyarrow as pa
 from raystream.contracts.aggregate import Bound
 from raystream.errors import RestoreRefused, UserError
 from raystream.flow.batch import Int64s
+from raystream.flow.ordering import stable_order
 from raystream.keyed.measures_function import Functions, Own
 from raystream.keyed.measures_grouping import Request, Values, group
 from raystream.keyed.measures_numeric import Count
@@ -300,4 +301,4 @@ def sorted_by_bucket(partials: pa.RecordBatch, bucket_column: int) -> pa.RecordB
     buckets = partials.column(bucket_column).to_numpy()
     if len(buckets) < 2 or bool(np.all(buckets[1:] >= buckets[:-1])):
         return partials
-    return partials.take(pa.array(np.argsort(buckets, kind="stable")))
+    return partials.take(pa.array(stable_order(buckets)))

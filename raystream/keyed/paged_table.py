@@ -12,6 +12,7 @@ from itertools import islice, pairwise
 import numpy as np
 import pyarrow as pa
 
+from raystream.flow.ordering import stable_order
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.measures import buckets_of
 from raystream.keyed.pages import Page, indexable
@@ -129,7 +130,7 @@ class PagedTable(PartialTable):
             page = self._pages[shift, place] = self._new_page(shift, place)
         if not page.add(partials):
             self._close((shift, place), list(page.partials()))
-            order = np.argsort(buckets_of(partials), kind="stable")
+            order = stable_order(buckets_of(partials))
             self.add(partials.take(pa.array(order)), merged=False)
 
     def _new_page(self, shift: int, place: int) -> Page:

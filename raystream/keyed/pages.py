@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.ordering import stable_order
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.measures import buckets_of
 from raystream.keyed.snapshot import BUCKET
@@ -92,7 +93,7 @@ class Page:
         slots = self._totals.present
         if self._bucket is None:
             buckets: Int64s = self._index.keys(slots)[-1].to_numpy()
-            slots = slots[np.argsort(buckets, kind="stable")]
+            slots = slots[stable_order(buckets)]
         for start in range(0, len(slots), PAGE_ROWS_MAX):
             yield self._copied(slots[start : start + PAGE_ROWS_MAX])
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
+from raystream.flow.ordering import stable_order
 from raystream.keyed.row_store import RowStore
 from raystream.keyed.slots import SlotColumn
 
@@ -58,7 +59,7 @@ class RowChains:
 
         Shapes: owners int64 [n], rows [n].
         """
-        order = np.argsort(owners, kind="stable")
+        order = stable_order(owners)
         begin = self._store.append(rows.take(pa.array(order)))
         self._link(owners[order], begin)
         self._living += len(order)
@@ -69,7 +70,7 @@ class RowChains:
         Shapes: owners int64 [n], each once; into int64 [n].
         """
         has = self._first.values[owners] != _NONE
-        order = np.argsort(into[has], kind="stable")
+        order = stable_order(into[has])
         owners, into = owners[has][order], into[has][order]
         if not len(owners):
             return
@@ -139,7 +140,7 @@ class RowChains:
             whose.append(places)
             runs = self._next.values[runs]
         places = np.concatenate(whose)
-        order = np.argsort(places, kind="stable")
+        order = stable_order(places)
         places, runs = places[order], np.concatenate(gathered)[order]
         starts = self._start.values[runs]
         sizes = self._stop.values[runs] - starts

@@ -6,14 +6,13 @@ of a few panes that follow each other, and whether it goes on is seen from the n
 many sessions are open. Cells know the first and the last event time of their rows; a cell that goes
 on passes its first time to the next one and is closed, so that what is open behind a firing has one
 cell a session, or a few. The latest cell of each key is known by the key, and takes in what goes on
-with its session: rows near the order of time need no look-up. All that is known of a cell lies side
-by side, because with many keys a row costs what it fetches from far away in memory.
+with its session: rows near the order of time need no look-up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,8 @@ import pyarrow as pa
 
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.ordering import by_key_and_time
+from raystream.keyed.cell_records import CLOSED, CellRecords, Records, made_of
 from raystream.keyed.code_table import distinct_rows
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.older_cells import NO_CELL, OlderCells
@@ -35,16 +36,6 @@ _ROOM_FACTOR: Final = 2
 _PANES_MAX: Final = 8
 """So many panes has a cell at most: each is entered by itself once somebody asks for older ones."""
 
-_CELL: Final = np.dtype(
-    [("first", "i8"), ("last", "i8"), ("pane", "i8"), ("slot", "i4"), ("next", "i4")]
-)
-"""The first and the last time of a cell's rows, the first of its panes, the slot of its key, and a
-later cell of that: the one that goes on with the session, if any does. Its last pane is that of its
-last row."""
-
-_CLOSED: Final = -1
-"""The slot of a cell that is closed."""
-
 _PANE_MIN: Final = MIN_TIME + 1
 _PANE_MAX: Final = MAX_TIME - 1
 """Panes have neighbours."""
@@ -58,15 +49,19 @@ class SessionCells:
         self._gap_us = gap_us
         self._room = _ROOM_MIN
         self._keys = KeyIndex(self._types) if self._types else None
-        self.count = 0
-        """Numbers of cells are below this; those of closed ones are given again."""
-        self._cells = SlotColumn(_CELL)
-        self._free, self._free_count = SlotColumn("i8"), 0
+        self._cells = CellRecords()
         self.opened = np.empty(0, np.int64)
         """What the last ``put`` or ``enter`` has opened."""
+        self.opened_us = np.empty(0, np.int64)
+        """The time of the last row that each had then; more may have come since."""
         self._goes_to = np.empty(0, np.int64)
         self._latest = SlotColumn("i4", fill=NO_CELL)  # by key
         self._older = OlderCells()
+
+    @property
+    def count(self) -> int:
+        """Numbers of cells are below this; those of closed ones are given again."""
+        return self._cells.count
 
     def slots(self, columns: Sequence[pa.Array], count: int) -> Int64s:
         """Give a number for the key of each row; they hold until the next call.
@@ -75,7 +70,7 @@ class SessionCells:
         """
         held = self._older.count + (0 if self._keys is None else self._keys.count)
         if held >= self._room:
-            if 2 * (self.count - self._free_count) < held:
+            if 2 * self._cells.open_count < held:
                 self._tidy()
                 held = self._older.count + (0 if self._keys is None else self._keys.count)
             self._room = max(_ROOM_MIN, _ROOM_FACTOR * held)
@@ -90,23 +85,21 @@ class SessionCells:
 
         Shapes: slots, times_us int64 [n] -> int64 [n].
         """
-        self.opened = self.opened[:0]
-        cells = self._made(slots, times_us)
-        self._widen(cells, times_us, times_us)
-        return cells
+        self._open_none()
+        return self._made(slots, times_us)
 
     def enter(self, slots: Int64s, first_us: Int64s, last_us: Int64s) -> Int64s:
         """Give the cell of each session that some other operator kept open.
 
         Shapes: int64 [n] each -> int64 [n].
         """
-        self.opened = self.opened[:0]
+        self._open_none()
         panes = self._panes(last_us)
         # Rows may still come to panes in which the session has been.
         since = np.maximum(panes, MIN_TIME + _PANES_MAX) - (_PANES_MAX - 1)
         since = np.maximum(self._panes(first_us), since)
-        cells = self._opened(slots, last_us, self._latest_of(slots), since)
-        self._widen(cells, first_us, last_us)
+        cells = self._opened(slots, panes, last_us, since, self._latest_of(slots))
+        self.widen(cells, first_us)
         return cells
 
     def first_us(self, cells: Int64s) -> Int64s:
@@ -196,14 +189,11 @@ class SessionCells:
 
     def close(self, cells: Int64s) -> None:
         """Forget the rows of cells, all open, each once."""
-        self._cells.values["slot"][cells] = _CLOSED
-        start, self._free_count = self._free_count, self._free_count + len(cells)
-        self._free.reserve(self._free_count)
-        self._free.values[start : self._free_count] = cells
+        self._cells.close(cells)
 
     def _tidy(self) -> None:
         """Forget what is of closed cells alone: keys, where those are many, and older cells."""
-        cells = np.flatnonzero(self._cells.values["slot"][: self.count] != _CLOSED)
+        cells = self._cells.open_cells()
         slots = self._slot_of(cells)
         self._older = OlderCells()
         if self._keys is not None and 2 * len(alive := distinct(slots)) < self._keys.count:
@@ -235,13 +225,14 @@ class SessionCells:
         """Give the cell of each key and time, one that is new where there is none."""
         panes = self._panes(times_us)
         cells = self._latest_of(slots)
-        of = self._cells.values
         # Without a cell this reads the last one of the column; that it is none is asked for first.
-        # Three columns are read for less than whole records: what is compared lies side by side.
-        since, last = of["pane"][cells], of["last"][cells]
-        known = (cells != NO_CELL) & (of["slot"][cells] == slots)
+        since, first, last, of = self._cells.read(cells, "pane", "first", "last", "slot")
+        known = (cells != NO_CELL) & (of == slots)
         upto = self._panes(last)
         inside = known & (since <= panes) & (panes <= upto)
+        earlier = np.flatnonzero(inside & (times_us < first))
+        self.widen(cells[earlier], times_us[earlier])
+        self._prolong(cells, times_us, np.flatnonzero(inside & (times_us > last)))
         if inside.all():
             return cells
         older = np.flatnonzero(known & (panes < since))
@@ -254,58 +245,64 @@ class SessionCells:
         rows = np.flatnonzero(opens)
         if len(rows):
             before = np.where(known[rows], cells[rows], NO_CELL)
-            cells[rows] = self._opened(slots[rows], times_us[rows], before)
+            cells[rows] = self._opened(
+                slots[rows], panes[rows], times_us[rows], panes[rows], before
+            )
         return cells
 
     def _grown(
         self, cells: Int64s, since: Int64s, last: Int64s, panes: Int64s, times_us: Int64s
     ) -> npt.NDArray[np.bool_]:
         """Let cells go on in the next pane; tell which rows they have taken in, all behind them."""
-        grown: npt.NDArray[np.bool_] = times_us - last <= self._gap_us
-        grown &= panes == self._panes(last) + 1
-        grown &= panes - since < _PANES_MAX
+        may = (panes == self._panes(last) + 1) & (panes - since < _PANES_MAX)
+        grown: npt.NDArray[np.bool_] = may & (times_us - last <= self._gap_us)
         if grown.any():
-            np.maximum.at(self._cells.values["last"], cells[grown], times_us[grown])
+            self._prolong(cells, times_us, np.flatnonzero(grown))
             # Other rows in the same pane are of the same session.
-            others = np.flatnonzero(~grown)
-            grown[others] = panes[others] <= self._panes(self.last_us(cells[others]))
+            others = np.flatnonzero(may & ~grown)
+            same = others[panes[others] <= self._panes(self.last_us(cells[others]))]
+            self._prolong(cells, times_us, same)
+            grown[same] = True
         return grown
 
     def _opened(
-        self, slots: Int64s, times_us: Int64s, before: Int64s, since: Int64s | None = None
+        self, slots: Int64s, panes: Int64s, times_us: Int64s, since: Int64s, before: Int64s
     ) -> Int64s:
         """Make cells behind those that were each key's latest; some rows may be of one cell."""
-        rows, panes = np.arange(len(slots)), self._panes(times_us)
+        rows = np.arange(len(slots))
         latest = self._latest.values
         # Of several writes to one place the last stays: backwards, that is the first row.
         latest[slots[::-1]] = rows[::-1]
         first = latest[slots]
-        several = since is not None or bool((panes[first] != panes).any())
+        several = bool((panes[first] != panes).any())
         if several:
             firsts, which = distinct_rows([slots, panes])
-            order = np.lexsort((panes[firsts], slots[firsts]))
-            firsts, rank = firsts[order], np.empty_like(order)
-            rank[order] = np.arange(len(order))
-            which = rank[which]
+            first = firsts[which]
+            firsts = firsts[by_key_and_time(slots[firsts], panes[firsts])]
         else:
             firsts = np.flatnonzero(first == rows)
-            rank = np.empty(len(rows), np.int64)
-            rank[firsts] = np.arange(len(firsts))
-            which = rank[first]
-        slots, panes = slots[firsts], panes[firsts]
-        made = _made_of(slots, panes, times_us[firsts])
-        before = before[firsts]
-        if since is not None:
-            np.minimum.at(made["pane"], which, since)
+        made = made_of(slots[firsts], since[firsts], times_us[firsts])
+        alike = np.flatnonzero(first != rows)
+        if len(alike):
+            place = np.empty_like(rows)
+            place[firsts] = np.arange(len(firsts))
+            into = place[first[alike]]
+            np.minimum.at(made["pane"], into, since[alike])
+            np.minimum.at(made["first"], into, times_us[alike])
+            np.maximum.at(made["last"], into, times_us[alike])
+        slots, before = slots[firsts], before[firsts]
         again = np.flatnonzero(slots[1:] == slots[:-1]) if several else rows[:0]
-        made["pane"][again + 1] = np.maximum(made["pane"][again + 1], panes[again] + 1)
+        made["pane"][again + 1] = np.maximum(made["pane"][again + 1], panes[firsts[again]] + 1)
         cells = self._append(made)
         before[again + 1] = cells[again]
         self._follow(before, cells)
         self._older.note(before[np.flatnonzero(before != NO_CELL)])
         # Of several writes to one place the last stays: that of the latest pane.
         latest[slots] = cells.astype(np.int32)
-        return cells[which]
+        placed = np.empty_like(rows)
+        placed[firsts] = cells
+        placed[alike] = placed[first[alike]]
+        return placed
 
     def _filled(self, slots: Int64s, panes: Int64s, times_us: Int64s) -> Int64s:
         """Give cells before those that are their key's latest, new ones where there are none."""
@@ -314,25 +311,25 @@ class SessionCells:
         if len(missing):
             firsts, which = distinct_rows([slots[missing], panes[missing]])
             slots, panes = slots[missing[firsts]], panes[missing[firsts]]
-            made = self._append(_made_of(slots, panes, times_us[missing[firsts]]))
+            made = self._append(made_of(slots, panes, times_us[missing[firsts]]))
             self._older.put(slots, panes, made)
             self._follow(self._find(slots, panes - 1), made)
             self._follow(made, self._find(slots, panes + 1))
             cells[missing] = made[which]
+        self.widen(cells, times_us)
+        self._prolong(cells, times_us, np.arange(len(cells)))
         return cells
 
-    def _append(self, made: npt.NDArray[Any]) -> Int64s:
-        """Give numbers to new cells, those of closed ones first."""
-        again = min(self._free_count, len(made))
-        self._free_count -= again
-        freed = self._free.values[self._free_count : self._free_count + again]
-        start, self.count = self.count, self.count + len(made) - again
-        cells = np.concatenate((freed, np.arange(start, self.count)))
-        self._cells.reserve(self.count)
-        # NumPy writes whole records by index ten times as slowly, and reads them so as well.
-        self._cells.values.put(cells, made)
+    def _append(self, made: Records) -> Int64s:
+        """Give numbers to new cells, and note them."""
+        cells = self._cells.append(made)
+        last_us = np.ascontiguousarray(made["last"])
         self.opened = np.concatenate((self.opened, cells)) if len(self.opened) else cells
+        self.opened_us = np.concatenate((self.opened_us, last_us))
         return cells
+
+    def _open_none(self) -> None:
+        self.opened, self.opened_us = self.opened[:0], self.opened_us[:0]
 
     def _scratch(self) -> Int64s:
         """Give room for a number by cell, in which anything may stand."""
@@ -345,9 +342,9 @@ class SessionCells:
         some = np.flatnonzero(cells != NO_CELL)
         self._cells.values["next"][cells[some]] = following[some].astype(np.int32)
 
-    def _widen(self, cells: Int64s, first_us: Int64s, last_us: Int64s) -> None:
-        self.widen(cells, first_us)
-        np.maximum.at(self._cells.values["last"], cells, last_us)
+    def _prolong(self, cells: Int64s, times_us: Int64s, rows: Int64s) -> None:
+        """Let the cells of some rows reach to their times."""
+        np.maximum.at(self._cells.values["last"], cells[rows], times_us[rows])
 
     def _find(self, slots: Int64s, panes: Int64s) -> Int64s:
         """Give the open cell of each key and pane, -1 where there is none."""
@@ -366,7 +363,7 @@ class SessionCells:
         noted = self._older.noted()
         if noted is not None:
             held = self._cells.values.take(noted)
-            older = (held["slot"] != _CLOSED) & (self._latest.values[held["slot"]] != noted)
+            older = (held["slot"] != CLOSED) & (self._latest.values[held["slot"]] != noted)
             noted = noted[older]
             held = self._cells.values.take(noted)
             upto = self._panes(held["last"])
@@ -376,11 +373,3 @@ class SessionCells:
         outside = (panes < held["pane"]) | (panes > self._panes(held["last"]))
         cells[outside | (held["slot"] != slots)] = NO_CELL
         return cells
-
-
-def _made_of(slots: Int64s, panes: Int64s, times_us: Int64s) -> npt.NDArray[Any]:
-    """Make cells that know of one row each."""
-    made = np.empty(len(slots), _CELL)
-    made["slot"], made["pane"] = slots, panes
-    made["first"], made["last"], made["next"] = times_us, times_us, NO_CELL
-    return made

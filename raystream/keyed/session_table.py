@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from raystream.flow.batch import Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.ordering import stable_order
 from raystream.keyed.measures import Measures
 from raystream.keyed.partials import PartialTable
 from raystream.keyed.session_cells import SessionCells
@@ -122,7 +123,7 @@ class SessionTable:
     def _by_time(self, partials: pa.RecordBatch) -> pa.RecordBatch:
         """Sort partials by the last row of their cell; nothing depends on the order of equals."""
         last = self._cells.last_us(_cells_of(partials))
-        order = np.argsort(last, kind="stable")
+        order = stable_order(last)
         columns = partials.take(pa.array(order)).columns
         columns[1] = pa.array(last[order])
         return pa.RecordBatch.from_arrays(columns, schema=partials.schema)

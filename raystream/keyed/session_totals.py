@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
+from raystream.flow.ordering import stable_order
 from raystream.keyed.due_cells import DueCells
 from raystream.keyed.session_cells import SessionCells
 from raystream.keyed.totals import Totals
@@ -49,7 +50,7 @@ class SessionTotals:
             return False
         opened = self._cells.opened
         self._totals.add(cells, opened, self._cells.count, parts)
-        self._due.add(opened, self._cells.last_us(opened))
+        self._due.add(opened, self._cells.opened_us)
         return True
 
     def take(self, due_us: int, rows_max: int) -> tuple[Int64s, list[pa.Array]]:
@@ -64,7 +65,7 @@ class SessionTotals:
         # Picking by number takes a third of what picking by a mask does.
         later, over = np.flatnonzero(~ending), np.flatnonzero(ending)
         self._due.add(cells[later], last_us[later])
-        cells = cells[over[np.argsort(last_us[over])]]
+        cells = cells[over[stable_order(last_us[over])]]
         joined = self._cells.join(cells)
         moved = np.flatnonzero(joined != cells)
         if len(moved):

@@ -11,6 +11,9 @@ from raystream.flow.batch import Int64s
 
 _SLOTS_MIN = 1_024
 
+_SPAN_PER_VALUE = 16
+"""Values that lie this close together are marked in a row of bytes, sooner than they are sorted."""
+
 
 class SlotColumn:
     """A NumPy column with a value for every slot, filled with ``fill`` where nothing was written.
@@ -46,6 +49,14 @@ def distinct(values: Int64s) -> Int64s:
 
     Shapes: int64 [n] -> int64 [m].
     """
+    if not len(values):
+        return values
+    low = int(values.min())
+    span = int(values.max()) - low + 1
+    if span <= _SPAN_PER_VALUE * len(values):
+        there = np.zeros(span, np.bool_)
+        there[values - low] = True
+        return np.flatnonzero(there) + low
     ordered = np.sort(values)
     new = np.ones(len(ordered), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=new[1:])

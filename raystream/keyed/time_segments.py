@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raystream.flow.batch import Int64s
+from raystream.flow.ordering import by_key_and_time
 from raystream.keyed.slots import SlotColumn
 
 
@@ -131,17 +132,6 @@ class TimeSegments:
         order = np.lexsort((times, np.repeat(np.arange(len(slots)), counts)))
         self._times.values[places] = times[order]
         self._numbers.values[places] = self._numbers.values[places[order]]
-
-
-def by_key_and_time(slots: Int64s, times: Int64s) -> Int64s:
-    """Give rows in order of slot, then time, then arrival; twice as fast as ``np.lexsort``.
-
-    Shapes: int64 [n] each -> int64 [n].
-    """
-    order = np.argsort(times, kind="stable")  # nearly so already
-    # No two of these are alike: the sort need not be stable, and then it is vectorised.
-    codes = slots[order] * len(order) + np.arange(len(order))
-    return order[np.argsort(codes)]
 
 
 def spread(starts: Int64s, counts: Int64s) -> Int64s:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
+from raystream.flow.ordering import stable_order
 from raystream.keyed.measures import buckets_of, sorted_by_bucket
 from raystream.keyed.measures_grouping import Groups, group, whole
 from raystream.keyed.measures_parts import ARRIVAL, one_zero
@@ -69,7 +70,7 @@ class TopRows:
         Shapes: rows [n] of the schema -> rows [m], int64 [m].
         """
         order, ranks = self._ranked(rows, self._groups(rows, buckets_of(rows)))
-        by_bucket = np.argsort(buckets_of(rows)[order], kind="stable")
+        by_bucket = stable_order(buckets_of(rows)[order])
         return rows.take(pa.array(order[by_bucket])), ranks[by_bucket]
 
     def merge(self, partials: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -181,7 +182,7 @@ def _by_bucket(count: int, buckets: Int64s | int) -> Groups:
     """Group rows by nothing but their buckets: sorting is quick where time mostly goes forward."""
     if isinstance(buckets, int):
         return Groups(np.arange(count, dtype=np.int64), np.array([0, count]))
-    order: Int64s = np.argsort(buckets, kind="stable")
+    order: Int64s = stable_order(buckets)
     changes = np.flatnonzero(np.diff(buckets[order])) + 1
     return Groups(order, np.concatenate(([0], changes, [count])) if count else np.array([0]))
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from raystream.flow.element import MIN_TIME
 from raystream.flow.hashing import UInt64s, hash_columns
+from raystream.flow.ordering import stable_order
 from raystream.keyed.snapshot import (
     BUCKET,
     Section,
@@ -135,7 +136,7 @@ def key_hashes(records: Sequence[pa.RecordBatch], keys: Sequence[str]) -> UInt64
 
 def by_bucket(rows: pa.Table) -> pa.RecordBatch:
     """Sort rows by bucket, in order of arrival within one."""
-    order = np.argsort(rows.column(BUCKET).to_numpy(), kind="stable")
+    order = stable_order(rows.column(BUCKET).to_numpy())
     return pa.concat_batches(rows.take(pa.array(order)).to_batches() or [_empty(rows.schema)])
 
 

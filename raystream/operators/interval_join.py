@@ -14,6 +14,7 @@ from raystream.contracts.window_lengths import text
 from raystream.errors import UserError
 from raystream.flow.batch import NO_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.ordering import by_key_and_time
 from raystream.keyed.first_partners import first_partners, ranges_once
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.snapshot import (
@@ -22,7 +23,7 @@ from raystream.keyed.snapshot import (
     restored_watermark,
     watermark_section,
 )
-from raystream.keyed.time_segments import by_key_and_time, spread
+from raystream.keyed.time_segments import spread
 from raystream.keyed.waiting_rows import WaitingRows
 from raystream.keyed.waiting_snapshot import WaitingSnapshot
 from raystream.operators.join_plan import JoinPlan

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from raystream.flow.batch import Columns, Int64s
 from raystream.flow.hashing import hash_columns
+from raystream.flow.ordering import stable_order
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.slots import distinct
 from raystream.operators.join_plan import JoinPlan
@@ -68,7 +69,7 @@ class Matching:
         self._plan = plan
         self._times = times
         codes = _codes(plan, pair)
-        orders = [np.argsort(some, kind="stable") for some in codes]
+        orders = [stable_order(some) for some in codes]
         self._left, self._right = (
             side.take(order) for side, order in zip(pair, orders, strict=True)
         )
@@ -145,7 +146,7 @@ def cut(plan: JoinPlan, pair: Pair, rows_max: int) -> list[Pair]:
         hashes = hash_columns(plan.keys(port, side.rows))
         # The low bits decide the key group, and are alike in a subtask.
         places = ((hashes >> np.uint64(32)) % np.uint64(count)).astype(np.int64)[side.items]
-        order = np.argsort(places, kind="stable")
+        order = stable_order(places)
         stops = np.cumsum(np.bincount(places, minlength=count))
         parts.append([side.take(some).compacted() for some in np.split(order, stops[:-1])])
     return [(left, right) for left, right in zip(*parts, strict=True) if left.count or right.count]

@@ -15,6 +15,7 @@ import pyarrow as pa
 from raystream.config import Limits
 from raystream.flow.batch import EVENT_TIME, EVENT_TIME_FIELD, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.ordering import stable_order
 from raystream.keyed.due_cells import DueCells
 from raystream.keyed.row_chains import RowChains
 from raystream.keyed.session_admission import admit, last_due, place
@@ -119,7 +120,7 @@ class SessionRows:
         columns = [*rows.columns, pa.array(times_us)]
         self._chains[port].add(cells, pa.RecordBatch.from_arrays(columns, schema=schema))
         opened = self._cells.opened
-        self._due.add(opened, self._cells.last_us(opened))
+        self._due.add(opened, self._cells.opened_us)
 
     def _ended(self) -> Int64s:
         """Give the cells of the next sessions that are over, in order of their ends."""
@@ -134,7 +135,7 @@ class SessionRows:
         for chains in self._chains:
             chains.join(cells[gone_on], joined[gone_on])
         cells = cells[~gone_on]
-        in_order: Int64s = cells[np.argsort(self._cells.last_us(cells), kind="stable")]
+        in_order: Int64s = cells[stable_order(self._cells.last_us(cells))]
         return in_order
 
     def _taken(self, chains: RowChains, cells: Int64s, windows: Int64s) -> Windowed:

@@ -14,6 +14,7 @@ from raystream.contracts.functions import Function
 from raystream.contracts.rejects import SKIP, Rejects
 from raystream.flow.batch import Batch, Columns, Int64s, bounded, with_ops
 from raystream.flow.changes import INSERT, OP, UPDATE_AFTER, UPDATE_BEFORE
+from raystream.flow.ordering import stable_order
 from raystream.keyed.key_form import KeyForm
 from raystream.keyed.key_rows import OBJECTS, ChangedRows, form_of, key_rows, read_key_rows
 from raystream.keyed.snapshot import Snapshot
@@ -203,7 +204,7 @@ class Reduce(EmittingOperator):
             return
         at = at if fits is None else at[fits]
         of = np.concatenate([at, np.arange(len(ops))])
-        order = np.argsort(2 * of + (np.arange(len(of)) >= len(at)), kind="stable")
+        order = stable_order(2 * of + (np.arange(len(of)) >= len(at)))
         both = pa.concat_batches([back.record, made.record]).take(pa.array(order))
         kinds = np.concatenate([np.full(len(at), UPDATE_BEFORE, np.int8), ops])
         yield from bounded(with_ops(Columns(both), kinds[order]), self._step)

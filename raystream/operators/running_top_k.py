@@ -15,6 +15,7 @@ from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
 from raystream.flow.changes import INSERT, OP
 from raystream.flow.element import MAX_TIME
 from raystream.flow.hashing import hash_columns
+from raystream.flow.ordering import stable_order
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.measures_pick import sort_key
 from raystream.keyed.ranking import Change, Ranking, Told, sort_values
@@ -131,7 +132,7 @@ class TopK(EmittingOperator):
     def restore(self, snapshot: Snapshot) -> None:
         held, arrivals = self._held(snapshot, "rows", _ARRIVAL)
         if held.num_rows:
-            order = np.argsort(arrivals, kind="stable")
+            order = stable_order(arrivals)
             rows = held.take(order)
             slots, _ = self._index.lookup([rows.record.column(key) for key in self._spec.keys])
             self._resume(rows, slots, arrivals[order])

@@ -14,6 +14,7 @@ from raystream.contracts.window import GridWindow, needs_event_time
 from raystream.contracts.window_lengths import text
 from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME, Side
+from raystream.flow.ordering import stable_order
 from raystream.flow.window import Grid
 from raystream.keyed.fired_windows import FiredWindows
 from raystream.keyed.folding import PAGED_WORTH_MAX, WORTH_MAX, Folding
@@ -227,7 +228,7 @@ class WindowAggregate(Operator):
                 continue
             if not merged:
                 # Taking copies what is a view of the whole input.
-                order = np.argsort(buckets_of(partials), kind="stable")
+                order = stable_order(buckets_of(partials))
                 partials = partials.take(pa.array(order))
             self._state.add(partials, merged=merged)
             self._changes.add(partials)

@@ -41,11 +41,11 @@ from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 from raystream.runtime import profiler, sampling
 from raystream.runtime.left_open import close
+from raystream.runtime.memory import choose_allocators
 from raystream.runtime.native_profile import native_profile
 from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.deployment import Deployment
-from raystream.runtime.ray.memory import choose_memory_pool
 from raystream.runtime.ray.noting import NOTING
 from raystream.runtime.ray.report import pack_report
 from raystream.runtime.ray.sight import Sight, node_id
@@ -74,7 +74,7 @@ class SubtaskCalls:
     def __init__(self) -> None:
         sys.setswitchinterval(0.0005)
         pa.set_cpu_count(1)
-        choose_memory_pool()
+        choose_allocators()
         self._mailbox: queue.SimpleQueue[sub.Event] = queue.SimpleQueue()  # bounded by credit
         self._done = threading.Event()
         self._closing = threading.Event()
