@@ -1,4 +1,4 @@
-"""Operators that rest between two attempts of a job in one process: each goes on, or is closed."""
+"""What rests between two attempts of a job in one process: each goes on, or is closed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from raystream.flow.ids import SubtaskId
 from raystream.graph.physical import PhysicalPlan
-from raystream.subtask.handing_over import Resting
+from raystream.subtask.handing_over import OpenReaders, Resting
 
 _LOG = logging.getLogger("raystream")
 
@@ -48,8 +48,25 @@ class LeftOpen:
             close(self._resting.popitem()[1])
 
 
+def with_readers(
+    resting: Resting | None, readers: OpenReaders | None, *, still: bool = True
+) -> Resting | None:
+    """Leave the readers of a subtask open beside its operators, or close them.
+
+    They go on only where all that they were asked for is known: ``still`` nothing is under way.
+    """
+    if readers is None:
+        return resting
+    if resting is not None and still and not resting.awaited:
+        return resting.reading(readers)
+    if resting is not None:
+        _LOG.debug("%s: its readers are opened anew, an answer is missing", resting.subtask)
+    readers.close()
+    return resting
+
+
 def close(resting: Resting | None) -> None:
-    """Close operators that nobody goes on with; their attempt is over, and cannot fail any more."""
+    """Close what nobody goes on with; their attempt is over, and cannot fail any more."""
     if resting is None:
         return
     try:

@@ -42,7 +42,7 @@ class LocalJob:
 
     ``run`` drives it; so does whoever calls ``begin``, ``advance`` while that does something, and
     decides what to do about time when it does not. With ``slow_words`` what the coordinator and its
-    subtasks say to each other is under way for a while, as rows are.
+    subtasks say to each other is under way for a while, as rows are, and so are polls.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class LocalJob:
         self._observer = Observer(plan, clock, chronicle, tracing_of(plan.limits))
         self._processes: dict[SubtaskId, Process] = {}
         # Each message with the attempt that it belongs to; nothing comes through what is jammed.
-        self.links: dict[Link, list[tuple[int, sub.Event | job.Event]]] = {}
+        self.links: dict[Link, list[tuple[int, Any]]] = {}
         self.jammed: set[Link] = set()
         self._slow_words = slow_words
         self._breather = Breather(clock, paced=rng is None)
@@ -194,7 +194,10 @@ class LocalJob:
         process = self._processes.get(to)
         # What is old is dropped here; only frames say themselves which attempt they are of.
         if process is not None and (process.attempt == attempt or isinstance(event, sub.Received)):
-            self._step(to, event)
+            if isinstance(event, sub.Poll | sub.Acknowledge):
+                self._read(process, event)
+            else:
+                self._step(to, event)
 
     def _step(self, subtask: SubtaskId, event: sub.Event) -> None:
         process = self._processes[subtask]
@@ -212,8 +215,10 @@ class LocalJob:
     def _let_go(self, process: Process, event: messages.Finish | messages.Cancel) -> None:
         del self._processes[process.subtask]
         self._observer.take(process.figures())
-        effects, wrongs = process.let_go(event)
-        self._left.put(process.machine.resting)
+        asked = self.links.pop((process.subtask, process.subtask), [])
+        reads = [what for attempt, what in asked if attempt == process.attempt]
+        effects, wrongs, resting = process.let_go(event, reads)
+        self._left.put(resting)
         for error in wrongs:
             self._fails(process, error)
         self._do(process, effects)
@@ -223,10 +228,11 @@ class LocalJob:
         sender: SubtaskId | None,
         to: SubtaskId | None,
         attempt: int,
-        event: sub.Event | job.Event,
+        event: sub.Event | job.Event | sub.Poll | sub.Acknowledge,
     ) -> None:
         word = (sender is None or to is None) and not isinstance(event, messages.AlignTo)
-        if self._rng is None or (word and not self._slow_words):
+        at_once = word or sender == to
+        if self._rng is None or (at_once and not self._slow_words):
             self._arrive(to, attempt, event)
         else:
             self.links.setdefault((sender, to), []).append((attempt, event))
@@ -277,7 +283,7 @@ class LocalJob:
                 case sub.AskProgress(to, channel):
                     self._pass(subtask, to, attempt, sub.ProgressAsked(channel))
                 case sub.Poll() | sub.Acknowledge():
-                    self._read(process, effect)
+                    self._pass(subtask, subtask, attempt, effect)
                 case sub.Keep():
                     self._keep(process, effect)
                 case sub.Tell(report):
@@ -287,19 +293,13 @@ class LocalJob:
                 case _:
                     assert_never(effect)
 
-    def _read(self, process: Process, effect: sub.Poll | sub.Acknowledge) -> None:
-        assert process.readers is not None, "only a source reads"
-        if self._processes.get(process.subtask) is not process:
-            return  # what was done before this has ended it, and another is in its place
+    def _read(self, process: Process, asked: sub.Poll | sub.Acknowledge) -> None:
         try:
-            if isinstance(effect, sub.Acknowledge):
-                process.readers.acknowledge(effect)
-                return
-            polled = process.readers.poll(effect)
+            polled = process.read(asked)
         except RaystreamError as error:
             self._fails(process, error)
             return
-        if self._processes.get(process.subtask) is process:  # else what it said before has ended it
+        if polled is not None and self._processes.get(process.subtask) is process:  # else it ended
             self._step(process.subtask, polled)
 
     # Effects of the coordinator --------------------------------------------------------------

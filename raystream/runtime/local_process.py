@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from raystream.flow.control import SubtaskFigures
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import Acked, Cancel, Closed, Finish
 from raystream.graph.physical import ChainNode, PhysicalPlan
+from raystream.runtime.left_open import with_readers
 from raystream.runtime.process_figures import process_figures
 from raystream.runtime.shell import Readers, contexts, list_splits, source_spec, uploaded
 from raystream.runtime.user_line import user_line
@@ -32,7 +33,7 @@ _BACKOFF_US = 50_000
 
 
 Link: TypeAlias = tuple[SubtaskId | None, SubtaskId | None]
-"""From and to; None is the coordinator."""
+"""From and to; None is the coordinator. From a subtask to itself is what its readers are asked."""
 
 Happened: TypeAlias = Callable[[SubtaskId | None, "sub.Event | job.Event | None"], None]
 """Told before an event of a subtask, a slice of its work (None), an event of the job (no subtask).
@@ -56,18 +57,44 @@ class Process:
         at = user_line(self.thread) if figures.working_us else ""
         return replace(figures, at=at, process=process_figures())
 
-    def let_go(self, event: Finish | Cancel) -> tuple[list[sub.Effect], list[Exception]]:
-        """Close readers and machine, whatever goes wrong; give what is to be done, and said."""
+    def read(self, asked: sub.Poll | sub.Acknowledge) -> sub.Polled | None:
+        """Do what the readers are asked; give what comes of it.
+
+        Raises: SourceError.
+        """
+        assert self.readers is not None, "only a source reads"
+        if isinstance(asked, sub.Poll):
+            return self.readers.poll(asked)
+        self.readers.acknowledge(asked)
+        return None
+
+    def let_go(
+        self, event: Finish | Cancel, asked: Sequence[sub.Poll | sub.Acknowledge]
+    ) -> tuple[list[sub.Effect], list[Exception], Resting | None]:
+        """Close machine and readers, whatever goes wrong, but for what rests.
+
+        ``asked`` is what the readers were asked, and have not come to: it is done, as a thread of
+        theirs would. Gives what is to be done, and said, and what is left open.
+        """
         wrongs: list[Exception] = []
         try:
-            if self.readers is not None:
-                self.readers.close()
+            effects = self.machine.step(event)
+        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
+            effects, wrongs = [sub.Tell(Closed())], [error]
+        still = True
+        try:
+            for one in asked:
+                polled = self.read(one)
+                if polled is not None:
+                    self.machine.step(polled)
+        except RaystreamError as error:
+            still, wrongs = False, [*wrongs, error]
+        resting = self.machine.resting
+        try:
+            resting = with_readers(resting, self.readers, still=still)
         except RaystreamError as error:
             wrongs.append(error)
-        try:
-            return self.machine.step(event), wrongs
-        except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
-            return [sub.Tell(Closed())], [*wrongs, error]
+        return effects, wrongs, resting
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,9 +120,10 @@ class Maker:
             machine = SubtaskMachine(plan, subtask, attempt, self.clock, context, restored=restored)
             undo.pop_all()
         spec = source_spec(plan.chain(subtask.chain))
-        readers = None
-        if spec is not None:
+        readers = None if resting is None else resting.readers
+        if spec is not None and readers is None:
             readers = Readers(spec)
+        assert readers is None or isinstance(readers, Readers), "they are this shell's"
         return Process(subtask, attempt, machine, readers, keeper)
 
 

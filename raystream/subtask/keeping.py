@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from raystream.clock import Clock
@@ -68,7 +69,7 @@ class Keeping:
             beside = restored.operators.get(chain.nodes[0].uid, ())
             self.frames = kept_frames(beside)
             if splits is not None:
-                splits.restore(kept_splits(beside))
+                splits.restore(kept_splits(beside), restored.ahead)
 
     # Barriers --------------------------------------------------------------------------------
 
@@ -182,7 +183,10 @@ class Keeping:
         """Give the operators as they were at a checkpoint; None where that is not certain."""
         if self._at_rest is None or self._at_rest[0] != checkpoint_id or self._chain.touched:
             return None
-        return Resting(subtask, checkpoint_id, self._chain, self._at_rest[1])
+        at_rest = Resting(subtask, checkpoint_id, self._chain, self._at_rest[1])
+        if self._splits is None:
+            return at_rest
+        return replace(at_rest, ahead=self._splits.ahead, awaited=self._splits.awaited)
 
     @property
     def prepared(self) -> Prepared:

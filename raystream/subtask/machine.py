@@ -85,7 +85,6 @@ class SubtaskMachine:
             self._splits = None if source is None else Splits(source, clock, plan.limits)
             self._keeping = Keeping(plan, chain, self._splits, self._inbox, restored, clock=clock)
             undo.pop_all()
-        self._polled: list[Polled] = []  # bounded by the polls under way
         self._changes: list[Watermark | Status] = []  # bounded by the splits that come
         self._draining = False  # once the rows in hand have left the input ends
         self._triggers: list[messages.Trigger] = []  # one is under way at a time
@@ -141,6 +140,8 @@ class SubtaskMachine:
     def step(self, event: Event) -> list[Effect]:
         """Take one event; give what is to be done about it."""
         if self.state is State.CLOSED:
+            if self.resting is not None and isinstance(event, Polled):
+                self.resting = self.resting.answered(event)
             return []
         match event:
             case Received(frame):
@@ -151,7 +152,8 @@ class SubtaskMachine:
             case ProgressAsked(channel):
                 self._effects.append(self._inbox.progress(channel))
             case Polled():
-                self._came(event)
+                assert self._splits is not None, "only a source polls"
+                self._splits.answer(event)
             case _:
                 self._obey(event)
         return self._given()
@@ -217,8 +219,12 @@ class SubtaskMachine:
 
     @property
     def _has_input(self) -> bool:
-        some = self._polled or self._changes or self._replayed or self._draining
+        some = self._changes or self._replayed or self._draining or self._answered
         return bool(some) or len(self._inbox) > 0
+
+    @property
+    def _answered(self) -> bool:
+        return self._splits is not None and self._splits.answered
 
     @property
     def _has_work(self) -> bool:
@@ -234,7 +240,7 @@ class SubtaskMachine:
     @property
     def _input_finished(self) -> bool:
         if self._splits is not None:
-            return not self._polled and self._splits.finished
+            return self._splits.finished
         return self._gate.finished and not self._replayed and not len(self._inbox)
 
     @property
@@ -257,8 +263,8 @@ class SubtaskMachine:
         if self._draining and self._splits is not None:
             self._draining = False
             return self._times(self._splits.drain())
-        if self._polled:
-            return self._read(self._polled.pop(0))
+        if self._splits is not None and self._splits.answered:
+            return self._read(self._splits, self._splits.next_answer())
         if len(self._inbox):
             return self._frame(*self._inbox.next())
         return self._end() if running and self._input_finished else None
@@ -303,14 +309,11 @@ class SubtaskMachine:
         assert self._splits is not None, "a checkpoint begins at sources"
         if trigger.stop:
             self._splits.stopped = True
-            self._polled.clear()
         barrier = Barrier(trigger.checkpoint_id, trigger.target, trigger.stop)
         self._effects += self._keeping.take(barrier, self._outputs)
 
-    def _read(self, polled: Polled) -> Generator[None]:
-        splits, split, rows = self._splits, polled.split, polled.rows
-        assert splits is not None, "only a source polls"
-        splits.begin(polled)
+    def _read(self, splits: Splits, polled: Polled) -> Generator[None]:
+        split, rows = polled.split, polled.rows
         if rows is None or isinstance(rows, Watermark | Status | Later | End):
             yield from self._times(splits.without_rows(split, rows))
             return
@@ -364,18 +367,12 @@ class SubtaskMachine:
             self._changes += self._splits.learn(event)
             self._ask()
 
-    def _came(self, polled: Polled) -> None:
-        assert self._splits is not None, "only a source polls"
-        if not self._splits.stopped:
-            self._polled.append(polled)
-
     def _ask(self) -> None:
         if self._splits is not None and self.state is State.RUNNING:
             self._effects += self._splits.asks(polls=self._task is None and not self.blocked)
 
     def _drain(self) -> None:
         if self._splits is not None and self.state is State.RUNNING:
-            self._polled.clear()
             self._splits.stopped = self._draining = True
 
     def _close(self, rests_at: int = 0) -> None:

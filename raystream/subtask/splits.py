@@ -2,7 +2,8 @@
 
 The split with the lowest watermark is read next, so that splits that overlap in time advance
 together; where the source is aligned, one that is too far ahead of its group is not read at all.
-At most two polls are under way: one being read while the one before is worked on.
+At most two polls are under way: one being read while the one before is worked on. What is given
+behind the barrier that stops the reading is kept here, for whoever goes on with the readers.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Splits:
         self._under_way = 0
         self._pace = Pace(operator.alignment)
         self._restored: tuple[KeptSplit, ...] = ()
+        self._answers: list[Polled] = []  # that the chain has not had; bounded by _POLLS_MAX
         self._drained = False
         self._marked_us = clock.monotonic_us()
         self.stopped = False  # nothing more is read, though it has not ended
@@ -74,9 +76,43 @@ class Splits:
         self.more_may_come = False
         self.dry_polls = 0
 
-    def restore(self, splits: tuple[KeptSplit, ...]) -> None:
-        """Take up splits where they were left; called once, before ``learn``."""
-        self._restored = splits
+    def restore(self, splits: tuple[KeptSplit, ...], ahead: tuple[Polled, ...] = ()) -> None:
+        """Take up splits where they were left; called once, before ``learn``.
+
+        ``ahead`` is what their readers, still open, have given beyond that.
+        """
+        self._restored, self._answers = splits, list(ahead)
+
+    def answer(self, polled: Polled) -> None:
+        """Take what a reader gave; it waits for its turn."""
+        if not self._drained:
+            self._answers.append(polled)
+
+    @property
+    def answered(self) -> bool:
+        """Whether something that a reader gave is to go through the chain."""
+        return bool(self._answers) and not self.stopped
+
+    def next_answer(self) -> Polled:
+        """Give what came first: it goes through the chain now, and the next row is behind it."""
+        polled = self._answers.pop(0)
+        reading = self._readings[polled.split]
+        reading.position, reading.backlog_rows = polled.position, polled.backlog_rows
+        if isinstance(polled.rows, GivenBatch | pa.RecordBatch | list):
+            # Where more is always to come a batch that is nearly empty has taken all that is there.
+            little = len(polled.rows) < self._limits.batch_rows_max // _LITTLE
+            self.dry_polls += little and not self._operator.bounded
+        return polled
+
+    @property
+    def ahead(self) -> tuple[Polled, ...]:
+        """What readers have given beyond where the splits stand."""
+        return tuple(self._answers)
+
+    @property
+    def awaited(self) -> int:
+        """How many polls nobody has answered yet."""
+        return self._under_way - len(self._answers)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,6 +148,7 @@ class Splits:
     def drain(self) -> Iterator[Watermark | Status]:
         """End the input here; where splits stand is kept all the same."""
         self._drained, self.stopped, self.more_may_come = True, True, False
+        self._answers.clear()
         for reading in self._unfinished():
             yield from self.gate.finish(reading.split.id)
 
@@ -121,6 +158,8 @@ class Splits:
             reading.finished = kept.finished
             self._readings[kept.split.id] = reading
             yield from self.gate.add(kept.split.id, kept.watermark_us)
+        for polled in self._answers:
+            self._asks(self._readings[polled.split], self._clock.monotonic_us())
         yield from self.add(new)
         # Only now that all are known: time goes on by the least of those that have not ended.
         for kept in self._restored:
@@ -164,7 +203,7 @@ class Splits:
     @property
     def finished(self) -> bool:
         """Whether every row of every split has been given."""
-        ended = all(r.finished for r in self._readings.values())
+        ended = not self._answers and all(r.finished for r in self._readings.values())
         return self._drained or (not self.stopped and not self.more_may_come and ended)
 
     def learn(self, event: Start | SplitsFound | AlignTo) -> Iterator[Watermark | Status]:
@@ -203,9 +242,7 @@ class Splits:
             if not ready:
                 return
             chosen = min(ready, key=self._turn)
-            chosen.polls += 1
-            chosen.asked_us.append(now_us)
-            self._under_way += 1
+            self._asks(chosen, now_us)
             yield Poll(chosen.split, self._limits.batch_rows_max, chosen.position)
 
     def dues(self, *, polls: bool) -> Iterator[int]:
@@ -272,15 +309,6 @@ class Splits:
         if watermark_us is not None:
             yield from self.gate.watermark(split, watermark_us)
 
-    def begin(self, polled: Polled) -> None:
-        """Note that what a reader gave goes through the chain now: the next row is behind it."""
-        reading = self._readings[polled.split]
-        reading.position, reading.backlog_rows = polled.position, polled.backlog_rows
-        if isinstance(polled.rows, GivenBatch | pa.RecordBatch | list):
-            # Where more is always to come a batch that is nearly empty has taken all that is there.
-            little = len(polled.rows) < self._limits.batch_rows_max // _LITTLE
-            self.dry_polls += little and not self._operator.bounded
-
     def came(self, split: str) -> Iterator[Watermark | Status]:
         """Note that rows of a split came, before they leave."""
         reading, _ = self._answered(split)
@@ -338,6 +366,11 @@ class Splits:
         names = (reading.split.id for reading in self._unfinished())
         active = (name for name in names if self.gate.state_of(name) is ChannelState.ACTIVE)
         return min((self.gate.watermark_of(name) for name in active), default=None)
+
+    def _asks(self, reading: _Reading, now_us: int) -> None:
+        reading.polls += 1
+        reading.asked_us.append(now_us)
+        self._under_way += 1
 
     def _answered(self, split: str) -> tuple[_Reading, int]:
         self._under_way -= 1

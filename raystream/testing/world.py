@@ -40,6 +40,9 @@ _STEP_US_MAX = 40
 _ORDERS_SHARE = 0.5
 """So many jams hold up what the coordinator says, not rows: of those there are few links."""
 
+_READS_SHARE = 0.25
+"""So many are a reader that does not come back for a while."""
+
 _PARALLELISM_MAX = 4
 
 _LEAVING_SHARE = 0.5
@@ -245,17 +248,24 @@ class World:
                 self.disk.failing = self._rng.choice([0.2, 0.6, 0.95])
                 self._storm_left = length
             case "jam":
-                links = sorted(current.local.links, key=repr)
-                orders = [link for link in links if link[0] is None and link[1] is not None]
-                if orders and self._rng.random() < _ORDERS_SHARE:
-                    links = orders
-                if links:
-                    self._jams.append((self._rng.choice(links), self._rng.randrange(20, 400)))
-                    current.local.jammed = {link for link, _ in self._jams}
+                self._jam(current.local)
             case "word" | "resize" | "departure":
                 self._say(kind, current.local)
             case _:
                 raise AssertionError(kind)
+
+    def _jam(self, local: LocalJob) -> None:
+        links = sorted(local.links, key=repr)
+        orders = [link for link in links if link[0] is None and link[1] is not None]
+        reads = [link for link in links if link[0] == link[1] and link[0] is not None]
+        drawn = self._rng.random()
+        if orders and drawn < _ORDERS_SHARE:
+            links = orders
+        elif reads and drawn < _ORDERS_SHARE + _READS_SHARE:
+            links = reads
+        if links:
+            self._jams.append((self._rng.choice(links), self._rng.randrange(20, 400)))
+            local.jammed = {link for link, _ in self._jams}
 
     def _say(self, kind: str, local: LocalJob) -> None:
         if kind == "word":

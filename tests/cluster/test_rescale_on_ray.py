@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from resized import growing, notes, noting, visible, wrongs
+from resized import SPLITS, growing, notes, noting, opened, visible, wrongs
 
 import raystream as rs
 
@@ -72,7 +72,7 @@ def test_a_job_of_many_keys_grows_and_shrinks_under_load(tmp_path):
 
 
 @pytest.mark.timeout(200)
-def test_functions_stay_open_where_another_operator_changes_its_size(tmp_path):
+def test_functions_and_readers_stay_open_where_another_operator_changes_its_size(tmp_path):
     handle = noting(tmp_path, "stays", keys=1_000, rate=5_000, parallelism=2).submit()
     try:
         until(handle.checkpoints, "a first checkpoint")
@@ -82,9 +82,14 @@ def test_functions_stay_open_where_another_operator_changes_its_size(tmp_path):
             until(lambda due=due: len(handle.checkpoints()) >= due, "checkpoints at the new size")
         assert sizes(handle) == {"read": 1, "count": 2}
         assert notes(tmp_path) == ["open 0", "open 1"]
+        until(lambda: len(opened(tmp_path)) == 3 * SPLITS, "readers at each size")
+        readers = opened(tmp_path)
         handle.rescale({"by-key": 3})
         wanted = [f"{what} {index}" for index in (0, 1) for what in ("open", "close", "open")]
         assert notes(tmp_path) == [*wanted, "open 2"]
+        due = len(handle.checkpoints()) + 1
+        until(lambda: len(handle.checkpoints()) >= due, "rows of readers that stayed open")
+        assert opened(tmp_path) == readers
         handle.rescale({"read": 2})  # behind what was restored, and is handed over
         rows, keys = drained(handle, tmp_path)
         assert keys == 1_000 < rows

@@ -21,9 +21,9 @@ from raystream.runtime.left_open import LeftOpen
 from raystream.storage import loading
 from raystream.subtask.alignment import Alignment
 from raystream.subtask.chain import RunningChain
+from raystream.subtask.handing_over import Resting, Restored
 from raystream.subtask.inbox import Inbox
 from raystream.subtask.keeping import Keeping
-from raystream.subtask.machine import SubtaskMachine
 from raystream.subtask.splits import Splits
 from raystream.testing.world import Faults
 
@@ -61,14 +61,13 @@ def channels_are_not_held_back(patch):
 
 @planted("chain", DYING)
 def the_position_kept_is_that_of_what_was_read_not_of_what_was_taken(patch):
-    came = SubtaskMachine._came
+    answer = Splits.answer
 
     def noted(self, polled):
-        self._splits._readings[polled.split].position = polled.position
-        came(self, polled)
+        self._readings[polled.split].position = polled.position
+        answer(self, polled)
 
-    patch.setattr(SubtaskMachine, "_came", noted)
-    patch.setattr(Splits, "begin", lambda self, polled: None)
+    patch.setattr(Splits, "answer", noted)
 
 
 @planted("chain", DYING)
@@ -106,7 +105,7 @@ def a_recovery_does_not_commit(patch):
     patch.setattr(Checkpoints, "recover", forgetful)
 
 
-@planted("two sinks", Sharp(OFTEN, MANY_JAMS, parallelism=(2, 2), steps_max=2_000))
+@planted("two sinks", Sharp(OFTEN, MANY_JAMS, parallelism=(2, 2), steps_max=4_000))
 def what_was_prepared_is_forgotten_before_it_is_visible(patch):
     durable = Checkpoints.durable
 
@@ -214,6 +213,29 @@ def some_of_a_chain_stay_open_while_others_are_restored(patch):
 
     patch.setattr(Staying, "take", take)
     patch.setattr(LeftOpen, "keep", lambda self, plan, chains: None)
+
+
+@planted("fetched", STAYING)
+def what_was_read_ahead_is_dropped_where_readers_stay_open(patch):
+    restored = Resting.restored
+    patch.setattr(Resting, "restored", lambda self: replace(restored(self), ahead=()))
+
+
+@planted("fetched", STAYING)
+def what_was_read_ahead_is_read_again_by_readers_that_are_opened_anew(patch):
+    patch.setattr(Resting, "restored", _with_all)
+    patch.setattr(Resting, "reading", lambda self, readers: self)
+
+
+def _with_all(resting):
+    head = resting.chain.nodes[0].uid
+    beside = {head: resting.beside}
+    return Restored(resting.checkpoint_id, beside, open=True, ahead=resting.ahead)
+
+
+@planted("fetched", replace(STAYING, faults=replace(CALM, resizes=12, departures=2, jams=12)))
+def a_poll_that_the_barrier_has_met_under_way_is_forgotten(patch):
+    patch.setattr(Resting, "answered", lambda self, _: replace(self, awaited=self.awaited - 1))
 
 
 def first_found(topology, sharp):

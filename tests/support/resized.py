@@ -32,13 +32,16 @@ class Paced(rs.Source):
     schema = ROWS
     bounded = False
 
-    def __init__(self, keys: int, rate: int) -> None:
-        self._keys, self._rate = keys, rate
+    def __init__(self, keys: int, rate: int, notes: Path | None = None) -> None:
+        self._keys, self._rate, self._notes = keys, rate, notes
 
     def splits(self) -> list[rs.Split]:
         return [rs.Split(str(number)) for number in range(SPLITS)]
 
     def open(self, split: rs.Split, position: Any) -> rs.Reader:
+        if self._notes is not None:
+            with self._notes.open("a") as file:
+                file.write(f"{split.id} at {position or 0}\n")
         return _PacedReader(self._keys, self._rate / SPLITS, int(split.id), position or 0)
 
 
@@ -134,13 +137,21 @@ class Noting(rs.KeyedProcessFunction):
 
 
 def noting(folder: Path, name: str, *, keys: int, rate: int, **settings: Any) -> rs.Job:
-    """As ``growing``, by a function that notes its life in ``folder / "notes"``."""
+    """As ``growing``, by a function that notes its life in ``folder / "notes"``.
+
+    Its source notes in ``folder / "opened"`` which splits it opens.
+    """
     checkpoint = rs.Checkpointing(folder / "checkpoints", every="500ms")
     job = rs.Job(name, checkpoint=checkpoint, **settings)
-    read = job.source(Paced(keys, rate), name="read")
+    read = job.source(Paced(keys, rate, folder / "opened"), name="read")
     counted = read.key_by("k").process(Noting(folder / "notes"), schema=COUNTED)
     counted.named("count").uid("by-key").sink(rs.FileSink(folder / "out", "parquet"))
     return job
+
+
+def opened(folder: Path) -> list[str]:
+    """Give the splits that readers were opened for, in order of their names."""
+    return sorted(line.split()[0] for line in (folder / "opened").read_text().splitlines())
 
 
 def notes(folder: Path) -> list[str]:

@@ -40,7 +40,7 @@ from raystream.flow.messages import (
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
 from raystream.runtime import profiler, sampling
-from raystream.runtime.left_open import close
+from raystream.runtime.left_open import close, with_readers
 from raystream.runtime.memory import choose_allocators
 from raystream.runtime.native_profile import native_profile
 from raystream.runtime.process_figures import process_figures
@@ -51,7 +51,8 @@ from raystream.runtime.ray.report import pack_report
 from raystream.runtime.ray.sight import Sight, node_id
 from raystream.runtime.ray.turns import Turns
 from raystream.runtime.ray.watch import Watch
-from raystream.runtime.shell import Readers, contexts, sink_specs, source_spec, travelling, uploaded
+from raystream.runtime.reading import ReadingThread, reading_of
+from raystream.runtime.shell import contexts, sink_specs, travelling, uploaded
 from raystream.runtime.vault import Home, Keeper, Upload, Vault, frozen, uploaded_in_time
 from raystream.subtask import events as sub
 from raystream.subtask.chain import RunningChain
@@ -205,7 +206,7 @@ class _Shell:
         self._credit: dict[SubtaskId, Any] = {}
         self._control: dict[SubtaskId, Any] = {}
         self._sinks: dict[str, SinkSpec] = sink_specs(plan)
-        self._reads: queue.SimpleQueue[sub.Poll | sub.Acknowledge | None] = queue.SimpleQueue()
+        self._reading: ReadingThread | None = None
         self._uploads: queue.SimpleQueue[tuple[sub.Keep, Upload] | None] = queue.SimpleQueue()
         self._reported_us = 0
         self.chain: RunningChain | None = None
@@ -229,13 +230,10 @@ class _Shell:
             self._say(Closed())
             return None
         self.chain = machine.chain
-        spec = source_spec(self._plan.chain(self._subtask.chain))
-        threads = [threading.Thread(target=self._upload, daemon=True)]
-        if spec is not None:
-            readers = Readers(spec)
-            threads.append(threading.Thread(target=self._read, args=(readers,), daemon=True))
-        for thread in threads:
-            thread.start()
+        self._reading = reading_of(self._plan.chain(self._subtask.chain), resting)
+        if self._reading is not None:
+            self._reading.serve(self._mailbox.put, self._failed)
+        threading.Thread(target=self._upload, daemon=True).start()
         self._say(Ready(machine.splits))
         watch = Watch(
             threading.get_ident(),
@@ -253,12 +251,18 @@ class _Shell:
             self._failed(error)
             self._closing.wait()
         self._over.set()
-        self._reads.put(None)
         self._uploads.put(None)
         self._let_go(machine)
-        if spec is not None:
-            threads[-1].join(timeout=2)
-        return machine.resting
+        return self._left_open(machine)
+
+    def _left_open(self, machine: SubtaskMachine) -> Resting | None:
+        reading, still = self._reading, False
+        if reading is not None and machine.resting is not None and reading.rest():
+            still = True
+            with contextlib.suppress(queue.Empty):
+                while True:  # what was answered late is handed over, too
+                    machine.step(self._mailbox.get_nowait())
+        return with_readers(machine.resting, reading, still=still)
 
     def _make(self, resting: Resting | None) -> SubtaskMachine:
         given = self._deployment
@@ -319,7 +323,8 @@ class _Shell:
                 case sub.AskProgress(to, channel):
                     self._control[to].remote(sub.ProgressAsked(channel), self._attempt)
                 case sub.Poll() | sub.Acknowledge():
-                    self._reads.put(effect)
+                    assert self._reading is not None, "only a source reads"
+                    self._reading.ask(effect)
                 case sub.Keep():
                     self._uploads.put(frozen(effect, self._keeper, self._clock))
                 case sub.Tell(report):
@@ -332,17 +337,6 @@ class _Shell:
                     assert_never(effect)
         if sends:
             machine.sending_cost((time.monotonic_ns() - started) // 1000)
-
-    def _read(self, readers: Readers) -> None:
-        try:
-            with contextlib.closing(readers):
-                while (asked := self._reads.get()) is not None:
-                    if isinstance(asked, sub.Acknowledge):
-                        readers.acknowledge(asked)
-                    else:
-                        self._mailbox.put(readers.poll(asked))
-        except BaseException as error:  # noqa: BLE001  a user's reader may call sys.exit
-            self._failed(error)
 
     def _upload(self) -> None:
         while (asked := self._uploads.get()) is not None:

@@ -1,4 +1,4 @@
-"""A job changes the size of one operator: functions of the others are not opened again."""
+"""A job changes the size of one operator: functions and readers of others are not opened again."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ class Told(rs.Source):
     def __init__(self) -> None:
         self.allowed = 0
         self.opened: list[tuple[str, Any]] = []
+        self.closed: list[str] = []
+        self.kept: dict[str, int] = {}
 
     def splits(self) -> list[rs.Split]:
         return [rs.Split("a"), rs.Split("b")]
 
     def open(self, split: rs.Split, position: Any) -> rs.Reader:
         self.opened.append((split.id, position))
-        return _ToldReader(self, position or 0)
+        return _ToldReader(self, split.id, position or 0)
 
 
 class _ToldReader(rs.Reader):
-    def __init__(self, source: Told, position: int) -> None:
-        self._source, self._next = source, position
+    def __init__(self, source: Told, split: str, position: int) -> None:
+        self._source, self._split, self._next = source, split, position
 
     def poll(self, max_rows: int) -> Any:
         if self._next >= self._source.allowed:
@@ -50,6 +52,12 @@ class _ToldReader(rs.Reader):
 
     def position(self) -> int:
         return self._next
+
+    def checkpointed(self, position: int) -> None:
+        self._source.kept[self._split] = position
+
+    def close(self) -> None:
+        self._source.closed.append(self._split)
 
 
 class Counting(rs.KeyedProcessFunction):
@@ -86,8 +94,8 @@ class Hand:
         replan = Replan(made._draft.plan())
         plan = replan.plan({})
         self.clock = ManualClock()
-        vault = Vault(plan, Home(f"{folder}/stays", "id", Beginning("me")))
-        self.local = LocalJob(plan, self.clock, None, vault=vault, replan=replan)
+        self._vault = Vault(plan, Home(f"{folder}/stays", "id", Beginning("me")))
+        self.local = LocalJob(plan, self.clock, None, vault=self._vault, replan=replan)
         self.local.begin()
 
     def until(self, holds: Any, steps_max: int = 3_000) -> None:
@@ -105,6 +113,21 @@ class Hand:
         keys = [k for k, _ in self.sink.rows]
         wanted = [(k, n + 1) for k in range(3) for n in range(keys.count(k))]
         assert sorted(self.sink.rows) == wanted
+
+    def between(self, scale: dict[str, int]) -> None:
+        """Let the job change its size, and come no further than between two attempts."""
+        self._perform, self._vault.perform = self._vault.perform, self._broken
+        self.local.ask(job.RescaleAsked("between", scale))
+        self.until(lambda: self.local.state == "opening")
+
+    def mend(self) -> None:
+        """Let the disk work again."""
+        self._vault.perform = self._perform
+
+    def _broken(self, errand: Any) -> Any:
+        if isinstance(errand, job.ReadLog):
+            raise rs.StorageError("no disk")
+        return self._perform(errand)
 
     def rescale(self, scale: dict[str, int], request: str) -> None:
         self.local.ask(job.RescaleAsked(request, scale))
@@ -144,6 +167,45 @@ def test_where_it_changes_itself_its_state_is_that_of_who_stayed_open(it):
     )
 
 
+def test_readers_are_not_opened_again_where_another_operator_changes_its_size(it):
+    it.give(20)
+    it.rescale({"count": 3}, "grows")
+    assert it.source.kept == {"a": 10, "b": 10}  # they have heard of its checkpoint
+    it.give(40)
+    it.rescale({"count": 1}, "shrinks")
+    it.give(60)
+    assert (it.source.opened, it.source.closed) == ([("a", None), ("b", None)], [])
+    it.rescale({"read": 1}, "moves")  # there may be some ahead: it is read again
+    it.give(80)
+    assert it.source.closed == ["a", "b"]
+    assert it.source.opened[2:] == [("a", 30), ("b", 30)]
+    it.local.close()
+    assert sorted(it.source.closed) == ["a", "a", "b", "b"]
+
+
+def test_rows_that_were_read_behind_the_barrier_come_once(it):
+    it.source.allowed = 1_000
+    it.until(lambda: len(it.sink.rows) >= 20)
+    for number in range(6):
+        it.rescale({"count": 3 - number % 3}, f"{number}")
+        seen = len(it.sink.rows)
+        it.until(lambda seen=seen: len(it.sink.rows) >= seen + 20)
+    it.give(2_000)
+    assert len(it.source.opened) == 2
+
+
+def test_readers_that_were_left_open_are_closed_where_another_process_dies_meanwhile(it):
+    it.give(20)
+    it.between({"count": 3})
+    assert sorted(one.chain for one in it.local.alive) == ["read", "read"]
+    it.local.crash(it.local.alive[0])  # with what it had left open, which nobody can close
+    it.mend()
+    it.until(lambda: it.local.state == "running")
+    assert it.source.closed == ["b"]
+    it.give(40)
+    assert sorted(it.source.opened[2:]) == [("a", 10), ("b", 10)]
+
+
 def test_behind_a_failure_everything_is_opened_again(it):
     it.give(20)
     it.rescale({"read": 1}, "one")
@@ -158,19 +220,10 @@ def test_behind_a_failure_everything_is_opened_again(it):
 
 def test_what_was_left_open_is_closed_where_the_job_is_stopped_in_between(it):
     it.give(20)
-    vault = it.local._vault
-    perform = vault.perform
-
-    def failing(errand: Any) -> Any:
-        if isinstance(errand, job.ReadLog):
-            raise rs.StorageError("no disk")
-        return perform(errand)
-
-    vault.perform = failing
-    it.local.ask(job.RescaleAsked("r", {"read": 3}))
-    it.until(lambda: it.local.state == "opening")
+    it.between({"read": 3})
     assert [subtask.chain.startswith("process") for subtask in it.local.alive] == [True, True]
     assert [line for line in it.life if line.startswith("close")] == []
+    assert sorted(it.source.closed) == ["a", "b"]  # its own size changes
     it.local.close()
     assert sorted(it.life) == ["close 0", "close 1", "open 0", "open 1"]
     assert it.local.over

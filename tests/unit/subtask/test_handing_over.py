@@ -10,20 +10,23 @@ import pyarrow as pa
 import pytest
 from subtasks import WIRE, Driven, SilentSource, one_chain, rows
 
+import raystream as rs
 from raystream.clock import ManualClock
 from raystream.contracts.checkpointing import Checkpointing
-from raystream.contracts.source import Split
+from raystream.contracts.source import END, Split
 from raystream.errors import ProtocolError
 from raystream.flow.element import Barrier, EndOfInput, Marker, Status, Watermark
 from raystream.flow.exchange import ToOne
 from raystream.flow.ids import ChannelId, SubtaskId
-from raystream.flow.messages import Cancel, Closed, Finish, Start, Trigger
+from raystream.flow.messages import Cancel, Closed, Completed, Finish, Start, Trigger
 from raystream.graph.physical import ChainNode
 from raystream.keyed.snapshot import Section, Share, Snapshot
 from raystream.operators.operator import Operator
 from raystream.operators.source import SourceSpec
-from raystream.subtask.events import Keep, Polled, Tell
+from raystream.runtime.left_open import with_readers
+from raystream.subtask.events import Acknowledge, Keep, Polled, Tell
 from raystream.subtask.handing_over import Resting
+from raystream.subtask.kept_splits import kept_splits
 
 OUT = ChannelId(1, 0, 0)
 NO_ATTEMPT_WAITS = Checkpointing("memory://staying")
@@ -224,12 +227,56 @@ def test_operators_of_another_subtask_are_refused_and_closed_once():
     assert spec.life == ["open", "close"]
 
 
-def reading(restored: Resting | None = None, clock: ManualClock | None = None) -> Driven:
-    spec = SourceSpec(SilentSource(["s"], WIRE), WIRE, None, "it", "", timed=False)
+TIMES = rs.WatermarkStrategy("n")
+READ = pa.schema([WIRE.field("n"), WIRE.field("text")])
+
+
+def reading(
+    restored: Resting | None = None,
+    clock: ManualClock | None = None,
+    *,
+    splits: str = "s",
+    start: Start | None = None,
+) -> Driven:
+    spec = SourceSpec(SilentSource(splits, READ), WIRE, TIMES, "it", "", timed=True)
     node = ChainNode("it", "it", spec, WIRE, "", (), (1,))
     plan = replace(one_chain((node,), None, [ToOne()], up=0), checkpoint=NO_ATTEMPT_WAITS)
-    start = Start() if restored is not None else Start((Split("s"),))
+    if start is None:
+        start = Start() if restored is not None else Start(tuple(map(Split, splits)))
     return Driven(plan, clock, start, restored=restored)
+
+
+def numbered(start: int, count: int) -> pa.RecordBatch:
+    return rows(start, count).record.select(READ.names)
+
+
+class Readers:
+    """What a shell reads with, to a machine."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def answer(it: Driven, first: int, count: int) -> None:
+    """Answer the oldest poll by rows from a number on, which are their positions, too."""
+    poll = it.polls.pop(0)
+    it.step(Polled(poll.split.id, numbered(first, count), first + count, 100 - first))
+
+
+def stopped_ahead(splits: str = "s") -> Driven:
+    """Give a source that has read to 3, and is asked for more, when the reading stops."""
+    it = reading(splits=splits)
+    answer(it, 0, 3)
+    it.settle()
+    answer(it, 3, 2)
+    it.step(Trigger(7, stop=True))
+    it.settle()
+    assert it.sent(OUT) == [0, 1, 2, "W1", "|7"]
+    it.step(Finish(7))
+    return it
 
 
 def test_a_source_reads_on_where_its_splits_stood():
@@ -244,6 +291,94 @@ def test_a_source_reads_on_where_its_splits_stood():
     assert again.machine.splits == ("s",)
     again.settle()
     assert [(poll.split.id, poll.position) for poll in again.polls[:1]] == [("s", 4)]
+
+
+def positions(it: Driven) -> list[tuple[str, Any]]:
+    return [(poll.split.id, poll.position) for poll in it.polls]
+
+
+def test_readers_that_stay_open_hand_over_what_they_gave_behind_the_barrier():
+    it = stopped_ahead()
+    assert (it.machine.resting.awaited, len(it.polls)) == (1, 1)
+    answer(it, 5, 1)  # the poll that was under way
+    resting = it.machine.resting.reading(Readers())
+    again = reading(resting, it.clock)
+    assert again.polls == []  # both that may be under way are answered
+    again.settle()
+    assert again.sent(OUT) == ["W1", 3, 4, "W3", 5, "W4"]
+    assert positions(again)[-1] == ("s", 6)
+    assert again.machine.figures().backlog_rows == 95
+    again.step(Trigger(8))
+    again.settle()
+    (kept,) = [e.operators["it"][-1] for e in again.effects if isinstance(e, Keep)]
+    assert [(one.position, one.watermark_us) for one in kept_splits((kept,))] == [(6, 4)]
+
+
+def test_readers_that_are_opened_anew_read_again_what_was_given_behind_the_barrier():
+    it = stopped_ahead()
+    answer(it, 5, 1)
+    again = reading(it.machine.resting, it.clock)
+    again.settle()
+    assert (again.sent(OUT), positions(again)) == (["W1"], [("s", 3), ("s", 3)])
+
+
+def test_readers_stay_open_only_where_every_poll_is_answered():
+    it, readers = stopped_ahead(), Readers()
+    resting = with_readers(it.machine.resting, readers)
+    assert (resting, readers.closed) == (it.machine.resting, 1)
+    answer(it, 5, 1)
+    assert with_readers(it.machine.resting, readers, still=False) == it.machine.resting
+    assert readers.closed == 2
+    resting = with_readers(it.machine.resting, readers)
+    assert (resting.readers, readers.closed) == (readers, 2)
+    resting.close()
+    assert readers.closed == 3
+    assert with_readers(None, readers) is None
+    assert readers.closed == 4
+
+
+def test_what_was_given_ahead_may_wait_for_yet_another_attempt():
+    it = stopped_ahead()
+    answer(it, 5, 1)
+    resting = it.machine.resting.reading(Readers())
+    again = reading(resting, it.clock)
+    again.machine.step(Trigger(8, stop=True))
+    again.settle()  # its task, to tell the time again, comes first
+    again.step(Finish(8))
+    rests = again.machine.resting
+    assert [one.position for one in rests.ahead] in ([5, 6], [6])
+    third = reading(rests.reading(Readers()), it.clock)
+    third.settle()
+    assert (again.sent(OUT) + third.sent(OUT)).count(5) == 1
+    assert positions(third)[-1] == ("s", 6)
+
+
+def test_a_split_that_ended_behind_the_barrier_ends_in_the_attempt_that_follows():
+    it = stopped_ahead()
+    it.step(Polled(it.polls.pop(0).split.id, END, 5))
+    again = reading(it.machine.resting.reading(Readers()), it.clock)
+    again.settle()
+    assert again.sent(OUT) == ["W1", 3, 4, "W3", "end"]
+
+
+def test_splits_that_are_found_meanwhile_are_read_beside_those_that_readers_are_open_for():
+    it = stopped_ahead()
+    answer(it, 5, 1)
+    resting = it.machine.resting.reading(Readers())
+    again = reading(resting, it.clock, start=Start((Split("t"),), more_splits=True))
+    again.settle()
+    assert again.sent(OUT) == ["W1", 3, 4, 5]  # the new one holds the time
+    assert positions(again) == [("t", None), ("t", None)]
+
+
+def test_readers_hear_of_the_checkpoint_of_the_move():
+    it = reading()
+    answer(it, 0, 3)
+    it.settle()
+    it.step(Trigger(7, stop=True))
+    it.settle()
+    it.step(Completed(7))
+    assert [e for e in it.effects if isinstance(e, Acknowledge)] == [Acknowledge("s", 3)]
 
 
 def test_what_lets_rows_out_to_a_driver_goes_to_the_one_of_the_attempt():

@@ -364,7 +364,8 @@ def test_after_its_end_a_split_is_not_asked_again():
 
 def given(reading: Reading, rows: list[int], backlog: int | None = None) -> None:
     split = reading.rows()
-    reading.splits.begin(Polled(split, rows, 1, backlog))
+    reading.splits.answer(Polled(split, rows, 1, backlog))
+    assert reading.splits.next_answer().position == 1
 
 
 def test_a_split_that_gives_little_has_given_all_that_it_had():
