@@ -43,6 +43,7 @@ from raystream.runtime.native_profile import native_profile
 from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.deployment import Deployment
+from raystream.runtime.ray.first_use import load_what_is_used
 from raystream.runtime.ray.handed import Handed, put
 from raystream.runtime.ray.memory import choose_memory_pool
 from raystream.runtime.ray.noting import NOTING
@@ -90,6 +91,7 @@ class SubtaskCalls:
         Raises: ConfigError where the node does not see the job's ``home``.
         """
         loaded: PhysicalPlan = cloudpickle.loads(plan)
+        load_what_is_used()
         if home is not None:
             self._sight.look(loaded, home, attempt, threading.Event())
         return node_id()
