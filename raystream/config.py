@@ -78,6 +78,11 @@ class Limits:
     """Values that each state of the disk backend keeps decoded in memory, and those that it writes
     at once: past this the keys that come again soon are mostly there."""
 
+    handed_bytes_max: int = 256 * MIB
+    """Chunks that a subtask hands over in Ray's object store when the job moves; the others are
+    read where they are kept. Ray gives that store 30 % of a node's memory: with 4 GiB and two
+    subtasks a core, this is less than half of it."""
+
     log_level: str = "info"
     """What is noted of what subtasks log: this and what is graver; ``raystream logs`` shows it."""
 

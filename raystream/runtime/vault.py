@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,7 +23,7 @@ from raystream.flow.ids import SubtaskId
 from raystream.flow.snapshots import Manifest, SubtaskSnapshot
 from raystream.graph.physical import PhysicalPlan
 from raystream.storage import log
-from raystream.storage.cache import Cache
+from raystream.storage.cache import Cache, Copies
 from raystream.storage.codec import decode_manifest, encode_manifest
 from raystream.storage.layout import CHUNKS, SAVEPOINT_MANIFEST, log_path
 from raystream.storage.loading import load
@@ -32,6 +34,8 @@ from raystream.storage.uploads import Uploader
 from raystream.subtask import kept_frames
 from raystream.subtask.events import Keep
 from raystream.subtask.handing_over import Restored
+
+_LOG = logging.getLogger("raystream")
 
 Errand: TypeAlias = (
     job.ReadLog | job.ReadManifest | job.Append | job.WriteSavepoint | job.Discard | job.Sweep
@@ -176,8 +180,22 @@ class Keeper:
             self._subtask, self._uploader.upload(frozen, store), keep.prepared, keep.splits
         )
 
-    def restore(self, manifest: Manifest, path: str) -> Restored:
-        """Read this subtask's part of a snapshot.
+    def copies(self, snapshot: SubtaskSnapshot, bytes_max: int) -> Iterator[tuple[str, bytes]]:
+        """Give the chunks that a snapshot names, as this node has copies of them: what fits."""
+        root, cache = self._vault.store, self._vault.cache
+        if root is None or cache is None:
+            return
+        lengths: dict[str, int] = {}
+        for part in snapshot.parts:
+            lengths[part.chunk] = max(part.offset + part.length, lengths.get(part.chunk, 0))
+        for chunk, length in lengths.items():
+            data = cache.read(root.url, chunk, 0, length) if length <= bytes_max else None
+            if data is not None:
+                bytes_max -= length
+                yield chunk, data
+
+    def restore(self, manifest: Manifest, path: str, handed: Copies | None = None) -> Restored:
+        """Read this subtask's part of a snapshot; what was ``handed`` over is asked first.
 
         Raises: CorruptSnapshot; StorageError; PlanError for rows that wait in the channels of
         another plan.
@@ -187,10 +205,12 @@ class Keeper:
         assert root is not None, "a manifest in the job's root has a root"
         self._check_frames(manifest)
         uids = [node.uid for node in self._plan.chain(self._subtask.chain).nodes]
-        subtask = self._subtask
-        operators = load(
-            manifest, root, uids, subtask.index, subtask.parallelism, cache=vault.cache
-        )
+        index, parallelism = self._subtask.index, self._subtask.parallelism
+        copies = [place for place in (handed, vault.cache) if place is not None]
+        read = Counter[str]()
+        operators = load(manifest, root, uids, index, parallelism, copies=copies, read=read)
+        told = ", ".join(f"{some:,} bytes from {place}" for place, some in read.items())
+        _LOG.info("checkpoint %d is read: %s", manifest.checkpoint_id, told or "nothing of it")
         return Restored(manifest.checkpoint_id, operators)
 
     def _check_frames(self, manifest: Manifest) -> None:

@@ -1,7 +1,8 @@
-"""Copies of chunks on the node that wrote them: recovery reads them before it asks the store.
+"""Copies of chunks, as on the node that wrote them: recovery reads them before it asks the store.
 
-A copy is never the truth: whoever reads one verifies it, and asks the store where it is missing,
-cut or wrong. So a cache that cannot be written is only a slow one, and its errors end here.
+A copy is never the truth: whoever reads one verifies it, and asks the next place, in the end the
+store, where it is missing, cut or wrong. So a cache that cannot be written is only a slow one, and
+its errors end here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from raystream.storage.store_local import write_unfinished
 
@@ -17,8 +19,19 @@ CACHE_BYTES_MAX = 512 * 1024 * 1024
 """What the copies of one node may take: the last snapshots of its subtasks, for most jobs."""
 
 
+class Copies(Protocol):
+    """A place that may have copies of chunks; ``name`` is how it is told of."""
+
+    name: str
+
+    def read(self, root: str, chunk: str, start: int, length: int) -> bytes | None:
+        """Give bytes of a copy, unverified and perhaps too few; None where there is no copy."""
+
+
 class Cache:
     """A folder of chunks by root and name; past ``bytes_max`` the oldest go."""
+
+    name = "this node"
 
     def __init__(self, folder: str, bytes_max: int = CACHE_BYTES_MAX) -> None:
         self._folder = Path(folder)

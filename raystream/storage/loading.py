@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from raystream.errors import CorruptSnapshot
 from raystream.flow.ids import SubtaskId
 from raystream.flow.keygroup import key_group_range
 from raystream.flow.snapshots import Kept, Manifest, Part
 from raystream.keyed.snapshot import Section, Share, Snapshot, merged, of_groups, share
-from raystream.storage.cache import Cache
-from raystream.storage.chunks import corrupt, decoded, verifies
+from raystream.storage.cache import Copies
+from raystream.storage.chunks import corrupt, decoded
 from raystream.storage.store import Missing, Store, joined
 
 READS_AT_ONCE = 8
@@ -24,6 +27,9 @@ GAP_BYTES_MAX = 64 * 1024
 
 READ_BYTES_MAX = 32 * 1024 * 1024
 """Where one request ends and the next begins, unless a part is larger."""
+
+STORE = "the store"
+"""How the store is told of, beside the places that have copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +55,41 @@ def load(
     index: int,
     parallelism: int,
     *,
-    cache: Cache | None = None,
+    copies: Sequence[Copies] = (),
+    read: Counter[str] | None = None,
 ) -> dict[str, Snapshot]:
     """Give what subtask ``index`` of ``parallelism`` restores, for each uid that was kept.
 
-    ``store`` is the root that holds the manifest.
+    ``store`` is the root that holds the manifest; it is asked where none of the ``copies``, in
+    their order, has what was written. ``read`` is told how many bytes came from where.
     Raises: StorageError; CorruptSnapshot naming the chunk that is missing or does not verify.
     """
-    wanted = {uid: _needed(manifest, uid, index, parallelism) for uid in dict.fromkeys(uids)}
-    found = {uid: sections for uid, sections in wanted.items() if sections is not None}
-    holders = [one for sections in found.values() for each in sections for one in each.holders]
-    parts = dict.fromkeys(part for one in holders for part in one.kept.parts)
-    tables = _fetched(list(parts), store, cache)
+    found = _found(manifest, uids, index, parallelism)
+    tables = _fetched(_parts(found), store, copies, Counter() if read is None else read)
     most = manifest.max_parallelism
     return {
         uid: tuple(_restored(each, tables, index, parallelism, most) for each in sections)
         for uid, sections in found.items()
     }
+
+
+def chunks_needed(
+    manifest: Manifest, uids: Iterable[str], index: int, parallelism: int
+) -> set[str]:
+    """Name the chunks that ``load`` would read."""
+    return {part.chunk for part in _parts(_found(manifest, uids, index, parallelism))}
+
+
+def _found(
+    manifest: Manifest, uids: Iterable[str], index: int, parallelism: int
+) -> dict[str, list[_Needed]]:
+    wanted = {uid: _needed(manifest, uid, index, parallelism) for uid in dict.fromkeys(uids)}
+    return {uid: sections for uid, sections in wanted.items() if sections is not None}
+
+
+def _parts(found: dict[str, list[_Needed]]) -> list[Part]:
+    holders = [one for sections in found.values() for each in sections for one in each.holders]
+    return list(dict.fromkeys(part for one in holders for part in one.kept.parts))
 
 
 def _needed(manifest: Manifest, uid: str, index: int, parallelism: int) -> list[_Needed] | None:
@@ -136,11 +160,15 @@ def _restored(
     return share([(one,) for one in sections], index, parallelism, max_parallelism)[0]
 
 
-def _fetched(parts: Sequence[Part], store: Store, cache: Cache | None) -> dict[Part, pa.Table]:
-    reads = _reads(parts)
+def _fetched(
+    parts: Sequence[Part], store: Store, copies: Sequence[Copies], read: Counter[str]
+) -> dict[Part, pa.Table]:
+    tables: dict[Part, pa.Table] = {}
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-        done = list(pool.map(lambda read: _read(read, store, cache), reads))
-    return {part: table for tables in done for part, table in tables.items()}
+        for place, some in pool.map(lambda parts: _read(parts, store, copies), _reads(parts)):
+            read[place] += sum(part.length for part in some)
+            tables |= some
+    return tables
 
 
 def _reads(parts: Sequence[Part]) -> list[list[Part]]:
@@ -159,19 +187,25 @@ def _reads(parts: Sequence[Part]) -> list[list[Part]]:
     return reads
 
 
-def _read(parts: Sequence[Part], store: Store, cache: Cache | None) -> dict[Part, pa.Table]:
+def _read(
+    parts: Sequence[Part], store: Store, copies: Sequence[Copies]
+) -> tuple[str, dict[Part, pa.Table]]:
+    """Give the place that has what was written, and what that is."""
     chunk, start = parts[0].chunk, parts[0].offset
     length = max(part.offset + part.length for part in parts) - start
     url = joined(store.url, chunk)
-    data = None if cache is None else cache.read(store.url, chunk, start, length)
-    if data is None or not all(verifies(_within(data, part, start), part) for part in parts):
-        there = store.get(chunk, start, length)
-        if isinstance(there, Missing):
-            raise corrupt(parts[0], url, "there is no such object")
-        data = there
-    return {part: decoded(_within(data, part, start), part, url) for part in parts}
+    for place in copies:
+        data = place.read(store.url, chunk, start, length)
+        if data is not None:
+            with suppress(CorruptSnapshot):
+                return place.name, _tables(data, parts, start, url)
+    there = store.get(chunk, start, length)
+    if isinstance(there, Missing):
+        raise corrupt(parts[0], url, "there is no such object")
+    return STORE, _tables(there, parts, start, url)
 
 
-def _within(data: bytes, part: Part, start: int) -> memoryview:
-    offset = part.offset - start
-    return memoryview(data)[offset : offset + part.length]
+def _tables(data: bytes, parts: Sequence[Part], start: int, url: str) -> dict[Part, pa.Table]:
+    view = memoryview(data)
+    offsets = {part: part.offset - start for part in parts}
+    return {p: decoded(view[at : at + p.length], p, url) for p, at in offsets.items()}

@@ -113,7 +113,8 @@ class Keep:
     """Store this subtask's part of a checkpoint in the background, then say so to the coordinator.
 
     ``operators`` are sections by uid; those of a savepoint (``target``) are whole, the others may
-    be deltas. ``figures`` say what the snapshot has cost until here.
+    be deltas. ``figures`` say what the snapshot has cost until here. It ``stops`` as its barrier
+    does: the next attempt may begin from it soon.
     """
 
     checkpoint_id: int
@@ -122,6 +123,7 @@ class Keep:
     prepared: Prepared
     splits: tuple[str, ...] = ()
     figures: SnapshotFigures | None = None
+    stops: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,7 @@ class Keeping:
             self.prepared,
             () if self._splits is None else self._splits.names,
             self.newest,
+            barrier.stops,
         )
         self._alignment.passed(checkpoint_id)
         self._release()

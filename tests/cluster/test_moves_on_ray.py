@@ -40,6 +40,11 @@ drain(first.node_id, 170)
 until(lambda: places(handle) == {{second.node_id}})
 until(lambda: not alive(first.node_id) and handle.status() == "running")
 print("node gone, attempt", handle.deployed()[0], handle.status(), flush=True)
+def read():
+    return [line.text for line in handle.lines().lines if " is read: " in line.text]
+until(lambda: len(read()) == 4)
+there = [text.endswith("bytes from the object store") for text in read()]
+print("read there", all(there), flush=True)
 done = len(handle.checkpoints())
 until(lambda: len(handle.checkpoints()) > done + 2)
 handle.stop(savepoint=False, drain=True)
@@ -134,6 +139,7 @@ def test_a_job_moves_away_from_a_node_that_is_drained_and_reads_no_row_twice(tmp
     told = run_script(BEGIN + DRAINED + END, tmp_path)
     assert "before True" in told
     assert "node gone, attempt 2 running" in told
+    assert "read there True" in told  # of those who have left the node since
     assert "restarts 0" in told
     assert rows_of(tmp_path) > 1000
 

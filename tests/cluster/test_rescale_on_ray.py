@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -38,6 +39,22 @@ def process_of(actor) -> int:
     return ray.get(actor.__ray_call__.remote(lambda self: os.getpid()), timeout=30)
 
 
+def objects() -> int:
+    """Give how many objects are in Ray's object store."""
+    from ray._private.internal_api import memory_summary
+
+    found = re.search(r"(\d+) objects", memory_summary(stats_only=True))
+    assert found is not None
+    return int(found[1])
+
+
+def read_from(handle) -> list[set[str]]:
+    """Give for each subtask of this attempt that has restored something from where it was read."""
+    attempt = handle.deployed()[0]
+    told = [one.text for one in handle.lines().lines if one.attempt == attempt]
+    return [set(re.findall(r"bytes from ([a-z ]+)", text)) for text in told if " is read: " in text]
+
+
 def drained(handle, folder) -> tuple[int, int]:
     """End a job's input, and give its rows and keys once they are found to be right."""
     handle.stop(savepoint=False, drain=True)
@@ -47,6 +64,7 @@ def drained(handle, folder) -> tuple[int, int]:
 
 @pytest.mark.timeout(400)
 def test_a_job_of_many_keys_grows_and_shrinks_under_load(tmp_path):
+    before_objects = objects()
     handle = growing(tmp_path, "grows", keys=KEYS, rate=RATE, parallelism=2).submit()
     try:
         until(handle.checkpoints, "a first checkpoint")
@@ -55,6 +73,9 @@ def test_a_job_of_many_keys_grows_and_shrinks_under_load(tmp_path):
         assert (sizes(handle), handle.status()) == ({"read": 4, "count": 4}, "running")
         after = {s.index: process_of(a) for s, a in handle.subtasks().items() if s.chain == "read"}
         assert before.items() <= after.items()  # whoever was there has stayed
+        until(lambda: len(read_from(handle)) == 8, "what all have read")
+        assert read_from(handle) == [{"the object store"}] * 8
+        until(lambda: objects() <= before_objects, "an object store in which nothing has stayed")
         until(lambda: handle.metrics()["count"]["rows_in"] > KEYS, "many keys")
         handle.rescale({"by-key": 3})
         assert sizes(handle) == {"read": 4, "count": 3}

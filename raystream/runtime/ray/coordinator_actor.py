@@ -37,6 +37,7 @@ from raystream.runtime.observing import Observer
 from raystream.runtime.ray.crew import Crew, Died, Given, Settled
 from raystream.runtime.ray.errands import Errands
 from raystream.runtime.ray.exporting import Export
+from raystream.runtime.ray.handed import HandedOver
 from raystream.runtime.ray.hiring import Recruits
 from raystream.runtime.ray.nodes import Draining, Lookout, until_us
 from raystream.runtime.ray.placement import Place
@@ -102,6 +103,10 @@ class CoordinatorCalls:
             self._mailbox.put(unpack_report(packed))
         except Exception as error:  # noqa: BLE001  what users' classes do when they are loaded
             self._mailbox.put(job.Failed(None, error))
+
+    def take(self, handed: HandedOver) -> None:
+        """Hold what a subtask hands over to the next attempt."""
+        self._mailbox.put(handed)
 
     def log(self, lines: list[LogLine]) -> None:
         """Keep what a subtask has logged and printed."""
@@ -307,12 +312,8 @@ class _Shell:
         if isinstance(message, _Look):
             message.answer.put(self.report())
             return
-        if isinstance(message, Died):
-            if message.attempt == self._machine.attempt:
-                self.crew.died(message.subtask)
-            return
-        if isinstance(message, Settled):
-            self.crew.settled(message)
+        if isinstance(message, Settled | Died | HandedOver):
+            self.crew.hear(message)
             return
         if isinstance(message, Draining):
             self._leave(message)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from typing_extensions import assert_never
 
 from raystream.coordinator import events as job
 from raystream.errors import SubtaskLost
@@ -23,6 +24,7 @@ from raystream.flow.messages import Closed, Finish
 from raystream.graph.physical import PhysicalPlan
 from raystream.graph.rescaling import Replan
 from raystream.runtime.ray.deployment import Deployment
+from raystream.runtime.ray.handed import PATIENCE_S, HandedOver, InTransit
 from raystream.runtime.ray.hiring import Hired, Hiring, Recruits, Terms
 from raystream.runtime.ray.packing import pack_plan
 from raystream.runtime.ray.placement import Place, Room, actor_options
@@ -77,6 +79,9 @@ class Crew:
         self._next: tuple[PhysicalPlan, bytes] | None = None
         self._hired: dict[SubtaskId, Hired] = {}
         self._idle: list[Hired] = []  # to be let go once an attempt runs without them
+        self._leaving: list[Hired] = []  # so are these, or at ``_part_s``: their nodes are to go
+        self._part_s = 0.0
+        self._in_transit = InTransit()
         self._deadlines: dict[SubtaskId, float] = {}
         self._closed: set[SubtaskId] = set()  # of this attempt
         self._dead: set[SubtaskId] = set()  # whose actors are no more
@@ -99,6 +104,7 @@ class Crew:
         self._closed, self._dead, self._deadlines = set(), set(), {}
         actors = {subtask: one.actor for subtask, one in self._hired.items()}
         given, watched = self._given, dict[Any, SubtaskId]()
+        needed = self._in_transit.needed
         for subtask, actor in actors.items():
             deployment = Deployment(
                 self._packed,
@@ -111,6 +117,7 @@ class Crew:
                 deploy.manifest,
                 deploy.path,
                 stays=subtask in stay,
+                handed={} if subtask in stay else needed(self.plan, deploy.manifest, subtask),
             )
             watched[actor.deploy.remote(deployment)] = subtask
         self.deployed = (deploy.attempt, actors)
@@ -119,18 +126,28 @@ class Crew:
 
     def running(self) -> None:
         """Note that an attempt runs: whoever has no part in it may go."""
+        self._in_transit.drop()
+        self._part()
         for one in self._idle:
             ray.kill(one.actor)
         self._idle = []
         self._runs = True
         self._keep_spare()
 
-    def settled(self, settled: Settled) -> None:
-        """Note where an actor is."""
-        if settled.attempt == self.deployed[0]:
-            known = self._hired[settled.subtask]
-            self._hired[settled.subtask] = replace(known, node=settled.node)
-            self._keep_spare()
+    def hear(self, word: Settled | Died | HandedOver) -> None:
+        """Note where an actor is, that it is no more, or what it hands over."""
+        if word.attempt != self.deployed[0]:
+            return
+        match word:
+            case Settled(subtask):
+                self._hired[subtask] = replace(self._hired[subtask], node=word.node)
+                self._keep_spare()
+            case Died(subtask):
+                self._dead.add(subtask)
+            case HandedOver():
+                self._in_transit.take(word.references)
+            case _:
+                assert_never(word)
 
     def avoid(self, nodes: Collection[str]) -> None:
         """Keep no spare on nodes that are about to go."""
@@ -168,7 +185,8 @@ class Crew:
         alive = [(s, one) for s, one in self._hired.items() if s not in self._dead]
         for subtask, one in alive:
             if subtask in leaving:
-                ray.kill(one.actor)  # a node that holds nobody may go
+                self._leaving.append(one)
+        self._part_s = time.monotonic() + (PATIENCE_S if self._in_transit else 0.0)
         staying: list[tuple[SubtaskId | None, Hired]] = [p for p in alive if p[0] not in leaving]
         staying += [(None, one) for one in self._idle]
         options = actor_options(self.plan, self._given.place.has(), beside=bool(staying))
@@ -271,10 +289,6 @@ class Crew:
         if exited:
             self._tell_us(job.Said(subtask, attempt, Closed()))
 
-    def died(self, subtask: SubtaskId) -> None:
-        """Note that an actor is no more."""
-        self._dead.add(subtask)
-
     # Orders ----------------------------------------------------------------------------------
 
     def tell(self, subtask: SubtaskId, event: sub.Event) -> None:
@@ -302,8 +316,15 @@ class Crew:
         self._deadlines.pop(subtask, None)
         self._closed.add(subtask)
 
+    def _part(self) -> None:
+        for one in self._leaving:
+            ray.kill(one.actor)  # a node that holds nobody may go
+        self._leaving = []
+
     def enforce_deadlines(self) -> None:
-        """Kill whoever has not let go in time."""
+        """Kill whoever has not let go in time, or is to leave and has handed over what it had."""
+        if self._leaving and time.monotonic() >= self._part_s:
+            self._part()
         for subtask, deadline in list(self._deadlines.items()):
             if time.monotonic() > deadline:
                 del self._deadlines[subtask]
@@ -319,6 +340,7 @@ class Crew:
         """Let everybody go at once."""
         self._hiring.call_off()
         self._spare.close()
+        self._in_transit.drop()
         self._release([one for subtask, one in self._hired.items() if subtask in self._resting])
-        for one in (*self._hired.values(), *self._idle):
+        for one in (*self._hired.values(), *self._idle, *self._leaving):
             ray.kill(one.actor)

@@ -14,7 +14,8 @@ from raystream.runtime.vault import Home
 class Deployment:
     """One subtask of one attempt: what runs it, whom it talks to, what it starts from.
 
-    With ``stays`` it goes on with what the actor has left open of the attempt before.
+    With ``stays`` it goes on with what the actor has left open of the attempt before. ``handed``
+    has references of objects, by chunk: what it reads may be there.
     """
 
     plan: bytes
@@ -27,3 +28,4 @@ class Deployment:
     manifest: Manifest | None
     path: str
     stays: bool = False
+    handed: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -25,7 +25,6 @@ from raystream.contracts.batch import Batch
 from raystream.coordinator import events as job
 from raystream.errors import SubtaskLost
 from raystream.flow.codec import decode_credit, encode_credit
-from raystream.flow.control import SubtaskFigures
 from raystream.flow.ids import SubtaskId
 from raystream.flow.messages import (
     Acked,
@@ -35,7 +34,6 @@ from raystream.flow.messages import (
     Ended,
     Finish,
     Ready,
-    Report,
 )
 from raystream.graph.physical import ChainNode, PhysicalPlan
 from raystream.operators.sink import SinkSpec
@@ -46,13 +44,15 @@ from raystream.runtime.native_profile import native_profile
 from raystream.runtime.process_figures import process_figures
 from raystream.runtime.ray.delivery import Outbox, pack
 from raystream.runtime.ray.deployment import Deployment
+from raystream.runtime.ray.first_use import load_what_is_used
+from raystream.runtime.ray.handed import Handed, put
 from raystream.runtime.ray.noting import NOTING
-from raystream.runtime.ray.report import pack_report
 from raystream.runtime.ray.sight import Sight, node_id
+from raystream.runtime.ray.telling import Telling
 from raystream.runtime.ray.turns import Turns
 from raystream.runtime.ray.watch import Watch
 from raystream.runtime.reading import ReadingThread, reading_of
-from raystream.runtime.shell import contexts, sink_specs, travelling, uploaded
+from raystream.runtime.shell import contexts, sink_specs, uploaded
 from raystream.runtime.vault import Home, Keeper, Upload, Vault, frozen, uploaded_in_time
 from raystream.subtask import events as sub
 from raystream.subtask.chain import RunningChain
@@ -92,6 +92,7 @@ class SubtaskCalls:
         Raises: ConfigError where the node does not see the job's ``home``.
         """
         loaded: PhysicalPlan = cloudpickle.loads(plan)
+        load_what_is_used()
         if home is not None:
             self._sight.look(loaded, home, attempt, threading.Event())
         return node_id()
@@ -201,7 +202,8 @@ class _Shell:
         self._outbox = outbox
         self._closing = closing
         self._clock = SystemClock()
-        self._coordinator = deployment.coordinator
+        given = (deployment.coordinator, plan.job, deployment.subtask, deployment.attempt)
+        self._telling = Telling(*given)
         self._push: dict[SubtaskId, Any] = {}
         self._credit: dict[SubtaskId, Any] = {}
         self._control: dict[SubtaskId, Any] = {}
@@ -225,16 +227,16 @@ class _Shell:
             machine = self._make(resting)
         except BaseException as error:  # noqa: BLE001  the edge of the shell: an error is an event
             close(resting)  # unless that is done
-            self._failed(error)
+            self._telling.failed(error)
             self._closing.wait()
-            self._say(Closed())
+            self._telling.say(Closed())
             return None
         self.chain = machine.chain
         self._reading = reading_of(self._plan.chain(self._subtask.chain), resting)
         if self._reading is not None:
-            self._reading.serve(self._mailbox.put, self._failed)
+            self._reading.serve(self._mailbox.put, self._telling.failed)
         threading.Thread(target=self._upload, daemon=True).start()
-        self._say(Ready(machine.splits))
+        self._telling.say(Ready(machine.splits))
         watch = Watch(
             threading.get_ident(),
             lambda: self._reported_us,
@@ -248,7 +250,7 @@ class _Shell:
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001  a user's function may call sys.exit
-            self._failed(error)
+            self._telling.failed(error)
             self._closing.wait()
         self._over.set()
         self._uploads.put(None)
@@ -274,7 +276,12 @@ class _Shell:
         if self.stays and resting is None:
             raise SubtaskLost(f"{self._subtask} has lost what it had left open")
         if given.manifest is not None and resting is None:
-            restored = self._keeper.restore(given.manifest, given.path)
+            root = "" if vault.store is None else vault.store.url
+            try:
+                handed = Handed(root, given.handed)
+                restored = self._keeper.restore(given.manifest, given.path, handed)
+            finally:
+                given.handed.clear()  # nobody else holds them for us
         context = contexts(self._plan, self._subtask, self._clock, self._deliver)
         return SubtaskMachine(
             self._plan, self._subtask, self._attempt, self._clock, context, restored=restored
@@ -332,7 +339,7 @@ class _Shell:
                         self._outbox.wait_empty()
                     if isinstance(report, Ended | Closed):
                         self._tell(machine)
-                    self._say(report)
+                    self._telling.say(report)
                 case _:
                     assert_never(effect)
         if sends:
@@ -345,20 +352,23 @@ class _Shell:
             try:
                 snapshot = uploaded_in_time(upload, self._plan, self._closing)
                 figures = uploaded(keep, self._clock.monotonic_us() - began_us)
-                self._say(Acked(keep.checkpoint_id, snapshot, figures))
+                if keep.stops and not keep.target:
+                    most = self._plan.limits.handed_bytes_max
+                    self._telling.hand_over(put(self._keeper.copies(snapshot, most)))
+                self._telling.say(Acked(keep.checkpoint_id, snapshot, figures))
             except Exception as error:  # noqa: BLE001  the edge of the shell: an error is an event
-                self._say(Declined(keep.checkpoint_id, str(error)))
+                self._telling.say(Declined(keep.checkpoint_id, str(error)))
 
     def _let_go(self, machine: SubtaskMachine) -> None:
         try:
             self._do(machine, machine.step(Cancel()))
         except BaseException as error:  # noqa: BLE001  the edge of the shell: an error is an event
-            self._failed(error)
+            self._telling.failed(error)
 
     def _deliver(self, node: ChainNode, batch: Batch) -> None:
         if not self._deployment.attached:
             if self._sinks[node.name].sink.receive(batch):
-                self._report(job.StopAsked(finished=True))
+                self._telling.report(job.StopAsked(finished=True))
         elif not self._outbox.put((node.name, pack(batch))):
             raise Stopped
 
@@ -367,28 +377,13 @@ class _Shell:
         if now_us - self._reported_us >= self._plan.limits.heartbeat_us:
             self._reported_us = now_us
             self._tell(machine)
-            NOTING.tell(self._coordinator)
+            self._telling.notes()
 
     def _tell(self, machine: SubtaskMachine, at: str = "") -> None:
         process = process_figures(self._node_id, self._node_ip)
-        self._report(dataclasses.replace(machine.figures(), process=process, at=at))
+        self._telling.report(dataclasses.replace(machine.figures(), process=process, at=at))
 
     def over(self) -> None:
         """Return when all reports are taken: whoever hears of the exit has heard them before."""
         with contextlib.closing(self._outbox):
-            NOTING.tell(self._coordinator)
-            taken = self._coordinator.report_taken.options(concurrency_group="report").remote()
-            with contextlib.suppress(ray.exceptions.RayError):  # nobody is left to hear
-                ray.get(taken)
-
-    def _failed(self, error: BaseException) -> None:
-        failed = job.Failed(self._subtask, travelling(self._plan.job, error), self._attempt)
-        self._report(failed)
-
-    def _say(self, report: Report) -> None:
-        self._report(job.Said(self._subtask, self._attempt, report))
-
-    def _report(self, report: job.Event | SubtaskFigures) -> None:
-        self._coordinator.report.options(num_returns=0, concurrency_group="report").remote(
-            pack_report(report)
-        )
+            self._telling.taken()

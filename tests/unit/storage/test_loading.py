@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from uploaded import GROUPS, items_of, keyed, listed, manifest_of, subtask, values_of
 
@@ -10,7 +12,7 @@ from raystream.flow.hashing import hash_objects
 from raystream.flow.keygroup import key_groups, subtask_of
 from raystream.keyed.snapshot import Share
 from raystream.storage.cache import Cache
-from raystream.storage.loading import load
+from raystream.storage.loading import STORE, chunks_needed, load
 from raystream.storage.opening import open_store
 from raystream.storage.uploads import Uploader
 
@@ -111,7 +113,7 @@ def test_a_chunk_that_is_missing_or_changed_is_told(root):
 def test_copies_of_this_node_are_read_before_the_store(root, tmp_path):
     cache = Cache(str(tmp_path / "cache"))
     manifest = kept_by(root, 2, {1: 1, 2: 2, 3: 3}, cache=cache)
-    assert values_of(load(manifest, root, ["op"], 0, 1, cache=cache)["op"]) == {1: 1, 2: 2, 3: 3}
+    assert values_of(load(manifest, root, ["op"], 0, 1, copies=[cache])["op"]) == {1: 1, 2: 2, 3: 3}
     assert not root.reads
 
 
@@ -124,7 +126,7 @@ def test_a_bad_copy_or_none_falls_through_to_the_store(root, tmp_path, damage):
         copy.unlink()
     else:
         copy.write_bytes(damage(copy.read_bytes()))
-    assert values_of(load(manifest, root, ["op"], 0, 1, cache=cache)["op"]) == {1: 1}
+    assert values_of(load(manifest, root, ["op"], 0, 1, copies=[cache])["op"]) == {1: 1}
     assert len(root.reads) == 1
 
 
@@ -133,8 +135,8 @@ def test_copies_of_another_root_are_not_taken_for_ones_own(root, tmp_path):
     other = open_store(str(tmp_path / "other"))
     manifest = kept_by(root, 1, {1: 1}, cache=cache)
     theirs = kept_by(other, 1, {1: 99}, cache=cache)
-    assert values_of(load(manifest, root, ["op"], 0, 1, cache=cache)["op"]) == {1: 1}
-    assert values_of(load(theirs, other, ["op"], 0, 1, cache=cache)["op"]) == {1: 99}
+    assert values_of(load(manifest, root, ["op"], 0, 1, copies=[cache])["op"]) == {1: 1}
+    assert values_of(load(theirs, other, ["op"], 0, 1, copies=[cache])["op"]) == {1: 99}
 
 
 def test_a_full_cache_lets_the_oldest_go(tmp_path):
@@ -171,3 +173,44 @@ def test_a_store_that_fails_is_no_damaged_snapshot(root):
 
     with pytest.raises(StorageError, match="no connection"):
         load(manifest, Down(), ["op"], 0, 1)
+
+
+class Place:
+    """A place that has copies of some chunks, and remembers what it was asked for."""
+
+    def __init__(self, name, chunks):
+        self.name, self._chunks = name, chunks
+        self.asked = []
+
+    def read(self, root, chunk, start, length):
+        self.asked.append(chunk)
+        data = self._chunks.get(chunk)
+        return None if data is None else data[start : start + length]
+
+
+def test_places_are_asked_in_order_and_each_chunk_is_read_where_it_is_as_it_was_written(root):
+    values = {key: key for key in range(100)}
+    manifest = kept_by(root, 4, values)
+    names = [f"chunks/0-count-{index}-0.arrow" for index in range(4)]
+    whole = {name: root.get(name) for name in names}
+    root.reads.clear()
+    cut, other = whole[names[1]][:-1], bytes(len(whole[names[2]]))
+    first = Place("first", {names[0]: whole[names[0]], names[1]: cut, names[2]: other})
+    second = Place("second", {name: whole[name] for name in names[:2]})
+    read = Counter()
+    found = load(manifest, root, ["op"], 0, 1, copies=(first, second), read=read)
+    assert values_of(found["op"]) == values
+    assert sorted(first.asked) == names
+    assert sorted(second.asked) == names[1:]
+    assert sorted(name for name, _, _ in root.reads) == names[2:]
+    lengths = [len(whole[name]) for name in names]
+    assert read == {"first": lengths[0], "second": lengths[1], STORE: lengths[2] + lengths[3]}
+
+
+def test_the_chunks_that_a_subtask_needs_are_those_that_it_reads(root):
+    manifest = kept_by(root, 4, {key: key for key in range(100)})
+    for index in range(3):
+        root.reads.clear()
+        load(manifest, root, ["op", "other"], index, 3)
+        needed = chunks_needed(manifest, ["op", "other"], index, 3)
+        assert needed == {name for name, _, _ in root.reads}

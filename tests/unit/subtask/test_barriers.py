@@ -100,6 +100,15 @@ def test_c25_a_channel_is_held_until_its_barrier_is_on_all():
     assert sorted(it.sent(OUT)[4:]) == [2, 13]
 
 
+def test_what_is_kept_at_a_barrier_behind_which_sources_stop_says_so():
+    it = gathering()
+    for barrier in (Barrier(1), Barrier(2, stops=True)):
+        it.receive(row(1), barrier, upstream=A)
+        it.receive(row(11), barrier, upstream=B)
+    it.settle()
+    assert [one.stops for one in it.effects if isinstance(one, Keep)] == [False, True]
+
+
 def test_c25_what_comes_on_a_held_channel_waits():
     it = gathering()
     it.receive(row(1), Barrier(1), upstream=A)
