@@ -1,6 +1,6 @@
 """Nodes are about to go, or are not what they seem: a job moves in time, or does not start there.
 
-Each test starts a cluster of its own, in a process of its own: the one of the session stays.
+Clusters are their own, in processes of their own: the one of the session stays.
 """
 
 from __future__ import annotations
@@ -28,12 +28,20 @@ cluster = Cluster(initialize_head=True, head_node_args=head)
 os.environ["RAY_ADDRESS"] = cluster.address
 """
 
-DRAINED = """
+ONE_BY_ONE = """
 first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
 time.sleep(3)  # until the nodes know of each other
 ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
-handle = growing(folder, "drained", keys=1000, rate=5000, parallelism=2).submit()
-until(lambda: len(handle.checkpoints()) >= 2)
+def begun(name):
+    handle = growing(folder / name, name, keys=1000, rate=5000, parallelism=2).submit()
+    until(lambda: len(handle.checkpoints()) >= 2)
+    return handle
+def ended(handle):
+    handle.stop(savepoint=False, drain=True)
+    print(handle.name, "restarts", handle.wait().restarts, flush=True)
+    handle.end()
+
+handle = begun("drained")
 print("before", places(handle) == {{first.node_id}}, flush=True)
 second = cluster.add_node(num_cpus=4, object_store_memory=10**8)
 drain(first.node_id, 170)
@@ -47,37 +55,22 @@ there = [text.endswith("bytes from the object store") for text in read()]
 print("read there", all(there), flush=True)
 done = len(handle.checkpoints())
 until(lambda: len(handle.checkpoints()) > done + 2)
-handle.stop(savepoint=False, drain=True)
-print("restarts", handle.wait().restarts, flush=True)
-"""
+ended(handle)
 
-NO_ROOM = """
-first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
-time.sleep(3)  # until the nodes know of each other
-ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
-handle = growing(folder, "cramped", keys=1000, rate=5000, parallelism=2).submit()
-until(lambda: len(handle.checkpoints()) >= 2)
-drain(first.node_id, 9)
-until(lambda: not alive(first.node_id) and handle.status() == "restarting")
-print("node gone", handle.status(), flush=True)
-second = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+handle = begun("killed")
+third = cluster.add_node(num_cpus=4, object_store_memory=10**8)
+drain(second.node_id, 170)
+cluster.remove_node(second, allow_graceful=False)
+until(lambda: places(handle) == {{third.node_id}} and handle.status() == "running")
+ended(handle)
+
+handle = begun("cramped")
+drain(third.node_id, 9)
+until(lambda: not alive(third.node_id) and handle.status() == "restarting")
+print("without room", handle.status(), flush=True)
+cluster.add_node(num_cpus=4, object_store_memory=10**8)
 until(lambda: handle.status() == "running")
-handle.stop(savepoint=False, drain=True)
-print("restarts", handle.wait().restarts, flush=True)
-"""
-
-KILLED = """
-first = cluster.add_node(num_cpus=4, object_store_memory=10**8)
-time.sleep(3)  # until the nodes know of each other
-ray.init(address=cluster.address, namespace="raystream", log_to_driver=False)
-handle = growing(folder, "killed", keys=1000, rate=5000, parallelism=2).submit()
-until(lambda: len(handle.checkpoints()) >= 2)
-second = cluster.add_node(num_cpus=4, object_store_memory=10**8)
-drain(first.node_id, 170)
-cluster.remove_node(first, allow_graceful=False)
-until(lambda: places(handle) == {{second.node_id}} and handle.status() == "running")
-handle.stop(savepoint=False, drain=True)
-print("restarts", handle.wait().restarts, flush=True)
+ended(handle)
 """
 
 WITH_COORDINATOR = """
@@ -134,29 +127,34 @@ def rows_of(folder: Path) -> int:
     return visible(folder)[0]
 
 
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory):
+    """A cluster whose nodes go one after the other: three jobs, each on the one that is left."""
+    folder = tmp_path_factory.mktemp("nodes")
+    return run_script(BEGIN + ONE_BY_ONE + END, folder), folder
+
+
 @pytest.mark.timeout(400)
-def test_a_job_moves_away_from_a_node_that_is_drained_and_reads_no_row_twice(tmp_path):
-    told = run_script(BEGIN + DRAINED + END, tmp_path)
+def test_a_job_moves_away_from_a_node_that_is_drained_and_reads_no_row_twice(one_by_one):
+    told, folder = one_by_one
     assert "before True" in told
     assert "node gone, attempt 2 running" in told
     assert "read there True" in told  # of those who have left the node since
-    assert "restarts 0" in told
-    assert rows_of(tmp_path) > 1000
+    assert "drained restarts 0" in told
+    assert rows_of(folder / "drained") > 1000
 
 
-@pytest.mark.timeout(400)
-def test_without_room_elsewhere_a_job_stops_in_time_and_goes_on_when_a_node_comes(tmp_path):
-    told = run_script(BEGIN + NO_ROOM + END, tmp_path)
-    assert "node gone restarting" in told
-    assert "restarts 0" in told  # it had stopped behind a checkpoint: nothing is read twice
-    assert rows_of(tmp_path) > 1000
+def test_a_node_that_goes_before_its_time_costs_a_recovery_and_no_row(one_by_one):
+    told, folder = one_by_one
+    assert "killed restarts" in told
+    assert rows_of(folder / "killed") > 1000
 
 
-@pytest.mark.timeout(400)
-def test_a_node_that_goes_before_its_time_costs_a_recovery_and_no_row(tmp_path):
-    told = run_script(BEGIN + KILLED + END, tmp_path)
-    assert "restarts" in told
-    assert rows_of(tmp_path) > 1000
+def test_without_room_elsewhere_a_job_stops_in_time_and_goes_on_when_a_node_comes(one_by_one):
+    told, folder = one_by_one
+    assert "without room restarting" in told
+    assert "cramped restarts 0" in told  # it had stopped behind a checkpoint: nothing is read twice
+    assert rows_of(folder / "cramped") > 1000
 
 
 @pytest.mark.timeout(400)
