@@ -52,6 +52,7 @@ class RunningChain:
         self._timed: list[int] = []
         self._opened = len(chain.nodes)
         self._closed = False
+        self._ended = False
         self.touched = False  # since whoever asks has set it back
         self._idle = [False] * len(chain.nodes)
         self._idle_input = False
@@ -198,7 +199,9 @@ class RunningChain:
 
     def end(self) -> Iterator[Emitted]:
         """End the input: each operator sees MAX, gives its rest, and then the next one ends."""
-        self.touched = True
+        if self._ended:
+            return iter(())  # they had ended before their input was wired anew
+        self.touched = self._ended = True
         return self._end(0)
 
     def _batch(self, index: int, port: int, batch: Batch) -> Iterator[Emitted]:

@@ -377,7 +377,9 @@ class SubtaskMachine:
 
     def _close(self, rests_at: int = 0) -> None:
         task, self._task = self._task, None
-        if rests_at and task is None and self.state is State.RUNNING:
+        # A source that has ended gets no more splits; others, wired anew, may get more input.
+        rests = State.ENDED if self._splits is not None else State.RUNNING
+        if rests_at and task is None and self.state in (State.RUNNING, rests):
             self.resting = self._keeping.resting(self.subtask, rests_at)
         self._to(State.CLOSED)
         if self.resting is None:

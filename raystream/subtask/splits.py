@@ -106,8 +106,10 @@ class Splits:
 
     @property
     def ahead(self) -> tuple[Polled, ...]:
-        """What readers have given beyond where the splits stand."""
-        return tuple(self._answers)
+        """What readers have given beyond where the splits stand, and will not say again."""
+        idle = (name for name in self._readings if self.gate.state_of(name) is ChannelState.IDLE)
+        said = (Polled(name, Status(idle=True), self._readings[name].position) for name in idle)
+        return (*said, *self._answers)
 
     @property
     def awaited(self) -> int:

@@ -89,6 +89,22 @@ def union(job: rs.Job, ledger: Ledger) -> None:
     one.union(two).key_by("k").map_with_state(count).uid("count").sink(LedgerSink(ledger))
 
 
+def aligned(job: rs.Job, ledger: Ledger) -> None:
+    # Two sources wait for each other; each reads history first, then what is behind it.
+    together = rs.Alignment("both", max_drift="10ms")
+    times = rs.WatermarkStrategy("t", out_of_orderness="5ms", alignment=together)
+    streams = [
+        job.source(
+            rs.chain(Rows(3, ROWS // 4, first), Rows(2, ROWS // 4, first + 1_000)),
+            name=name,
+            watermark=times,
+        )
+        for name, first in (("one", 0), ("two", 10_000))
+    ]
+    both = streams[0].union(streams[1])
+    both.key_by("k").map_with_state(count).uid("count").sink(LedgerSink(ledger))
+
+
 def windows(job: rs.Job, ledger: Ledger) -> None:
     keyed = job.source(Rows(), watermark=TIMES).key_by("k")
     for name, window in {
@@ -285,6 +301,7 @@ TOPOLOGIES = {
     "chain": Topology(chain),
     "diamond": Topology(diamond, (("map_with_state#1", "state:state"),)),
     "union": Topology(union, (("count", "state:state"),)),
+    "aligned": Topology(aligned, (("count", "state:state"),)),
     "windows": Topology(
         windows,
         (

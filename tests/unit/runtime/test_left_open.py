@@ -6,16 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from by_hand import ByHand
 
 import raystream as rs
 from raystream.clock import ManualClock
 from raystream.coordinator import events as job
-from raystream.coordinator.states import Beginning
 from raystream.flow.ids import SubtaskId
-from raystream.graph.rescaling import Replan
 from raystream.runtime.left_open import LeftOpen
-from raystream.runtime.local_job import LocalJob
-from raystream.runtime.vault import Home, Vault
 
 ROWS = pa.schema([("k", pa.int64())])
 
@@ -79,7 +76,9 @@ class Counting(rs.KeyedProcessFunction):
 
 
 class Hand:
-    """A job in this process, in the hands of a test."""
+    """A job whose rows come as the test allows."""
+
+    END_US = 120_000_000
 
     def __init__(self, folder: Any) -> None:
         self.source, self.life, self.sink = Told(), [], rs.MemorySink()
@@ -91,20 +90,13 @@ class Hand:
         )
         read = made.source(self.source, name="read")
         read.key_by("k").process(Counting(self.life)).uid("count").sink(self.sink)
-        replan = Replan(made._draft.plan())
-        plan = replan.plan({})
         self.clock = ManualClock()
-        self._vault = Vault(plan, Home(f"{folder}/stays", "id", Beginning("me")))
-        self.local = LocalJob(plan, self.clock, None, vault=self._vault, replan=replan)
-        self.local.begin()
+        self.job = ByHand(made, folder / "stays", self.clock, self._pace)
+        self.local, self.until, self.rescale = self.job.local, self.job.until, self.job.rescale
 
-    def until(self, holds: Any, steps_max: int = 3_000) -> None:
-        for _ in range(steps_max):
-            if holds():
-                return
-            self.local.advance()
-            self.clock.advance(5_000)
-        raise AssertionError(f"{self.local.state}: it does not come to that")
+    def _pace(self, _: bool) -> bool:
+        self.clock.advance(5_000)
+        return self.clock.monotonic_us() < self.END_US
 
     def give(self, count: int) -> None:
         """Let so many rows come, in all, and see that each key is counted on."""
@@ -116,23 +108,18 @@ class Hand:
 
     def between(self, scale: dict[str, int]) -> None:
         """Let the job change its size, and come no further than between two attempts."""
-        self._perform, self._vault.perform = self._vault.perform, self._broken
+        self._perform, self.job.vault.perform = self.job.vault.perform, self._broken
         self.local.ask(job.RescaleAsked("between", scale))
         self.until(lambda: self.local.state == "opening")
 
     def mend(self) -> None:
         """Let the disk work again."""
-        self._vault.perform = self._perform
+        self.job.vault.perform = self._perform
 
     def _broken(self, errand: Any) -> Any:
         if isinstance(errand, job.ReadLog):
             raise rs.StorageError("no disk")
         return self._perform(errand)
-
-    def rescale(self, scale: dict[str, int], request: str) -> None:
-        self.local.ask(job.RescaleAsked(request, scale))
-        self.until(lambda: request in self.local.answers)
-        assert self.local.answers[request].error == ""
 
 
 @pytest.fixture

@@ -57,6 +57,10 @@ class _Note(Operator):
         self._life.append("open")
         self._ctx = ctx
 
+    def on_end(self) -> Iterator[Any]:
+        self._life.append("end")
+        return iter(())
+
     def close(self) -> None:
         self._life.append("close")
 
@@ -139,7 +143,7 @@ def test_nothing_stays_open_once_anything_has_happened_since(happens):
     happens(it)
     it.settle()
     it.step(Finish(7))
-    assert (closed(it), it.machine.resting, spec.life) == ([Closed()], None, ["open", "close"])
+    assert (closed(it), it.machine.resting, spec.life[-1]) == ([Closed()], None, "close")
 
 
 @pytest.mark.parametrize("order", [Finish(), Finish(6), Finish(8), Cancel()], ids=repr)
@@ -237,10 +241,13 @@ def reading(
     *,
     splits: str = "s",
     start: Start | None = None,
+    behind: Noting | None = None,
 ) -> Driven:
     spec = SourceSpec(SilentSource(splits, READ), WIRE, TIMES, "it", "", timed=True)
-    node = ChainNode("it", "it", spec, WIRE, "", (), (1,))
-    plan = replace(one_chain((node,), None, [ToOne()], up=0), checkpoint=NO_ATTEMPT_WAITS)
+    nodes = (ChainNode("it", "it", spec, WIRE, "", (), (1,)),)
+    if behind is not None:
+        nodes = (replace(nodes[0], children=(1,), outputs=()), replace(nodes[0], spec=behind))
+    plan = replace(one_chain(nodes, None, [ToOne()], up=0), checkpoint=NO_ATTEMPT_WAITS)
     if start is None:
         start = Start() if restored is not None else Start(tuple(map(Split, splits)))
     return Driven(plan, clock, start, restored=restored)
@@ -369,6 +376,44 @@ def test_splits_that_are_found_meanwhile_are_read_beside_those_that_readers_are_
     again.settle()
     assert again.sent(OUT) == ["W1", 3, 4, 5]  # the new one holds the time
     assert positions(again) == [("t", None), ("t", None)]
+
+
+def read_on(it: Driven, **given: Any) -> None:
+    """Answer each split with what is given first, and with nothing from then on."""
+    it.settle()
+    while it.polls:
+        split = it.polls.pop(0).split.id
+        it.step(Polled(split, given.pop(split, None), 3))
+        it.settle()
+
+
+@pytest.mark.parametrize("left_open", [True, False])
+def test_a_split_whose_reader_has_said_that_it_is_idle_stays_idle_as_long_as_it_is_open(left_open):
+    it = reading(splits="st")
+    read_on(it, s=Status(idle=True), t=numbered(0, 3))
+    it.step(Trigger(7, stop=True))
+    it.settle()
+    assert it.sent(OUT) == [0, 1, 2, "W1", "|7"]
+    it.step(Finish(7))
+    assert it.machine.resting.awaited == 0
+    resting = it.machine.resting.reading(Readers()) if left_open else it.machine.resting
+    again = reading(resting, it.clock)
+    read_on(again, t=numbered(3, 3))  # only one that is opened anew would say it again
+    assert again.sent(OUT) == ["W1", 3, 4, 5, *(["W4"] if left_open else [])]
+
+
+def test_a_source_subtask_that_has_ended_rests_and_ends_once():
+    life: list[str] = []
+    it = reading(splits="", behind=Noting(life))
+    it.settle()
+    assert (it.sent(OUT), life) == (["end"], ["open", "end"])
+    it.step(Trigger(7, stop=True))
+    it.settle()
+    it.step(Finish(7))
+    assert closed(it) == [Closed(rests=True)]
+    again = reading(it.machine.resting, it.clock, behind=Noting(life))
+    again.settle()
+    assert (again.sent(OUT), life) == (["end"], ["open", "end"])
 
 
 def test_readers_hear_of_the_checkpoint_of_the_move():
