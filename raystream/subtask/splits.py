@@ -68,7 +68,7 @@ class Splits:
         self._under_way = 0
         self._pace = Pace(operator.alignment)
         self._restored: tuple[KeptSplit, ...] = ()
-        self._answers: list[Polled] = []  # that the chain has not had; bounded by _POLLS_MAX
+        self._answers: list[Polled] = []  # that the chain has not had; _POLLS_MAX, and idle splits
         self._drained = False
         self._marked_us = clock.monotonic_us()
         self.stopped = False  # nothing more is read, though it has not ended

@@ -156,11 +156,17 @@ def living(folder, patch, write, *sources, **settings):
         fed.stop()
 
 
-def through(life, splits, acknowledged=lambda: None):
-    """Let a life have its moves, a move of the source, a savepoint; each row comes once."""
+def through(life, splits, acknowledged=lambda: None, seen=lambda: None):
+    """Let a life have its moves, a move of the source, a savepoint; each row comes once.
+
+    What the server has ``seen`` of the readers, one a split, stays over moves of what counts.
+    """
     life.job.until(lambda: len(life.opened) == splits)
     life.more()
+    before = seen()
+    assert before is None or len(before) == splits
     assert life.moves() == []
+    assert seen() == before
     acknowledged()
     life.rescale(read0=1)
     life.job.until(lambda: len(life.opened) == 2 * splits)
@@ -237,14 +243,12 @@ def test_changes_of_a_table(postgres, tmp_path, monkeypatch):
             (written,) = looking.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchone()
             life.job.until(lambda: looks("confirmed_flush_lsn - '0/0'")[0] >= written)
 
+        def followers():
+            (pid,) = looks("active_pid")
+            return {pid} - {None}
+
         with living(tmp_path, monkeypatch, write, source_of(postgres.dsn, "things")) as life:
-            life.more()
-            acknowledged()
-            follows = looks("active_pid")
-            assert follows[0] is not None
-            life.moves()
-            assert looks("active_pid") == follows
-            through(life, 1, acknowledged)
+            through(life, 1, acknowledged, followers)
 
 
 def test_streams_of_redis(redis_server, tmp_path, monkeypatch):
@@ -259,12 +263,7 @@ def test_streams_of_redis(redis_server, tmp_path, monkeypatch):
         return {one["id"] for one in client.client_list() if one["cmd"] == "xread"}
 
     with living(tmp_path, monkeypatch, write, source) as life:
-        life.more()
-        before = readers()
-        assert len(before) == 2
-        life.moves()
-        assert readers() == before
-        through(life, 2)
+        through(life, 2, seen=readers)
 
 
 def test_streams_of_nats(nats_server, tmp_path, monkeypatch):
@@ -281,12 +280,7 @@ def test_streams_of_nats(nats_server, tmp_path, monkeypatch):
         return {one.name for one in found}
 
     with living(tmp_path, monkeypatch, write, source) as life:
-        life.more()
-        before = consumers()
-        assert len(before) == 2
-        life.moves()
-        assert consumers() == before
-        through(life, 2)
+        through(life, 2, seen=consumers)
 
 
 def test_topics_of_mqtt(mqtt_broker, tmp_path, monkeypatch):
@@ -354,21 +348,17 @@ def test_sources_that_wait_for_each_other(redis_server, tmp_path, monkeypatch):
     sources = [redis.RedisStreamSource(url, name, TIMED) for name in ("ahead", "behind")]
     for n in range(0, 400, 2):
         client.xadd("ahead", {"n": n, "t": f"{EPOCH + timedelta(seconds=n):%FT%TZ}"})
-    reached = iter(range(1, 400, 2))
-
-    def write(numbers):
-        for n in itertools.islice(reached, len(numbers) // 2):
-            client.xadd("behind", {"n": n, "t": f"{EPOCH + timedelta(seconds=n):%FT%TZ}"})
-
     together = rs.Alignment("both", max_drift="20s")
     settings = {
         "watermark": rs.WatermarkStrategy("t", alignment=together),
         "config": {"batch_rows_max": 8},
     }
-    with living(tmp_path, monkeypatch, write, *sources, **settings) as life:
+    with living(tmp_path, monkeypatch, lambda _: None, *sources, **settings) as life:
         for number in range(8):
+            for n in range(1 + 50 * number, 50 * (number + 1), 2):
+                client.xadd("behind", {"n": n, "t": f"{EPOCH + timedelta(seconds=n):%FT%TZ}"})
             life.rescale(count=1 + number % 3)
-            life.more(20)
+            life.job.until(lambda number=number: life.came >= 50 * number + 25)
             seen = [n for n, _ in life.sink.rows]
             odd, even = max((n for n in seen if n % 2), default=0), max(seen)
             # Up to two polls of eight rows were under way, and a word of time may be old.
