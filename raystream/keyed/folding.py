@@ -13,7 +13,7 @@ WORTH_MAX = 0.5
 PAGED_WORTH_MAX = 0.2
 """The same where partials are added where their keys stand, which costs less than merging."""
 
-_LIFTED_BATCHES_MAX = 31
+_LIFTED_BATCHES_MAX = 127
 """After this many batches that were not grouped, one is grouped to measure again."""
 
 _MEMORY = 0.75

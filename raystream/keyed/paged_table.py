@@ -15,16 +15,13 @@ import pyarrow as pa
 from raystream.flow.ordering import stable_order
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.measures import buckets_of
-from raystream.keyed.pages import Page, indexable
+from raystream.keyed.pages import SHIFT_MAX, Page, Place, indexable
 from raystream.keyed.partials import Merge, PartialTable, Run
 from raystream.keyed.pieces import Piece
-from raystream.keyed.totals import Reduction
+from raystream.keyed.totals import Reduction, Totals, addends_of
 
 _SLICES_MAX = 8
 """A batch is cut into no more pages: each costs some microseconds, however few its rows are."""
-
-_SHARING_MAX = 4
-"""So many pages share an index: each has room for all of its keys, whether they came or not."""
 
 _INDEX_KEYS_MIN = 65_536
 _INDEX_WASTE = 3
@@ -47,12 +44,14 @@ class PagedTable(PartialTable):
         types = [schema.field(name).type for name in keys]
         self.pages_able = bool(types) and reductions is not None and all(map(indexable, types))
         self._types = types
-        # By the bits of a bucket that do not matter, and those that do.
-        self._pages: dict[tuple[int, int], Page] = {}
-        self._opening: tuple[tuple[int, int], Iterator[pa.RecordBatch], Piece] | None = None
+        self._pages: dict[Place, Page] = {}
+        self._opening: tuple[Place, Iterator[pa.RecordBatch], Piece] | None = None
         self._origins = 0
-        self._shared: KeyIndex | None = None
-        self._shared_keys = 0
+        if self.pages_able:
+            self._index = KeyIndex(types)
+        # What the last page held: of all, and of those for as many buckets.
+        self._page_keys = 0
+        self._expected: dict[int, int] = {}
 
     @property
     def row_count(self) -> int:
@@ -77,25 +76,46 @@ class PagedTable(PartialTable):
         """Add partials in no order to pages, or to the runs where a sum might overflow."""
         buckets = buckets_of(partials)
         low, high = int(buckets.min()), int(buckets.max())
-        if low == high:
-            self._add_page(0, low, partials)
-            return
         shift = 0
         while (high >> shift) - (low >> shift) >= _SLICES_MAX:
             shift += 1
-        places = buckets >> shift
-        if bool(np.any(places[1:] < places[:-1])):
-            order = np.argsort((places - places.min()).astype(np.uint8), kind="stable")
-            places, partials = places[order], partials.take(pa.array(order))
-        begins = [0, *(np.flatnonzero(places[1:] != places[:-1]) + 1).tolist(), len(places)]
-        for start, end in pairwise(begins):
-            self._add_page(shift, int(places[start]), partials.slice(start, end - start))
+        if shift > SHIFT_MAX:
+            self._add_run(partials)
+            return
+        index = self._index_for(Place(shift, high >> shift))
+        keys, _ = index.lookup(partials.columns[: len(self._types)])
+        addends = addends_of(self._reductions, partials.columns[len(self._types) + 1 :])
+        first, order, ends = low >> shift, None, [len(buckets)]
+        if first != high >> shift:
+            numbers = ((buckets >> shift) - first).astype(np.uint8)
+            ends = np.bincount(numbers).cumsum().tolist()
+            if (numbers[1:] < numbers[:-1]).any():
+                order = np.argsort(numbers, kind="stable")
+                keys, buckets = keys[order], buckets[order]
+                addends = [some.taken(order) for some in addends]
+        for number, (start, end) in enumerate(pairwise([0, *ends])):
+            if start == end:
+                continue
+            rows, place = slice(start, end), Place(shift, first + number)
+            page = self._page(place, index)
+            if page.index is index and page.add(
+                keys[rows], buckets[rows], [some.part(rows) for some in addends]
+            ):
+                continue
+            some = partials.slice(start, end - start)
+            if order is not None:
+                some = partials.take(pa.array(order[rows]))
+            if page.index is index or not page.add_partials(some):
+                self._close(place, list(page.partials()))
+                self._add_run(some)
 
     def settle(self) -> Iterator[None]:
         """Merge levels that are full and make room in indexes, in bounded steps."""
         yield from super().settle()
         for index in {id(page.index): page.index for page in self._pages.values()}.values():
             yield from index.grow()
+        for page in self._pages.values():
+            yield from page.settle()
 
     def next_page(self) -> int | None:
         """Give the first bucket that is in a page."""
@@ -108,7 +128,7 @@ class PagedTable(PartialTable):
         """
         if self._opening is None:
             place = min(self._pages, key=lambda place: self._pages[place].first_bucket)
-            self._absorb(self._pages[place])
+            self._absorb(place)
             self._opening = place, self._pages[place].partials(), []
         place, partials, records = self._opening
         records += islice(partials, 1)
@@ -124,46 +144,42 @@ class PagedTable(PartialTable):
         origins = {run.origin for run in runs}
         return len(origins) == 1 and None not in origins
 
-    def _add_page(self, shift: int, place: int, partials: pa.RecordBatch) -> None:
-        page = self._pages.get((shift, place))
+    def _add_run(self, partials: pa.RecordBatch) -> None:
+        order = stable_order(buckets_of(partials))
+        self.add(partials.take(pa.array(order)), merged=False)
+
+    def _index_for(self, place: Place) -> KeyIndex:
+        """Give the index of keys, a new one for a new page where most keys do not come any more."""
+        keys_max = max(_INDEX_KEYS_MIN, _INDEX_WASTE * self._page_keys)
+        if place not in self._pages and self._index.count > keys_max:
+            self._index = KeyIndex(self._types)
+        return self._index
+
+    def _page(self, place: Place, index: KeyIndex) -> Page:
+        page = self._pages.get(place)
         if page is None:
-            page = self._pages[shift, place] = self._new_page(shift, place)
-        if not page.add(partials):
-            self._close((shift, place), list(page.partials()))
-            order = stable_order(buckets_of(partials))
-            self.add(partials.take(pa.array(order)), merged=False)
+            expected = self._expected.get(place.shift, 0)
+            page = Page(self._schema, index, Totals(self._reductions), place, expected)
+            self._pages[place] = page
+        return page
 
-    def _new_page(self, shift: int, place: int) -> Page:
-        key_count = len(self._types)
-        if shift:
-            index = KeyIndex([*self._types, pa.int64()])
-            return Page(self._schema, key_count, self._reductions, index, None)
-        shared = self._shared
-        if shared is None or shared.count > max(_INDEX_KEYS_MIN, _INDEX_WASTE * self._shared_keys):
-            shared = KeyIndex(self._types)
-            self._shared, self._shared_keys = shared, _INDEX_KEYS_MIN
-        sharing = sum(page.index is shared for page in self._pages.values())
-        index = shared if sharing < _SHARING_MAX else KeyIndex(self._types)
-        return Page(self._schema, key_count, self._reductions, index, place)
-
-    def _close(self, place: tuple[int, int], records: list[pa.RecordBatch]) -> None:
+    def _close(self, place: Place, records: list[pa.RecordBatch]) -> None:
         """Put runs in the place of a page."""
         page = self._pages.pop(place)
-        if page.index is self._shared:
-            self._shared_keys = page.row_count
+        self._expected[place.shift] = page.row_count
+        if page.index is self._index:
+            self._page_keys = page.row_count
         self._origins += 1
         for record in records:
             self._push(0, Run(record, merged=True, origin=self._origins))
 
-    def _absorb(self, page: Page) -> None:
+    def _absorb(self, place: Place) -> None:
         """Add to a page what lies in runs of its one bucket, so that they need not be merged."""
-        bucket = page.first_bucket
-        if bucket != page.last_bucket:
-            return
+        bucket = place.number
         first = super().first_bucket()
-        if first is None or first < bucket:
+        if place.shift or first is None or first < bucket:
             return
         views = self.between(bucket, bucket + 1)
         whole = pa.concat_batches(views) if views else None
-        if whole is not None and page.add(whole):
+        if whole is not None and self._pages[place].add_partials(whole):
             self.drop_below(bucket + 1)

@@ -1,27 +1,45 @@
 """A page of a window operator's state: accumulators for the keys of one bucket or a few.
 
 Where many keys come again and again, a row is added where its key stands, and nothing is merged
-later. Pages of one bucket share the index of their keys, so that a key that comes in each of a
-thousand windows is entered once.
+later. Pages share the index of their keys, so that a key that comes in each of a thousand windows
+is entered once. A key's slot and a bucket of the page make a *code*. Where most codes come, the
+accumulators of one stand at its number, and nothing is looked up; where few do, codes are hashed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
-from raystream.flow.element import MAX_TIME, MIN_TIME
 from raystream.flow.ordering import stable_order
+from raystream.keyed.code_table import CodeTable
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.measures import buckets_of
 from raystream.keyed.snapshot import BUCKET
-from raystream.keyed.totals import Reduction, Totals
+from raystream.keyed.totals import Addends, Totals, addends_of
 
-PAGE_ROWS_MAX = 262_144
+PAGE_ROWS_MAX: Final = 262_144
 """Copying so many rows out of a page takes a small part of a tenth of a second."""
+
+SHIFT_MAX: Final = 31
+"""A page has room for 2**31 buckets: with the slot of a key that makes 62 bits."""
+
+_DENSE: Final = 4
+"""Where one in so many codes has come, they are hashed no longer ..."""
+
+_SPARSE: Final = 16
+"""... until it is less than one in so many."""
+
+
+class Place(NamedTuple):
+    """Which buckets a page is for: those that are ``number`` without their last ``shift`` bits."""
+
+    shift: int
+    number: int
 
 
 def indexable(type: pa.DataType) -> bool:
@@ -38,74 +56,101 @@ def indexable(type: pa.DataType) -> bool:
 
 
 class Page:
-    """Accumulators of partials of ``schema``: of one bucket, or of those from one to another.
+    """Accumulators of the partials in the buckets of a place.
 
-    ``index`` gives slots to keys, and to keys with their buckets where there are several.
+    ``index`` gives slots to keys, of this page and of others; about as many accumulators as
+    ``expected`` will be needed.
     """
 
     def __init__(
-        self,
-        schema: pa.Schema,
-        key_count: int,
-        reductions: Sequence[Reduction],
-        index: KeyIndex,
-        bucket: int | None,
+        self, schema: pa.Schema, index: KeyIndex, totals: Totals, place: Place, expected: int
     ) -> None:
-        self._schema = schema
-        self._key_count = key_count
-        self._index = index
-        self._bucket = bucket
-        self._totals = Totals(reductions)
-        # Behind each other until rows come.
-        self.first_bucket = MAX_TIME if bucket is None else bucket
-        self.last_bucket = MIN_TIME if bucket is None else bucket
+        self.index = index
+        self.first_bucket = place.number << place.shift
         self.row_count = 0
-
-    @property
-    def index(self) -> KeyIndex:
-        return self._index
+        self._schema = schema
+        self._key_count = schema.get_field_index(BUCKET)
+        self._totals = totals
+        self._shift = place.shift
+        self._start = place.number << place.shift
+        self._expected = expected
+        self._hashed: CodeTable | None = CodeTable(1)
 
     @property
     def nbytes(self) -> int:
         return self._totals.nbytes
 
-    def add(self, partials: pa.RecordBatch) -> bool:
+    def add(self, keys: Int64s, buckets: Int64s, addends: Sequence[Addends]) -> bool:
         """Add partials of the page's buckets; False, and none is added, where a sum might overflow.
+
+        Shapes: keys, their slots in the index, buckets int64 [n], n > 0; addends, each [n].
+        """
+        if not self._totals.fits(addends):
+            return False
+        codes = keys if not self._shift else (keys << self._shift) + (buckets - self._start)
+        self._choose(len(codes))
+        if self._hashed is None:
+            count = self.index.count << self._shift
+            fresh = self._totals.fresh(codes, count)
+        else:
+            before = self._hashed.count
+            codes = self._hashed.lookup([codes])
+            count = self._hashed.count
+            fresh = np.arange(before, count)
+        self._totals.add(codes, fresh, count, addends)
+        if self._shift:
+            first = int(buckets.min())
+            self.first_bucket = min(first, self.first_bucket) if self.row_count else first
+        self.row_count += len(fresh)
+        return True
+
+    def add_partials(self, partials: pa.RecordBatch) -> bool:
+        """Look up the keys of partials, and ``add`` these.
 
         Shapes: partials [n], n > 0.
         """
+        keys, _ = self.index.lookup(partials.columns[: self._key_count])
         parts = partials.columns[self._key_count + 1 :]
-        if not self._totals.fits(parts):
-            return False
-        keys = partials.columns[: self._key_count + (self._bucket is None)]
-        slots, _ = self._index.lookup(keys)
-        fresh = self._totals.fresh(slots, self._index.count)
-        self._totals.add(slots, fresh, self._index.count, parts)
-        self.row_count += len(fresh)
-        if self._bucket is None:
-            buckets = buckets_of(partials)
-            self.first_bucket = min(int(buckets.min()), self.first_bucket)
-            self.last_bucket = max(int(buckets.max()), self.last_bucket)
-        return True
+        return self.add(keys, buckets_of(partials), addends_of(self._totals.reductions, parts))
 
     def partials(self) -> Iterator[pa.RecordBatch]:
         """Give all partials, sorted by bucket, no key twice in a bucket; each is a bounded step."""
         slots = self._totals.present
-        if self._bucket is None:
-            buckets: Int64s = self._index.keys(slots)[-1].to_numpy()
-            slots = slots[stable_order(buckets)]
+        codes = slots if self._hashed is None else self._hashed.codes(slots)[0]
+        if self._shift:
+            order = stable_order(self._buckets(codes))
+            slots, codes = slots[order], codes[order]
         for start in range(0, len(slots), PAGE_ROWS_MAX):
-            yield self._copied(slots[start : start + PAGE_ROWS_MAX])
+            step = slice(start, start + PAGE_ROWS_MAX)
+            yield self._copied(slots[step], codes[step])
 
-    def _copied(self, slots: Int64s) -> pa.RecordBatch:
-        keys = self._index.keys(slots)
-        if self._bucket is not None:
-            keys.append(pa.array(np.full(len(slots), self._bucket)))
-        fields = list(self._schema)[: len(keys)]
+    def settle(self) -> Iterator[None]:
+        """Make room in the page's own table, in bounded steps."""
+        return iter(()) if self._hashed is None else self._hashed.grow()
+
+    def _choose(self, more: int) -> None:
+        """Hash codes or not, by how many of those that may come are there, with ``more`` rows."""
+        span = self.index.count << self._shift
+        cells = max(self.row_count + more, self._expected)
+        if self._hashed is not None and span <= _DENSE * cells:
+            (codes,) = self._hashed.codes(np.arange(self.row_count))
+            self._totals.move(np.arange(self.row_count), codes, span)
+            self._hashed = None
+        elif self._hashed is None and span > _SPARSE * cells:
+            codes = self._totals.present
+            self._hashed = CodeTable(1)
+            self._totals.move(codes, self._hashed.lookup([codes]), self.row_count)
+
+    def _buckets(self, codes: Int64s) -> Int64s:
+        return (codes & ((1 << self._shift) - 1)) + self._start
+
+    def _copied(self, slots: Int64s, codes: Int64s) -> pa.RecordBatch:
+        keys = self.index.keys(codes >> self._shift)
+        keys.append(pa.array(self._buckets(codes)))
+        fields = list(self._schema)[: self._key_count + 1]
         typed = [
             key if key.type == field.type else key.cast(field.type)
             for key, field in zip(keys, fields, strict=True)
         ]
-        assert fields[-1].name == BUCKET, "the bucket stands behind the keys"
         columns = [*typed, *self._totals.partials(slots)]
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)

@@ -14,7 +14,7 @@ from raystream.flow.batch import Int64s
 from raystream.flow.ordering import stable_order
 from raystream.keyed.due_cells import DueCells
 from raystream.keyed.session_cells import SessionCells
-from raystream.keyed.totals import Totals
+from raystream.keyed.totals import Totals, addends_of
 
 
 class SessionTotals:
@@ -46,10 +46,11 @@ class SessionTotals:
         The cells are those that were put last.
         Shapes: cells int64 [n]; parts, each [n].
         """
-        if not self._totals.fits(parts):
+        addends = addends_of(self._totals.reductions, parts)
+        if not self._totals.fits(addends):
             return False
         opened = self._cells.opened
-        self._totals.add(cells, opened, self._cells.count, parts)
+        self._totals.add(cells, opened, self._cells.count, addends)
         self._due.add(opened, self._cells.opened_us)
         return True
 
@@ -70,7 +71,8 @@ class SessionTotals:
         moved = np.flatnonzero(joined != cells)
         if len(moved):
             gone, into = cells[moved], joined[moved]
-            self._totals.add(into, into[:0], self._cells.count, self._totals.partials(gone))
+            moving = addends_of(self._totals.reductions, self._totals.partials(gone))
+            self._totals.add(into, into[:0], self._cells.count, moving)
             self._totals.clear(gone)
             cells = cells[np.flatnonzero(joined == cells)]
         parts = self._totals.partials(cells)

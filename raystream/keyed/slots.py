@@ -43,6 +43,12 @@ class SlotColumn:
             grown.view(np.uint8)[: self.values.nbytes] = self.values.view(np.uint8)
         self.values = grown
 
+    def like(self, count: int) -> SlotColumn:
+        """Make a column of the same kind, with room for ``count`` slots, that nothing is in."""
+        column = SlotColumn(self.values.dtype, self._fill)
+        column.reserve(count)
+        return column
+
 
 def distinct(values: Int64s) -> Int64s:
     """Give the different values, ascending: NumPy's own hashes them, which takes much longer.

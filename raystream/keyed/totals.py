@@ -79,10 +79,51 @@ def _reduction(part: Part) -> Reduction | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Addends:
+    """A column of partials as numbers: ``valid`` tells those that are not null, None: all are.
+
+    None is larger than ``magnitude``, which is 0 where it does not matter.
+    """
+
+    numbers: npt.NDArray[Any]
+    valid: Bools | None
+    magnitude: int
+
+    def taken(self, rows: Int64s) -> Addends:
+        """Pick rows by number."""
+        mask = None if self.valid is None else self.valid[rows]
+        return Addends(self.numbers[rows], mask, self.magnitude)
+
+    def part(self, rows: slice) -> Addends:
+        """Give some rows, as a view."""
+        mask = None if self.valid is None else self.valid[rows]
+        return Addends(self.numbers[rows], mask, self.magnitude)
+
+
+def addends_of(reductions: Sequence[Reduction], columns: Sequence[pa.Array]) -> list[Addends]:
+    """Turn columns of partials into what can be added.
+
+    Shapes: columns, each [n] -> each [n].
+    """
+    return [_addends(some, array) for some, array in zip(reductions, columns, strict=True)]
+
+
+def _addends(reduction: Reduction, array: pa.Array) -> Addends:
+    if pa.types.is_temporal(array.type):
+        array = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
+    mask = valid(array)
+    if mask is not None:
+        array = array.fill_null(0)
+    numbers: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    return Addends(numbers, mask, _magnitude(numbers) if reduction.may_overflow else 0)
+
+
 class Totals:
     """A column of accumulators for each column of partials."""
 
     def __init__(self, reductions: Sequence[Reduction]) -> None:
+        self.reductions = reductions
         self._columns = [_Column(reduction) for reduction in reductions]
         self._present = SlotColumn("?", fill=False)
 
@@ -95,12 +136,12 @@ class Totals:
         """The slots to which anything was added."""
         return np.flatnonzero(self._present.values)
 
-    def fits(self, columns: Sequence[pa.Array]) -> bool:
+    def fits(self, addends: Sequence[Addends]) -> bool:
         """Tell whether adding columns of partials cannot overflow, and count on their being added.
 
-        Shapes: columns, each [n].
+        Shapes: addends, each [n].
         """
-        return all(some.fits(array) for some, array in zip(self._columns, columns, strict=True))
+        return all(some.fits(more) for some, more in zip(self._columns, addends, strict=True))
 
     def fresh(self, slots: Int64s, count: int) -> Int64s:
         """Find slots, of which there are ``count``, to which nothing has been added.
@@ -108,19 +149,29 @@ class Totals:
         Shapes: int64 [n] -> int64 [m], each once, ascending.
         """
         self._present.reserve(count)
-        return distinct(slots[~self._present.values[slots]])
+        there = self._present.values[slots]
+        return distinct(slots[~there]) if not there.all() else slots[:0]
 
-    def add(self, slots: Int64s, fresh: Int64s, count: int, columns: Sequence[pa.Array]) -> None:
+    def add(self, slots: Int64s, fresh: Int64s, count: int, addends: Sequence[Addends]) -> None:
         """Reduce partials into the accumulators of slots, of which there are ``count``.
 
         ``fresh`` are those of them to which nothing has been added, each once.
-        Shapes: slots int64 [n]; fresh int64 [m]; columns, each [n].
+        Shapes: slots int64 [n]; fresh int64 [m]; addends, each [n].
         """
         self._present.reserve(count)
         present = self._present.values[:count]
-        for some, array in zip(self._columns, columns, strict=True):
-            some.add(slots, array, present)
+        for some, more in zip(self._columns, addends, strict=True):
+            some.add(slots, more, present)
         present[fresh] = True
+
+    def move(self, slots: Int64s, into: Int64s, count: int) -> None:
+        """Give what stands at some slots others, of which there are ``count``; forget the rest.
+
+        Shapes: slots, into int64 [m], each once.
+        """
+        self._present = _moved(self._present, slots, into, count)
+        for column in self._columns:
+            column.move(slots, into, count)
 
     def clear(self, slots: Int64s) -> None:
         """Make it as if nothing had been added to slots."""
@@ -141,6 +192,7 @@ class _Column:
         self._values = SlotColumn(reduction.numbers.str, fill=reduction.start)
         self._seen: SlotColumn | None = None
         self._bound = 0
+        self._greatest = np.iinfo(reduction.numbers).max if reduction.may_overflow else 0
         self._reduce = {
             "add": np.add,
             "min": np.fmin if reduction.numbers.kind == "f" else np.minimum,
@@ -151,32 +203,35 @@ class _Column:
     def nbytes(self) -> int:
         return self._values.values.nbytes + (0 if self._seen is None else self._seen.values.nbytes)
 
-    def fits(self, array: pa.Array) -> bool:
-        if not self._reduction.may_overflow or array.null_count == len(array):
+    def fits(self, more: Addends) -> bool:
+        if not more.magnitude:
             return True
-        more = _magnitude(self._numbers(array)) * len(array)
-        greatest = np.iinfo(self._reduction.numbers).max
-        if self._bound + more > greatest:
+        added = more.magnitude * len(more.numbers)
+        if self._bound + added > self._greatest:
             self._bound = _magnitude(self._values.values)
-        self._bound += more
-        return self._bound <= greatest
+        self._bound += added
+        return self._bound <= self._greatest
 
-    def add(self, slots: Int64s, array: pa.Array, present: Bools) -> None:
+    def add(self, slots: Int64s, more: Addends, present: Bools) -> None:
         self._values.reserve(len(present))
-        if array.null_count and self._seen is None:
+        if more.valid is not None and self._seen is None:
             self._seen = SlotColumn("?", fill=False)
             self._seen.reserve(len(present))
             # Before the first null, whatever was added was a value.
             self._seen.values[: len(present)] = present
-        numbers = self._numbers(array)
-        mask = valid(array)
-        if mask is not None:
-            slots, numbers = slots[mask], numbers[mask]
+        numbers = more.numbers
+        if more.valid is not None:
+            slots, numbers = slots[more.valid], numbers[more.valid]
         with np.errstate(invalid="ignore", over="ignore"):
             self._reduce.at(self._values.values, slots, numbers)
         if self._seen is not None:
             self._seen.reserve(len(present))
             self._seen.values[slots] = True
+
+    def move(self, slots: Int64s, into: Int64s, count: int) -> None:
+        self._values = _moved(self._values, slots, into, count)
+        if self._seen is not None:
+            self._seen = _moved(self._seen, slots, into, count)
 
     def clear(self, slots: Int64s) -> None:
         self._values.values[slots] = self._reduction.start
@@ -190,14 +245,12 @@ class _Column:
         type = self._reduction.type
         return array if array.type == type else array.view(type)
 
-    def _numbers(self, array: pa.Array) -> npt.NDArray[Any]:
-        if pa.types.is_temporal(array.type):
-            array = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
-        if array.null_count:
-            array = array.fill_null(0)
-        numbers: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
-        return numbers
-
 
 def _magnitude(values: npt.NDArray[Any]) -> int:
     return max(abs(int(values.min())), abs(int(values.max()))) if len(values) else 0
+
+
+def _moved(column: SlotColumn, slots: Int64s, into: Int64s, count: int) -> SlotColumn:
+    moved = column.like(count)
+    moved.values[into] = column.values[slots]
+    return moved

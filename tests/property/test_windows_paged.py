@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from raystream.contracts.aggregate import Bound
 from raystream.errors import UserError
 from raystream.flow.batch import EVENT_TIME_FIELD
+from raystream.keyed import paged_table
 from raystream.keyed.measures import Measures
 from raystream.keyed.paged_table import PagedTable
 
@@ -59,8 +60,8 @@ def table_of(measures):
 def cases(draw):
     keys = draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=2))
     type, total, values = draw(st.sampled_from(VALUES))
-    wide = draw(st.booleans())
-    bucket = st.integers(-40, 40) if wide else st.integers(-1, 0)
+    far = st.sampled_from([-(2**50), -1, 0, 2**20, 2**33])
+    bucket = draw(st.sampled_from([st.integers(-1, 0), st.integers(-40, 40), far]))
     row = st.tuples(*(st.none() | some for _, some in keys), st.none() | values, bucket)
     batches = draw(st.lists(st.lists(row, min_size=1, max_size=12), min_size=1, max_size=5))
     paged = draw(st.lists(st.booleans(), min_size=len(batches), max_size=len(batches)))
@@ -98,9 +99,16 @@ def opened(table, stop):
 
 
 @pytest.mark.slow
-@given(cases())
-def test_pages_give_what_merging_gives(case):
-    key_types, type, total, batches, paged = case
+@given(cases(), st.booleans())
+def test_pages_give_what_merging_gives(case, forgets):
+    with pytest.MonkeyPatch.context() as patch:
+        # A new index of keys for each new page, so that pages of several indexes are open.
+        patch.setattr(paged_table, "_INDEX_KEYS_MIN", 0 if forgets else 65_536)
+        patch.setattr(paged_table, "_INDEX_WASTE", 0 if forgets else 3)
+        compare(*case)
+
+
+def compare(key_types, type, total, batches, paged):
     measures = measures_of(key_types, type, total)
     table, pieces = table_of(measures), []
     assert table.pages_able
@@ -151,6 +159,23 @@ def test_keys_that_are_equal_to_the_microsecond_only_are_not_paged():
     for type in (pa.timestamp("ns"), pa.decimal128(5, 2), pa.time64("ns")):
         assert not table_of(measures_of([type], INT, INT)).pages_able
     assert not table_of(measures_of([], INT, INT)).pages_able, "there is nothing to look up"
+
+
+def test_a_page_changes_its_form_as_its_codes_grow_dense_and_sparse_and_dense_again():
+    """Few keys come in each bucket; then thousands in some; then those in each as well."""
+    measures = measures_of([INT], INT, INT)
+    table, pieces, forms = table_of(measures), [], []
+    for keys, stop in [(3, 64), (3, 64), (4_000, 4), (4_000, 64), (3, 64)]:
+        rows = [(key, key + bucket, bucket) for key in range(keys) for bucket in range(stop)]
+        record, buckets = record_of([*rows, (0, None, 0), (0, 1, 63)], [INT], INT)
+        pieces.append(measures.fold(record, buckets))
+        table.add_up(measures.lift(record, buckets))
+        forms.append([page._hashed is None for _, page in sorted(table._pages.items())])
+    first, last = ("".join("dh"[not form[page]] for form in forms) for page in (0, -1))
+    assert (first, last) == ("ddddd", "ddhdd")
+    expected = told(measures, measures.merge(pieces))
+    assert told(measures, measures.merge(list(table.held()))) == expected
+    assert table.row_count == len(expected) == 4_000 * 64
 
 
 def test_a_table_grows_in_steps_as_it_grows_at_once(monkeypatch):
