@@ -51,23 +51,27 @@ class RowStore:
             self._chunks[-1] = pa.concat_batches([self._chunks[-1], last])
         return start
 
-    def take(self, numbers: Int64s) -> pa.RecordBatch:
-        """Copy the rows that have these numbers, in that order.
+    def take(self, numbers: Int64s, names: list[str] | None = None) -> pa.RecordBatch:
+        """Copy the rows that have these numbers, in that order; only columns of these names.
 
         Shapes: int64 [n] -> [n].
         """
-        if len(self._chunks) == 1:
-            return self._chunks[0].take(pa.array(numbers - self._starts[0]))
-        if not self._chunks or not len(numbers):
+        chunks = self._chunks
+        if names is not None:
+            chunks = [chunk.select(names) for chunk in chunks]
+        if len(chunks) == 1:
+            return chunks[0].take(pa.array(numbers - self._starts[0]))
+        if not chunks or not len(numbers):
+            fields = [self.schema.field(name) for name in names or self.schema.names]
             return pa.RecordBatch.from_arrays(
-                [pa.array([], field.type) for field in self.schema], schema=self.schema
+                [pa.array([], field.type) for field in fields], schema=pa.schema(fields)
             )
         chunk_of = np.searchsorted(np.array(self._starts), numbers, side="right") - 1
         order = np.argsort(chunk_of, kind="stable")
         places, cuts = np.unique(chunk_of[order], return_index=True)
         parts = []
         for place, some in zip(places.tolist(), np.split(numbers[order], cuts[1:]), strict=True):
-            parts.append(self._chunks[place].take(pa.array(some - self._starts[place])))
+            parts.append(chunks[place].take(pa.array(some - self._starts[place])))
         back = np.empty(len(order), np.int64)
         back[order] = np.arange(len(order))
         return pa.concat_batches(parts).take(pa.array(back))

@@ -14,8 +14,9 @@ from raystream.flow.ordering import stable_order
 from raystream.keyed.measures import buckets_of, sorted_by_bucket
 from raystream.keyed.measures_grouping import Groups, group, whole
 from raystream.keyed.measures_parts import ARRIVAL, one_zero
-from raystream.keyed.measures_pick import least_rows, sort_key
+from raystream.keyed.measures_pick import least_rows
 from raystream.keyed.snapshot import BUCKET
+from raystream.keyed.sort_codes import sorting
 
 
 class TopRows:
@@ -112,21 +113,21 @@ class TopRows:
             return groups.order, groups.order
         columns = [whole(rows.column(name)) for name, _ in self._by]
         keys = [
-            self._keys_of(column, descending)
+            sorting(column, descending=descending)
             for column, (_, descending) in zip(columns, self._by, strict=True)
         ]
         places, ids = self._hopeful(groups, *keys[0])
         # The last of these sorts first; what comes before only breaks its ties.
-        sorting: list[npt.NDArray[Any]] = []
+        by: list[npt.NDArray[Any]] = []
         if ARRIVAL in self.schema.names:
-            sorting.append(rows.column(ARRIVAL).to_numpy()[places])
+            by.append(rows.column(ARRIVAL).to_numpy()[places])
         for values, missing in reversed(keys):
-            sorting.append(values[places])
+            by.append(values[places])
             if missing is not None:
-                sorting.append(missing[places])
-        order = _packed_order(ids, sorting[0]) if len(sorting) == 1 else None
+                by.append(missing[places])
+        order = _packed_order(ids, by[0]) if len(by) == 1 else None
         if order is None:
-            order = np.lexsort([*sorting, ids])
+            order = np.lexsort([*by, ids])
         places, ids = places[order], ids[order]
         starts = np.flatnonzero(np.diff(ids, prepend=-1))
         ranks = np.arange(len(ids)) - np.repeat(starts, np.diff(starts, append=len(ids)))
@@ -149,16 +150,6 @@ class TopRows:
 
         group(by, [see], rows.num_rows)
         return seen[0]
-
-    def _keys_of(
-        self, column: pa.Array, descending: bool
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        values = sort_key(column, greatest=descending)
-        if not column.null_count:
-            return values, None
-        missing = column.is_null().to_numpy(zero_copy_only=False)
-        # What stands for null is undefined: equal nulls must be equal here too.
-        return np.where(missing, values.dtype.type(0), values), missing
 
     def _hopeful(
         self, groups: Groups, values: npt.NDArray[Any], missing: npt.NDArray[np.bool_] | None

@@ -24,12 +24,13 @@ from raystream.keyed.retracting_ranking import (
 from raystream.keyed.row_identity import row_hashes
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.operator import Output
-from raystream.operators.running_top_k import TopK, TopKPlan
+from raystream.operators.running_top_k import TopKPlan
+from raystream.operators.top_k_by_row import TopKByRow
 
 _COMPACT_MIN = 8_192
 
 
-class RetractingTopK(TopK):
+class RetractingTopK(TopKByRow):
     """The operator of one subtask.
 
     Rows are the same that sort alike and whose hashes of 64 bits are equal.
@@ -64,6 +65,7 @@ class RetractingTopK(TopK):
 
     def _resume(self, rows: Columns, slots: Int64s, arrivals: Int64s) -> None:
         first = self._store.append(rows.record)
+        self._arrived = int(arrivals[-1]) + 1
         self._live += rows.num_rows
         parts = (self._sorts(rows.record), arrivals.tolist(), row_hashes(rows.record).tolist())
         for at, (slot, sort, arrival, which) in enumerate(zip(slots.tolist(), *parts, strict=True)):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from raystream.errors import PlanError
 from raystream.flow.key import check_key_type
 from raystream.operators.retracting_top_k import RetractingTopK
-from raystream.operators.running_top_k import TopK, TopKPlan
+from raystream.operators.running_top_k import RunningTopK, TopKPlan
+from raystream.operators.top_k_by_row import TopKByRow
+from raystream.operators.top_k_in_columns import TopKInColumns
+
+_COLUMNS_K_MAX: Final = 128
+"""Lists in columns are all as long as the longest; longer ones are lists of Python, row by row."""
 
 
 @dataclass(frozen=True)
@@ -37,5 +43,8 @@ class TopKSpec(TopKPlan):
         ties = ", with ties" if self.ties else ""
         return f"by {', '.join(self.keys)}: {self.k} by {order}{ties}  emit={self.emit}"
 
-    def build(self) -> TopK:
-        return RetractingTopK(self) if self.signed else TopK(self)
+    def build(self) -> RunningTopK:
+        if self.signed:
+            return RetractingTopK(self)
+        by_row = self.ties or self.k > _COLUMNS_K_MAX
+        return TopKByRow(self) if by_row else TopKInColumns(self)
