@@ -22,7 +22,8 @@ from raystream.keyed.snapshot import Section, Snapshot, keyed_section, section
 from raystream.operators.emitting import EmittingOperator
 from raystream.operators.operator import Output
 
-_ARRIVAL, _RANK = "__arrival", "__rank"
+ARRIVAL: Final = "__arrival"
+_RANK: Final = "__rank"
 _NONE: Final = np.zeros(0, np.int64)
 
 
@@ -66,11 +67,8 @@ class RunningTopK(EmittingOperator):
         self._ctx = ctx
 
     @abstractmethod
-    def _held(self) -> tuple[Int64s, Int64s]:
-        """Give the numbers of all rows that are held, but for what ``_leaving`` gave; arrivals.
-
-        Shapes: -> int64 [n] each.
-        """
+    def _rows(self) -> Section:
+        """Give all rows that are held, but for what ``_leaving`` gave, with their arrivals."""
 
     @abstractmethod
     def _leaving(self, rows_max: int) -> tuple[Int64s, Int64s] | None:
@@ -100,14 +98,10 @@ class RunningTopK(EmittingOperator):
             yield self._batch(numbers, ranks, np.full(len(numbers), INSERT, np.int8), None)
 
     def snapshot(self) -> Snapshot:
-        numbers, arrivals = self._held()
-        return (
-            self._section("rows", numbers, _ARRIVAL, arrivals),
-            self._section("waiting", self._waiting, _RANK, self._waiting_ranks),
-        )
+        return self._rows(), self._going_out()
 
     def restore(self, snapshot: Snapshot) -> None:
-        held, arrivals = self._kept(snapshot, "rows", _ARRIVAL)
+        held, arrivals = self._kept(snapshot, "rows", ARRIVAL)
         if held.num_rows:
             order = stable_order(arrivals)
             rows = held.take(order)
@@ -119,12 +113,25 @@ class RunningTopK(EmittingOperator):
             self._waiting = np.arange(first, first + waiting.num_rows)
             self._waiting_ranks = ranks
 
-    def _section(self, name: str, numbers: Int64s, beside: str, values: Int64s) -> Section:
-        """Make a section of held rows, with a column beside them."""
+    def _going_out(self) -> Section:
+        return self._section("waiting", self._waiting, {_RANK: self._waiting_ranks})
+
+    def _section(
+        self,
+        name: str,
+        numbers: Int64s,
+        beside: dict[str, Int64s],
+        key: tuple[str, ...] = (),
+        *,
+        delta: bool = False,
+    ) -> Section:
+        """Make a section of held rows, with columns beside them."""
         rows = self._store.take(numbers)
-        table = pa.Table.from_batches([rows]).append_column(beside, pa.array(values))
-        keys = [rows.column(key) for key in self._spec.keys]
-        return keyed_section(name, table, hash_columns(keys), self._ctx.max_parallelism)
+        table = pa.Table.from_batches([rows])
+        for column, values in beside.items():
+            table = table.append_column(column, pa.array(values))
+        hashes = hash_columns([rows.column(key) for key in self._spec.keys])
+        return keyed_section(name, table, hashes, self._ctx.max_parallelism, key, delta=delta)
 
     def _kept(self, snapshot: Snapshot, name: str, beside: str) -> tuple[Columns, Int64s]:
         table = section(snapshot, name)

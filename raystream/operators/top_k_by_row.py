@@ -10,9 +10,10 @@ import numpy as np
 from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.changes import INSERT
 from raystream.keyed.ranking import Change, Ranking, Told, sort_values
+from raystream.keyed.snapshot import Section
 from raystream.keyed.top_bars import TopBars
 from raystream.operators.operator import Output
-from raystream.operators.running_top_k import RunningTopK, TopKPlan
+from raystream.operators.running_top_k import ARRIVAL, RunningTopK, TopKPlan
 
 _COMPACT_MIN = 8_192
 
@@ -50,7 +51,7 @@ class TopKByRow(RunningTopK):
             yield from self._told(self._take(batch.take(hopeful), slots[hopeful]))
         self._compact()
 
-    def _held(self) -> tuple[Int64s, Int64s]:
+    def _rows(self) -> Section:
         entries = [
             entry[1:3]
             for slot, best in self._entries.items()
@@ -58,7 +59,7 @@ class TopKByRow(RunningTopK):
             for entry in best
         ]
         arrivals, numbers = (np.array([entry[i] for entry in entries], np.int64) for i in (0, 1))
-        return numbers, arrivals
+        return self._section("rows", numbers, {ARRIVAL: arrivals})
 
     def _leaving(self, rows_max: int) -> tuple[Int64s, Int64s] | None:
         told: list[Told] = []

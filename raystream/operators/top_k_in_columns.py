@@ -13,14 +13,17 @@ from raystream.flow.changes import DELETE, INSERT, UPDATE_AFTER, UPDATE_BEFORE
 from raystream.flow.element import MIN_TIME
 from raystream.keyed.best_rows import CELLS_MAX, NOBODY, BestRows, Entries
 from raystream.keyed.slots import distinct
+from raystream.keyed.snapshot import Section, Snapshot
 from raystream.keyed.sort_codes import sort_codes
 from raystream.keyed.top_bars import TopBars
+from raystream.keyed.touched import Lineage, TouchedSlots
 from raystream.operators.operator import Output
-from raystream.operators.running_top_k import RunningTopK, TopKPlan
+from raystream.operators.running_top_k import ARRIVAL, RunningTopK, TopKPlan
 
 _T = TypeVar("_T", bound=np.generic)
 
 _COMPACT_MIN: Final = 8_192
+_PLACE: Final = "__place"
 
 
 class _News(NamedTuple):
@@ -47,6 +50,8 @@ class TopKInColumns(RunningTopK):
         self._best = BestRows(spec.k)
         name, descending = spec.by[0]
         self._bars = TopBars(spec.input.field(name).type, descending=descending)
+        self._touched = TouchedSlots()
+        self._lineage = Lineage()
         self._live = 0
         # The first key that has not left at the end.
         self._staying = 0
@@ -73,9 +78,27 @@ class TopKInColumns(RunningTopK):
             yield from self._changed(*map(np.concatenate, zip(*changed, strict=True)))
         self._compact()
 
-    def _held(self) -> tuple[Int64s, Int64s]:
-        numbers, _, _ = self._best.whole(np.arange(self._staying, self._index.count))
-        return numbers, numbers
+    def changes(self) -> Snapshot:
+        """Give the whole lists of keys that have changed; a list never becomes shorter."""
+        touched = self._touched.take(self._index.count)
+        # At the end keys go one after the other: no delta says so.
+        if (
+            touched is None
+            or self._staying
+            or self._lineage.wants_whole(int(self._best.counts(touched).sum()))
+        ):
+            rows = self._rows()
+        else:
+            rows = self._lists(touched, delta=True)
+        return self._lineage.given(rows), self._going_out()
+
+    def _rows(self) -> Section:
+        return self._lists(np.arange(self._staying, self._index.count))
+
+    def _lists(self, slots: Int64s, *, delta: bool = False) -> Section:
+        numbers, ranks, _ = self._best.whole(slots)
+        beside, key = {ARRIVAL: numbers, _PLACE: ranks}, (*self._spec.keys, _PLACE)
+        return self._section("rows", numbers, beside, key, delta=delta)
 
     def _leaving(self, rows_max: int) -> tuple[Int64s, Int64s] | None:
         slots = np.arange(self._staying, min(self._staying + rows_max, self._index.count))
@@ -101,6 +124,7 @@ class TopKInColumns(RunningTopK):
         entries = self._best.offer(slots, first, self._codes, self._index.count)
         self._live += int(np.count_nonzero(entries.gone == NOBODY))
         touched = distinct(entries.slots)
+        self._touched.mark(touched, self._index.count)
         full = touched[self._best.counts(touched) == self._spec.k]
         if self._bars.able and len(full):
             name = self._spec.by[0][0]

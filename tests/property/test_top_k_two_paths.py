@@ -4,6 +4,7 @@ import math
 
 import pyarrow as pa
 import pytest
+from conformance_lineage import Lineages
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,18 +62,20 @@ def told(build, plan, batches, cut, rows_max):
         made.open(OpenContext("best", limits=Limits(batch_rows_max=rows_max)))
         return made
 
-    operator, out = opened(), []
+    operator, out, parts = opened(), [], Lineages()
     for number, rows in enumerate(batches):
         if number == cut:
-            kept = operator.snapshot()
+            parts.take(operator.changes())
             operator = opened()
-            operator.restore(kept)
+            operator.restore(parts.snapshot())
+            parts = Lineages()
         arrays = [
             pa.array(column, field.type)
             for column, field in zip(zip(*rows, strict=True), plan.input, strict=True)
         ]
         record = pa.RecordBatch.from_arrays(arrays, schema=plan.input)
         out.append([line for made in operator.on_batch(0, Columns(record)) for line in lines(made)])
+        parts.take(operator.changes())
     # What goes out at the end is in no order of keys, but each key's is in order of rank.
     ended = [line for made in operator.on_watermark(MAX_TIME) for line in lines(made)]
     out.append(sorted(ended, key=lambda line: str(line[0])))
