@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import narwhals.stable.v2 as nw
 import pyarrow as pa
@@ -12,6 +12,7 @@ from raystream.contracts.rejects import DEAD_LETTER, FAIL
 from raystream.contracts.watermark import Strategy, WatermarkStrategy
 from raystream.errors import PlanError
 from raystream.flow.batch import EVENT_TIME, visible_names, visible_schema
+from raystream.flow.changes import OP
 from raystream.flow.exchange import Custom, Hash, ToOne
 from raystream.graph.chaining import chains
 from raystream.graph.flatten import FlatEdge, FlatGraph, FlatNode
@@ -19,7 +20,9 @@ from raystream.operators.assign_timestamps import AssignTimestampsSpec
 from raystream.operators.columns import ColumnsSpec, Select, fuse, required_columns
 from raystream.operators.expressions import columns_used
 from raystream.operators.operator import Spec
+from raystream.operators.regular_join import RegularJoinSpec
 from raystream.operators.source import SourceSpec
+from raystream.operators.table_join import TableJoinSpec
 from raystream.operators.window_aggregate import WindowAggregateSpec
 from raystream.operators.window_partial import WindowPartialSpec, partial_schema
 from raystream.operators.window_top_k import WindowTopKSpec
@@ -104,26 +107,27 @@ def _split(graph: FlatGraph, node: FlatNode, edges: list[FlatEdge]) -> None:
 
 
 def push_projection(graph: FlatGraph) -> None:
-    """Let sources read, and columnar steps give, only what somebody behind them reads."""
-    reads: dict[FlatNode, Wanted] = {}
+    """Let sources read, steps give and joins hold only what somebody behind them reads."""
+    reads: dict[tuple[FlatNode, int], Wanted] = {}
     for node in reversed(graph.nodes):
         wanted = _wanted(graph, node, reads)
         # A value that cannot be computed loses its row, whether or not somebody reads it.
         if wanted is not None and node.on_error == FAIL:
             _narrow(node, wanted)
-        reads[node] = _reads(graph, node)
+        for edge in graph.inputs(node):
+            reads[node, edge.port] = _reads(graph, node, edge.port)
     for node in list(graph.nodes):
         if node.attached and _changes_nothing(graph, node):
             graph.remove(node)
 
 
-def _wanted(graph: FlatGraph, node: FlatNode, reads: dict[FlatNode, Wanted]) -> Wanted:
+def _wanted(graph: FlatGraph, node: FlatNode, reads: dict[tuple[FlatNode, int], Wanted]) -> Wanted:
     """Name the columns of a node's output that its consumers read."""
     if node.schema is None or not graph.outputs(node):
         return None
     wanted: set[str] = set()
     for edge in graph.outputs(node):
-        read = reads[edge.downstream]
+        read = reads[edge.downstream, edge.port]
         if read is None or isinstance(edge.exchange, Custom):
             return None
         wanted |= read
@@ -157,10 +161,21 @@ def _narrow(node: FlatNode, wanted: set[str]) -> None:
         node.spec, node.schema = dataclasses.replace(spec, output=less), less
     elif isinstance(spec, WindowTopKPartialSpec):
         node.spec, node.schema = dataclasses.replace(spec, schema=less), less
+    elif _joins_fewer(spec):
+        plan = spec.plan.narrowed(set(kept))
+        node.spec, node.schema = dataclasses.replace(spec, plan=plan), plan.output
 
 
-def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
-    """Name the columns of its input that a node reads."""
+def _joins_fewer(spec: Spec) -> TypeGuard[RegularJoinSpec | TableJoinSpec]:
+    """Tell whether an operator joins rows that need not be whole."""
+    if isinstance(spec, RegularJoinSpec):
+        # What takes a row back names it by all of its columns.
+        return not any(OP in schema.names for schema in (spec.plan.left, spec.plan.right))
+    return isinstance(spec, TableJoinSpec)
+
+
+def _reads(graph: FlatGraph, node: FlatNode, port: int) -> Wanted:
+    """Name the columns of the input at a port that a node reads."""
     inputs = graph.inputs(node)
     spec = node.spec
     if node.on_error == DEAD_LETTER:  # a letter holds the whole row
@@ -173,6 +188,8 @@ def _reads(graph: FlatGraph, node: FlatNode) -> Wanted:
         return _compared(spec) | set(node.schema.names) - {spec.rank, EVENT_TIME}
     if isinstance(spec, WindowTopKPartialSpec):
         return _compared(spec.top_k) | set(node.schema.names) - {EVENT_TIME}
+    if _joins_fewer(spec):
+        return set(visible_names(spec.plan.right if port else spec.plan.left))
     if not isinstance(spec, ColumnsSpec):
         return None
     schema = inputs[0].upstream.schema

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raystream.errors import RestoreRefused
 from raystream.flow.batch import NO_TIME, Int64s, visible_names
 from raystream.flow.hashing import hash_columns
 from raystream.keyed.groups import Grouper, Groups
@@ -207,6 +208,13 @@ class JoinSide:
         came = table.column(_CAME).to_numpy() if self._ages else np.zeros(len(rows), np.int64)
         table = table.take(pa.array(np.lexsort((rows, came))))
         names = [f"row.{name}" for name in self.schema.names]
+        missing = [name for name in self.schema.names if f"row.{name}" not in table.column_names]
+        if missing:
+            raise RestoreRefused(
+                f"the rows that were kept have no column {', '.join(missing)}, which nobody behind "
+                "the join read then",
+                hint="read the columns that were read before, or give the join another uid",
+            )
         batches = table.select(names).combine_chunks().to_batches()
         columns = batches[0].columns if batches else [pa.array([], f.type) for f in self.schema]
         record = pa.RecordBatch.from_arrays(columns, schema=self.schema)

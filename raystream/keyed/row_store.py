@@ -1,7 +1,8 @@
 """Whole rows, kept as columns and named by number: what operators that give rows back hold.
 
-Rows get numbers as they come and are read by them. They lie in chunks that double, so that a row is
-copied a logarithmic number of times and reading looks at few chunks.
+Rows get numbers as they come and are read by them. They lie in chunks that double until they are
+large, so that a row is copied a few times and reading looks at few chunks. Chunks do not grow on:
+putting them together would take as much memory again, and pause for as long as that takes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
+
+_CHUNK_BYTES_MAX = 32 << 20
+"""Reading meets a chunk for each so many bytes that are held; and no column of texts overflows."""
 
 
 class RowStore:
@@ -45,11 +49,18 @@ class RowStore:
         self.stop += rows.num_rows
         self._starts.append(start)
         self._chunks.append(rows)
-        while len(self._chunks) > 1 and self._chunks[-2].num_rows < 2 * self._chunks[-1].num_rows:
+        while self._joins_last():
             last = self._chunks.pop()
             self._starts.pop()
             self._chunks[-1] = pa.concat_batches([self._chunks[-1], last])
         return start
+
+    def _joins_last(self) -> bool:
+        """Tell whether the last two chunks had better be one."""
+        if len(self._chunks) < 2 or self._chunks[-2].num_rows >= 2 * self._chunks[-1].num_rows:
+            return False
+        joined_bytes: int = self._chunks[-2].nbytes + self._chunks[-1].nbytes
+        return joined_bytes <= _CHUNK_BYTES_MAX
 
     def take(self, numbers: Int64s, names: list[str] | None = None) -> pa.RecordBatch:
         """Copy the rows that have these numbers, in that order; only columns of these names.

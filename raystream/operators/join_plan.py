@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,20 @@ class JoinPlan:
     def left_only(self) -> bool:
         """Tell whether the columns of the left alone come out, each row once."""
         return self.how in ("semi", "anti")
+
+    def narrowed(self, wanted: set[str]) -> JoinPlan:
+        """Give the plan of a join whose output has no columns but these, and the keys."""
+        kept = tuple((name, output) for name, output in self.kept if output in wanted)
+        lefts = {*self.left_keys, *wanted}
+        rights = {*self.right_keys, *(name for name, _ in kept)}
+        outputs = (lefts & set(visible_names(self.left))) | {output for _, output in kept}
+        return replace(
+            self,
+            left=_only(self.left, lefts),
+            right=_only(self.right, rights),
+            kept=kept,
+            output=_only(self.output, outputs),
+        )
 
     def __str__(self) -> str:
         pairs = zip(self.left_keys, self.right_keys, strict=True)
@@ -131,6 +145,12 @@ class JoinPlan:
         schema = pa.schema([self.output.field(name) for name in names])
         batch = with_times(pa.RecordBatch.from_arrays(list(arrays), schema=schema), times)
         return batch if ops is None else with_ops(batch, ops)
+
+
+def _only(schema: pa.Schema, names: set[str]) -> pa.Schema:
+    """Give the columns of these names, and the hidden ones."""
+    hidden = schema.names[len(visible_names(schema)) :]
+    return pa.schema([field for field in schema if field.name in names or field.name in hidden])
 
 
 def side_schema(plan: JoinPlan, port: int) -> pa.Schema:

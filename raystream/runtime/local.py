@@ -14,7 +14,7 @@ from raystream.flow.control import JobResult, JobStatus
 from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.json_lines import written
 from raystream.runtime.local_job import LocalJob
-from raystream.runtime.memory import keep_freed_memory
+from raystream.runtime.memory import collect_all_seldom, keep_freed_memory
 from raystream.runtime.vault import Home, Vault
 
 Progress: TypeAlias = Callable[[JobStatus], None]
@@ -39,6 +39,7 @@ def run(
     Raises: JobFailed; JobTimeout after ``timeout_s`` seconds.
     """
     keep_freed_memory()
+    collect_all_seldom()
     vault = Vault(plan, home)
     beginning = None if home is None else home.beginning
     clock = clock or SystemClock()

@@ -33,8 +33,12 @@ STEPS = st.one_of(
     st.tuples(st.just("wide"), st.integers(1, 3)),
     st.tuples(st.just("union"), NAMES, SMALL),
     st.tuples(st.just("assign")),
+    st.tuples(st.just("table"), NAMES, st.sampled_from(["left", "semi", "anti"])),
 )
-ENDS = st.sampled_from(["rows", "one", "computed", "running", "window", "window_all", "top"])
+ENDS = st.sampled_from(
+    ["rows", "one", "computed", "running", "window", "window_all", "top", "joined", "met"]
+)
+SIDE = pa.table({"id": [1, 1, 5, None], "c": [3, 4, 5, 6], "d": [7, 8, 9, 0]})
 
 
 def step(s, kind, *arguments):
@@ -53,6 +57,10 @@ def step(s, kind, *arguments):
     if kind == "union":
         name, least = arguments
         return s.union(s.filter(COL(name) < least))
+    if kind == "table":
+        name, how = arguments
+        beside = s.join(SIDE, left_on=name, right_on="id", how=how)
+        return beside.with_columns(b=COL("d")).drop("c_right", "d") if how == "left" else beside
     if kind == "wide":
         return s.select(*s.schema.names).with_parallelism(*arguments)
     return {
@@ -70,6 +78,11 @@ def end(s, kind):
         return s.select("b")
     if kind == "computed":
         return s.select(x=COL("a") + COL("c"), t=rs.event_time())
+    if kind in ("joined", "met"):
+        other = s.filter(COL("t") > 4).rename({"a": "x"})
+        how = "inner" if kind == "joined" else "semi"
+        pairs = s.join(other, left_on="t", right_on="t", ttl="forever", how=how)
+        return pairs.select("b", "x") if kind == "joined" else pairs.select("c")
     windows = rs.Sliding(10, 4)
     aggregates = {
         "n": rs.count(),

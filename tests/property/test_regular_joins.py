@@ -18,7 +18,7 @@ from join_model import JoinModel, regular_plan, table_of
 from raystream.clock import ManualClock
 from raystream.config import Limits
 from raystream.contracts.context import OpenContext
-from raystream.flow.batch import EVENT_TIME, Columns, wire_schema
+from raystream.flow.batch import EVENT_TIME, Columns, visible_names, wire_schema
 from raystream.flow.changes import DELETE, INSERT, OP, UPDATE_AFTER, UPDATE_BEFORE, op_names
 from raystream.keyed.snapshot import share
 from raystream.operators.join_plan import HOWS
@@ -174,3 +174,29 @@ def test_rows_that_expire_are_met_no_more(how, story, shape):
             driven.clock.advance(cut)
         if cut == 3:
             driven.reborn()
+
+
+@given(st.sampled_from(HOWS), STORIES, st.booleans(), st.sets(st.integers(0, 4)))
+def test_a_join_of_fewer_columns_gives_them_as_one_of_all_would(how, story, timed, places):
+    whole = Driven(how, (timed, timed, False, False))
+    names = visible_names(whole.plan.output)
+    plan = whole.plan.narrowed({names[place % len(names)] for place in places})
+    kept = plan.output.names
+    few = RegularJoinSpec(plan, None).build()
+    few.open(whole.ctx)
+    for acts, cut in story:
+        some = [(*act[:3], "I", act[4]) for act in acts]
+        for port, _, batch in batches_of(changes_of(some, ([], [])), whole.wires, cut):
+            wanted = [out.record.select(kept) for out in whole.operator.on_batch(port, batch)]
+            got = [out.record for out in few.on_batch(port, batch)]
+            assert all(one.schema.equals(plan.output) for one in got)
+            assert [repr(one.to_pylist()) for one in got] == [
+                repr(one.to_pylist()) for one in wanted
+            ]
+        if cut == 3:
+            # What a join kept with all of its columns is taken up by one of fewer.
+            held = whole.operator.snapshot()
+            whole.operator, few = whole.spec.build(), RegularJoinSpec(plan, None).build()
+            for operator in (whole.operator, few):
+                operator.open(whole.ctx)
+                operator.restore(held)

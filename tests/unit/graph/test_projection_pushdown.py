@@ -189,6 +189,65 @@ def test_the_streams_of_a_union_shrink_alike():
     assert columns(made["src"]) == ["t", "v"]
 
 
+OTHER = pa.table({"t": [0, 1], "id": [1, 2], "v": [7, 8], "y": [9, 10], "z": ["c", "d"]})
+
+
+def joined(job, s, how="inner"):
+    other = job.from_items(OTHER, watermark=STRATEGY).named("other")
+    return s.join(other, left_on="k", right_on="id", ttl="forever", how=how).named("joined")
+
+
+def test_a_join_reads_its_keys_and_what_is_read_behind_it():
+    job, s = make()
+    joined(job, s).filter(COL("v_right") > 3).select("w").print()
+    made = nodes(job)
+    assert columns(made["src"]) == ["t", "k", "w"]
+    assert columns(made["other"]) == ["t", "id", "v"]
+    assert columns(made["joined"]) == ["k", "w", "v_right"]
+
+
+def test_a_join_holds_no_column_that_others_read_of_its_inputs():
+    job, s = make()
+    s.select("x").print()
+    joined(job, s).select("w").print()
+    plan = nodes(job)["joined"].spec.plan
+    assert plan.left.names == ["k", "w", "__ts"]
+    assert plan.right.names == ["id", "__ts"]
+
+
+@pytest.mark.parametrize("how", ["inner", "left", "right", "full", "semi", "anti"])
+def test_a_join_gives_the_same_rows_whatever_is_left_out(how):
+    job = rs.Job("t", runtime="local")
+    s = job.from_items(TABLE.slice(1), watermark=STRATEGY)
+    rows = joined(job, s, how)
+    whole = rows.to_arrow().select(["w"]).to_pylist()
+    assert rows.select("w").to_arrow().to_pylist() == whole
+
+
+def test_a_join_whose_rows_are_taken_back_reads_whole_rows():
+    job, s = make()
+    changes = s.key_by("k").aggregate(n=rs.count(), most=rs.max("w"), emit="changes")
+    joined(job, changes).select("z", "k", "n").to_rows().print()
+    made = nodes(job)
+    assert made["joined"].spec.plan.left.names == ["k", "n", "most", "__op", "__ts"]
+    assert columns(made["other"]) == OTHER.column_names
+
+
+def test_a_join_of_whole_rows_reads_everything():
+    job, s = make()
+    joined(job, s).print()
+    made = nodes(job)
+    assert columns(made["src"]) == TABLE.column_names
+    assert columns(made["other"]) == OTHER.column_names
+
+
+def test_a_join_with_a_table_reads_its_keys_and_what_is_read_behind_it():
+    job, s = make()
+    beside = s.join(OTHER, left_on="k", right_on="id")
+    beside.select("z", "w").print()
+    assert columns(nodes(job)["src"]) == ["t", "k", "w"]
+
+
 def test_a_count_of_rows_still_reads_one_column():
     job, s = make(watermark=None)
     s.select(n=rs.lit(1)).print()

@@ -58,6 +58,16 @@ def test_chunks_stay_few():
     assert store.take(np.array([999, 0, 500])).column("n").to_pylist() == [999, 0, 500]
 
 
+def test_chunks_stop_growing_once_they_are_large():
+    store, count = RowStore(SCHEMA), 1 << 20
+    whole = rows(range(count))  # 8 MiB
+    for _ in range(12):
+        store.append(whole)
+    assert [chunk.nbytes >> 20 for chunk in store._chunks] == [32, 32, 32]
+    numbers = np.array([12 * count - 1, 0, 5 * count])
+    assert store.take(numbers).column("n").to_pylist() == [count - 1, 0, 0]
+
+
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=8), max_size=8),
     st.integers(1, 4),

@@ -10,6 +10,7 @@ from join_model import regular_plan
 from raystream.clock import ManualClock
 from raystream.config import Limits
 from raystream.contracts.context import OpenContext
+from raystream.errors import RestoreRefused
 from raystream.flow.batch import EVENT_TIME, Columns, wire_schema
 from raystream.flow.changes import OP, OPS, op_names
 from raystream.operators.regular_join import UNKNOWN_REMOVALS, RegularJoin, RegularJoinSpec
@@ -246,3 +247,12 @@ def test_what_has_expired_is_forgotten():
     assert left._store.row_count <= 100_000
     assert join.operator._index.count <= 120_000
     assert join.right(("+I", 199_999, "x"), ("+I", 1, "x")) == [("+I", 199_999, "199999", "x")]
+
+
+def test_columns_that_were_not_kept_are_asked_for_in_vain():
+    driven = Driven("inner", changes=(False, False))
+    few = RegularJoinSpec(driven.spec.plan.narrowed({"k"}), None).build()
+    few.open(driven.ctx)
+    list(few.on_batch(0, numbers(0, 0, 3)))
+    with pytest.raises(RestoreRefused, match="have no column l, which nobody"):
+        driven.operator.restore(few.snapshot())

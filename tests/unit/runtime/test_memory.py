@@ -1,12 +1,15 @@
-"""What a batch has left lies at hand for the next one, in a process that runs a job."""
+"""What a batch has left lies at hand for the next one, and what is held is left alone."""
 
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from raystream.runtime.memory import collect_all_seldom
 
 BATCHES = 100
 
@@ -37,3 +40,14 @@ def test_pages_of_a_batch_are_met_once() -> None:
         faults[how] = int(done.stdout)
     assert faults["kept"] < BATCHES  # less than a page a batch, of a thousand that it takes
     assert faults["given back"] > 10 * BATCHES, "then the settings are not worth a line"
+
+
+def test_what_is_held_is_looked_through_seldom_unless_somebody_chose_more_seldom() -> None:
+    chosen = gc.get_threshold()
+    try:
+        for before, after in (((700, 10, 10), (700, 10, 1_000)), ((9, 8, 7_000), (9, 8, 7_000))):
+            gc.set_threshold(*before)
+            collect_all_seldom()
+            assert gc.get_threshold() == after
+    finally:
+        gc.set_threshold(*chosen)
