@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+
 
 def is_count(value: object, least: int = 1) -> bool:
     """Tell whether a value is an int of at least ``least``; True and False are none."""
@@ -16,3 +20,12 @@ def is_amount(value: object) -> bool:
 def is_text(value: object) -> bool:
     """Tell whether a value is a text that is not empty."""
     return isinstance(value, str) and bool(value.strip())
+
+
+def is_rows(value: object) -> bool:
+    """Tell whether a value is a table or gives rows; a data frame would give its columns."""
+    if isinstance(value, (pa.Table, pa.RecordBatch)):
+        return True
+    if hasattr(value, "__arrow_c_stream__") and hasattr(value, "columns"):
+        return False
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))

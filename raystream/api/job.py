@@ -13,7 +13,7 @@ import pyarrow as pa
 from raystream.api import overrides, running
 from raystream.api.binding import bind_sinks
 from raystream.api.callsite import located, user_line
-from raystream.api.checks import is_count, is_text
+from raystream.api.checks import is_count, is_rows, is_text
 from raystream.api.columns import check_schema
 from raystream.api.draft import Draft, Tip
 from raystream.api.reporting import report_uncaught
@@ -204,15 +204,13 @@ class Job:
         from raystream.connectors.items import ItemsSource
 
         where = user_line()
-        is_table = isinstance(items, (pa.Table, pa.RecordBatch))
-        if not is_table and (
-            isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable)
-        ):
+        if not is_rows(items):
             raise PlanError(
                 f"from_items() takes an iterable of rows or a pa.Table, got {items!r:.60}",
+                hint="pa.table(frame) makes one of a data frame",
                 where=where,
             )
-        rows = items if is_table else list(items)
+        rows = items if isinstance(items, (pa.Table, pa.RecordBatch)) else list(items)
         times = None if timestamps is None else _instants(timestamps, where)
         given = None if schema is None else check_schema(schema, "from_items", where)
         with located(where):

@@ -51,10 +51,12 @@ def _ways(
 ) -> tuple[tuple[Any, bool], ...]:
     """Pair what is compared with which way it goes: one way for all, or one each."""
     values = list(by) if isinstance(by, (list, tuple)) else [by]
+    if not values:
+        raise columns.error("top_k(by=) names no column")
     ways: list[Any] = [descending] * len(values)
     if isinstance(descending, (list, tuple)):
         ways = list(descending)
-    if not values or len(ways) != len(values) or not all(isinstance(way, bool) for way in ways):
+    if len(ways) != len(values) or not all(isinstance(way, bool) for way in ways):
         raise columns.error(
             f"top_k() takes as many descending= as by=, got {ways!r} for {len(values)} columns"
         )

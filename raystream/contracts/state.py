@@ -99,8 +99,9 @@ class ReducingState:
 class AggregatingState:
     """An accumulator a key: ``add(row)``, ``get()``, the result so far, and ``clear()``.
 
-    It is that of ``rs.sum("price")``, say, or of an ``rs.AggregateFunction``. ``type`` is the
-    accumulator's; without it the accumulator is pickled.
+    It is that of ``rs.sum("price")``, say, or of an ``rs.AggregateFunction``; ``rs.first`` and
+    ``rs.last`` go by the order of the calls here. ``type`` is the accumulator's; without it the
+    accumulator is pickled.
 
     Raises: UserError for what is no aggregate.
     """

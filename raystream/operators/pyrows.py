@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from datetime import datetime
+from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -235,21 +236,40 @@ def _array(
 
 
 def _convert(values: list[Any], kind: pa.DataType) -> pa.Array:
-    # Arrow cuts 1.5 to 1 without a word where an integer or a time is wanted.
-    if _takes_integers(kind) and not _EXACT.issuperset(map(type, values)):
-        for value in values:
-            if isinstance(value, (float, np.floating)) and value != value // 1:
-                raise ValueError(f"{value!r} is not whole")
+    if _holds_integers(kind):
+        _check_whole(values, kind)
     array = pa.array(values, kind)
     assert isinstance(array, pa.Array), "a batch of rows fits one array"
     return array
 
 
+def _check_whole(values: list[Any], kind: pa.DataType) -> None:
+    """Refuse a fraction that Arrow cuts without a word, where an integer or a time is wanted."""
+    if pa.types.is_struct(kind):
+        dicts = [value for value in values if isinstance(value, dict)]
+        for field in filter(lambda field: _holds_integers(field.type), kind):
+            _check_whole([one.get(field.name) for one in dicts], field.type)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        lists = [value for value in values if isinstance(value, (list, tuple))]
+        _check_whole(list(chain.from_iterable(lists)), kind.value_type)
+    elif not _EXACT.issuperset(map(type, values)):
+        for value in values:
+            if isinstance(value, (float, np.floating)) and value != value // 1:
+                raise ValueError(f"{value!r} is not whole")
+
+
 _EXACT = {int, type(None), datetime}
 
 
-def _takes_integers(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_temporal(kind))
+@functools.lru_cache(maxsize=256)
+def _holds_integers(kind: pa.DataType) -> bool:
+    """Tell whether integers or times are wanted, also in fields and elements."""
+    types = pa.types
+    if types.is_struct(kind):
+        return any(_holds_integers(field.type) for field in kind)
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _holds_integers(kind.value_type)
+    return bool(types.is_integer(kind) or types.is_temporal(kind))
 
 
 def _first_misfit(values: list[Any], kind: pa.DataType) -> int:

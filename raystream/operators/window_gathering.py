@@ -348,8 +348,11 @@ def _length_us(gap: Any) -> int:
             f"the gap of a session is {short(gap)}, which is no duration", hint=error.hint
         ) from error
     if not 0 < gap_us <= LENGTH_US_MAX:
+        problem = (
+            "is no length longer than nothing" if gap_us <= 0 else "is longer than 70,000 years"
+        )
         raise UserFunctionError(
-            f"the gap of a session is {short(gap)}, which is no length longer than nothing",
+            f"the gap of a session is {short(gap)}, which {problem}",
             hint='give a duration such as "10s"',
         )
     return gap_us

@@ -20,7 +20,7 @@ from raystream.contracts.process import (
 )
 from raystream.errors import UserError
 from raystream.flow.batch import NO_TIME, Batch, Columns, Objects
-from raystream.flow.element import Side, Status, Watermark
+from raystream.flow.element import MIN_TIME, Side, Status, Watermark
 from raystream.flow.time import Duration, Instant, micros
 from raystream.keyed.key_form import KeyForm
 from raystream.keyed.snapshot import Snapshot
@@ -74,6 +74,7 @@ class Harness:
         self._sides: dict[str, list[Any]] = {}
         self._build, self._ports = _spec(maker, keyed_by)
         self._operator = self._opened()
+        self._watermark_us = MIN_TIME
 
     def push(
         self,
@@ -88,14 +89,25 @@ class Harness:
         port, key_of = self._ports[to]
         times = np.array([NO_TIME if ts is None else micros(ts)], np.int64)
         keys = None if key_of is None else [key_of(row)]
-        return self._caused(self._operator.on_batch(port, Objects([row], times, keys)))
+        caused = self._caused(self._operator.on_batch(port, Objects([row], times, keys)))
+        return caused + self._due()
 
     def watermark(self, ts: Instant) -> list[Any]:
-        """Say that no row with event time up to ``ts`` will come; give the rows that it causes."""
-        return self._caused(self._operator.on_watermark(micros(ts)))
+        """Say that no row with event time up to ``ts`` will come; give the rows that it causes.
+
+        One that is not above the last is ignored, as in a job.
+        """
+        time_us = micros(ts)
+        if time_us <= self._watermark_us:
+            return []
+        self._watermark_us = time_us
+        caused = self._caused(self._operator.on_watermark(time_us))
+        return caused + self._due()
 
     def advance(self, d: Duration) -> list[Any]:
         """Let processing time pass; give the rows of timers that become due, each at its time."""
+        if micros(d) < 0:
+            raise UserError(f"advance() takes a time that passes, got {d!r}")
         until_us = self._clock.now_us() + micros(d)
         caused: list[Any] = []
         while (due_us := self._operator.timer_due_us()) is not None and due_us <= until_us:
@@ -120,12 +132,17 @@ class Harness:
         """Start anew from what ``snapshot()`` of this or another harness gave."""
         self._operator.close()
         self._operator = self._opened()
+        self._watermark_us = MIN_TIME
         if snapshot:
             self._operator.restore(snapshot)
 
     def close(self) -> None:
         """Close the function."""
         self._operator.close()
+
+    def _due(self) -> list[Any]:
+        """Fire timers of processing time that were set for a time that has come."""
+        return self.advance(0)
 
     def _opened(self) -> ProcessRows:
         operator = self._build()

@@ -154,7 +154,7 @@ BUILT = [
     ),
     (lambda s: s.top_k(0, "v"), "top_k() takes a positive int, got 0"),
     (lambda s: s.top_k(1.5, "v"), "top_k() takes a positive int, got 1.5"),
-    (lambda s: s.top_k(1, []), "as many descending= as by="),
+    (lambda s: s.top_k(1, []), "top_k(by=) names no column"),
     (lambda s: s.top_k(1, ["v"], descending=[True, False]), "as many descending= as by="),
     (lambda s: s.deduplicate("x"), 'keeps "first" or "last"'),
 ]
@@ -186,9 +186,17 @@ RUN = [
     *(
         (
             lambda s, gap=gap: s.window(rs.Session(lambda row: gap)).aggregate(n=rs.count()),
-            f"window#1 failed: the gap of a session is {gap!r}",
+            f"window#1 failed: the gap of a session is {gap!r}, which is {problem}",
         )
-        for gap in (0, -1, None, NAN, "x", 1 << 63)
+        for gap, problem in (
+            (0, "no length longer than nothing"),
+            (-1, "no length longer than nothing"),
+            (None, "no duration"),
+            (NAN, "no duration"),
+            ("x", "no duration"),
+            (1 << 62, "longer than 70,000 years"),
+            (1 << 63, "longer than 70,000 years"),
+        )
     ),
     (
         lambda s: s.window(rs.Session(lambda row: 1 / 0)).aggregate(n=rs.count()),

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timezone
 
+import narwhals.stable.v2 as nw
 import pyarrow as pa
 import pytest
 
@@ -164,6 +165,14 @@ def test_a_timestamp_that_is_no_point_in_time_is_refused():
 def test_items_that_are_no_rows_are_refused(items):
     with pytest.raises(rs.PlanError, match="takes an iterable of rows"):
         rs.Job("t").from_items(items)
+
+
+def test_a_data_frame_is_not_taken_for_its_columns():
+    frame = nw.from_native(pa.table({"a": [1]}))
+    with pytest.raises(rs.PlanError, match="takes an iterable of rows") as error:
+        rs.Job("t").from_items(frame)
+    assert "pa.table(frame)" in str(error.value)
+    assert rs.Job("t").from_items(pa.table(frame)).collect() == [{"a": 1}]
 
 
 def test_items_that_do_not_fit_the_schema_are_refused_with_the_line():

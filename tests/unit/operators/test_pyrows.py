@@ -82,6 +82,26 @@ def test_a_row_that_does_not_fit_is_named_with_its_column(bad, message):
     assert caught.value.row == repr(bad)
 
 
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        ([1, 1.5], pa.list_(pa.int64())),
+        ({"n": 1.5}, pa.struct({"n": pa.int64()})),
+        ([{"n": np.float64(1.5)}], pa.list_(pa.struct({"n": pa.int64()}))),
+        ((None, 0.5), pa.large_list(pa.duration("us"))),
+    ],
+)
+def test_a_fraction_inside_a_nested_value_is_not_cut(bad, kind):
+    with pytest.raises(UserFunctionError, match='"a" of row 1 is .* which does not fit'):
+        columns([{"a": None}, {"a": bad}], pa.schema({"a": kind}))
+
+
+def test_whole_floats_inside_a_nested_value_fit_integers():
+    kind = pa.list_(pa.struct({"n": pa.int64(), "f": pa.float64()}))
+    rows = [{"a": [{"n": 2.0, "f": 1.5}, None]}, {"a": None}]
+    assert columns(rows, pa.schema({"a": kind})).to_pylist() == rows
+
+
 def test_a_whole_float_and_a_numpy_number_fit_an_integer():
     rows = [{"a": 2.0, "b": "x"}, {"a": np.int32(3), "b": "y"}]
     assert columns(rows).column("a").to_pylist() == [2, 3]

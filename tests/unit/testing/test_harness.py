@@ -97,3 +97,52 @@ def test_what_it_cannot_drive_is_refused(function, by, message):
 def test_a_function_of_one_input_has_one():
     with pytest.raises(rs.UserError, match='Plain has no input "right", it has "left"'):
         harness(Plain()).push(1, to="right")
+
+
+class Wakes(rs.KeyedProcessFunction):
+    """Sets a timer at the time that a row says, in the domain that it says."""
+
+    def process(self, row, ctx):
+        if row["domain"] == "event":
+            ctx.timers.register_event_time(row["at"])
+        else:
+            ctx.timers.register_processing_time(row["at"])
+
+    def on_timer(self, timestamp, ctx):
+        yield timestamp, ctx.domain, ctx.watermark, ctx.processing_time
+
+
+def wake(at, domain="processing"):
+    return {"k": 1, "at": at, "domain": domain}
+
+
+def test_a_processing_timer_in_the_past_fires_at_once():
+    it = harness(Wakes(), keyed_by="k")
+    it.advance(10)
+    assert [row[0] for row in it.push(wake(4))] == [4]
+    assert [row[0] for row in it.push(wake(10))] == [10]
+    assert it.push(wake(11)) == []
+    assert [row[::3] for row in it.advance(1)] == [(11, 11)]
+
+
+def test_a_watermark_that_falls_is_none():
+    it = harness(Wakes(), keyed_by="k")
+    it.watermark(10)
+    assert it.push(wake(7, "event"), ts=12) == []
+    assert it.watermark(8) == []
+    assert it.watermark(10) == []
+    assert [row[:3] for row in it.watermark(11)] == [(7, "event", 11)]
+
+
+def test_a_restored_function_has_seen_no_watermark():
+    it = harness(Wakes(), keyed_by="k")
+    it.push(wake(7, "event"), ts=0)
+    kept = it.snapshot()
+    it.watermark(10)
+    it.restore(kept)
+    assert [row[:3] for row in it.watermark(8)] == [(7, "event", 8)]
+
+
+def test_time_does_not_go_back():
+    with pytest.raises(rs.UserError, match=r"advance\(\) takes a time that passes, got -5"):
+        harness(Wakes(), keyed_by="k").advance(-5)
