@@ -107,6 +107,15 @@ def hash_columns(arrays: Sequence[pa.Array]) -> UInt64s:
     return hashes[0] if len(hashes) == 1 else _fold(hashes)
 
 
+def hash_table(table: pa.Table) -> UInt64s:
+    """Hash each row of a table of any size by all of its columns, as ``hash_columns`` does.
+
+    Shapes: [n] -> uint64 [n].
+    """
+    hashes = [hash_columns(batch.columns) for batch in table.to_batches() if batch.num_rows]
+    return np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
+
+
 def hash_objects(keys: Sequence[Any]) -> UInt64s:
     """Hash a list of Python values, which may be of several kinds.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from raystream.errors import RestoreRefused
 from raystream.flow.batch import NO_TIME, Int64s, visible_names
-from raystream.flow.hashing import hash_columns
+from raystream.flow.gather import take_rows
+from raystream.flow.hashing import hash_table
 from raystream.keyed.groups import Grouper, Groups
 from raystream.keyed.row_ids import RowIds
 from raystream.keyed.row_store import RowStore
@@ -173,16 +176,18 @@ class JoinSide:
 
         Shapes: numbers int64 [n], ascending, slots int64 [n].
         """
-        came, met = self._came.values, self._met.values
-        ages = came[numbers] if self._ages else None
-        had_met = met[numbers] if self._ages else None
-        rows = self._store.take(numbers)
+        ages = self._came.values[numbers] if self._ages else None
+        had_met = self._met.values[numbers] if self._ages else None
+        kept = self._store.table(numbers).to_batches()
         self._store = RowStore(self.schema)
         self._begin(slot_count)
-        if len(numbers):
-            groups = self._grouper.group(slots, slot_count)
-            ids = self._lookup(rows) if self._changes else None
-            self._enter(rows, groups, ids, ages, had_met)
+        start = 0
+        for rows in kept:
+            some = slice(start, start + rows.num_rows)
+            start += rows.num_rows
+            came = None if ages is None else ages[some]
+            met = None if had_met is None else had_met[some]
+            self.restore(rows, slots[some], came, met)
 
     def section(self, name: str, max_parallelism: int) -> Section:
         """Give all rows that are there."""
@@ -199,14 +204,13 @@ class JoinSide:
             return self._lineage.given(self.section(name, max_parallelism))
         return self._lineage.given(self._section(name, touched, max_parallelism, delta=True))
 
-    def read(self, table: pa.Table) -> tuple[pa.RecordBatch, Int64s | None, Bools | None]:
+    def read(self, table: pa.Table) -> Iterator[tuple[pa.RecordBatch, Int64s | None, Bools | None]]:
         """Read what was kept: rows in order of arrival, when they came, whether they had met one.
 
         What several subtasks kept is put in order too: the rows of a key are from one of them.
         """
         rows = table.column(_ROW).to_numpy()
         came = table.column(_CAME).to_numpy() if self._ages else np.zeros(len(rows), np.int64)
-        table = table.take(pa.array(np.lexsort((rows, came))))
         names = [f"row.{name}" for name in self.schema.names]
         missing = [name for name in self.schema.names if f"row.{name}" not in table.column_names]
         if missing:
@@ -215,13 +219,13 @@ class JoinSide:
                 "the join read then",
                 hint="read the columns that were read before, or give the join another uid",
             )
-        batches = table.select(names).combine_chunks().to_batches()
-        columns = batches[0].columns if batches else [pa.array([], f.type) for f in self.schema]
-        record = pa.RecordBatch.from_arrays(columns, schema=self.schema)
-        if not self._ages:
-            return record, None, None
-        met = table.column(_MET).to_numpy()
-        return record, table.column(_CAME).to_numpy(), met
+        for record in take_rows(table, np.lexsort((rows, came))).to_batches():
+            held = pa.RecordBatch.from_arrays(record.select(names).columns, schema=self.schema)
+            if self._ages:
+                met = record.column(_MET).to_numpy(zero_copy_only=False)
+                yield held, record.column(_CAME).to_numpy(), met
+            else:
+                yield held, None, None
 
     def restore(
         self, rows: pa.RecordBatch, slots: Int64s, came: Int64s | None, met: Bools | None
@@ -292,15 +296,15 @@ class JoinSide:
     def _section(
         self, name: str, numbers: Int64s, max_parallelism: int, *, delta: bool = False
     ) -> Section:
-        rows = self._store.take(numbers)
+        rows = self._store.table(numbers)
         columns = {_ROW: pa.array(numbers)}
-        columns |= {f"row.{name}": rows.column(name) for name in rows.schema.names}
+        columns |= {f"row.{name}": rows.column(name) for name in rows.column_names}
         if self._ages:
             columns[_CAME] = pa.array(self._came.values[numbers])
             columns[_MET] = pa.array(self._met.values[numbers])
         if delta:
             columns[GONE] = pa.array(~self.alive(numbers))
-        hashes = hash_columns([rows.column(key) for key in self._keys])
+        hashes = hash_table(rows.select(self._keys))
         table = pa.table(columns)
         return keyed_section(name, table, hashes, max_parallelism, (_ROW,), delta=delta)
 

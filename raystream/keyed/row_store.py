@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raystream.flow.batch import Int64s
+from raystream.flow.gather import piece, pieces
 
 _CHUNK_BYTES_MAX = 32 << 20
 """Reading meets a chunk for each so many bytes that are held; and no column of texts overflows."""
@@ -70,22 +71,21 @@ class RowStore:
         chunks = self._chunks
         if names is not None:
             chunks = [chunk.select(names) for chunk in chunks]
-        if len(chunks) == 1:
-            return chunks[0].take(pa.array(numbers - self._starts[0]))
         if not chunks or not len(numbers):
             fields = [self.schema.field(name) for name in names or self.schema.names]
             return pa.RecordBatch.from_arrays(
                 [pa.array([], field.type) for field in fields], schema=pa.schema(fields)
             )
-        chunk_of = np.searchsorted(np.array(self._starts), numbers, side="right") - 1
-        order = np.argsort(chunk_of, kind="stable")
-        places, cuts = np.unique(chunk_of[order], return_index=True)
-        parts = []
-        for place, some in zip(places.tolist(), np.split(numbers[order], cuts[1:]), strict=True):
-            parts.append(chunks[place].take(pa.array(some - self._starts[place])))
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return pa.concat_batches(parts).take(pa.array(back))
+        return piece(chunks, self._starts, numbers)
+
+    def table(self, numbers: Int64s) -> pa.Table:
+        """Copy as many rows as there may be: in several batches where they are large.
+
+        Shapes: int64 [n] -> [n].
+        """
+        if not len(numbers):
+            return pa.Table.from_batches([], self.schema)
+        return pa.Table.from_batches(pieces(self._chunks, self._starts, numbers), self.schema)
 
     def drop_below(self, number: int) -> None:
         """Forget earlier rows; their memory goes when half of a chunk is forgotten."""
@@ -104,7 +104,8 @@ class RowStore:
 
     def keep(self, numbers: Int64s) -> None:
         """Forget all other rows; those that stay are numbered anew, from 0 in this order."""
-        kept = self.take(numbers)
+        kept = self.table(numbers).to_batches()
         self.first = self.stop = 0
         self._starts, self._chunks = [], []
-        self.append(kept)
+        for rows in kept:
+            self.append(rows)

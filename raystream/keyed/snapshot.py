@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from raystream.errors import CorruptSnapshot
 from raystream.flow.batch import Int64s
+from raystream.flow.gather import take_rows
 from raystream.flow.hashing import UInt64s
 from raystream.flow.keygroup import key_group_range, key_groups
 
@@ -91,7 +92,7 @@ def keyed_section(
     narrow = groups.astype(np.uint16) if max_parallelism <= 2**16 else groups
     order = np.argsort(narrow, kind="stable")
     # Taking also copies: what is kept must not change with what it was made of.
-    taken = table.take(pa.array(order))
+    taken = take_rows(table, order)
     column = pa.array(groups[order].astype(np.int32))
     return Section(name, taken.add_column(0, _GROUP_FIELD, column), Share.KEYED, key, delta)
 
@@ -186,7 +187,7 @@ def _sorted(table: pa.Table) -> pa.Table:
     groups: Int64s = table.column(KEY_GROUP).to_numpy()
     if (np.diff(groups) >= 0).all():
         return table
-    return table.take(pa.array(np.argsort(groups, kind="stable")))
+    return take_rows(table, np.argsort(groups, kind="stable"))
 
 
 def _part(count: int, index: int, parallelism: int) -> tuple[int, int]:
@@ -217,7 +218,7 @@ def merged(parts: Sequence[pa.Table], key: Sequence[str]) -> pa.Table:
     places = pa.table([*columns, pa.array(np.arange(table.num_rows))], [*names, "place"])
     last = places.group_by(names).aggregate([("place", "max")]).column("place_max")
     kept = np.sort(last.to_numpy())
-    rows = table.take(pa.array(kept[~table.column(GONE).to_numpy()[kept]]))
+    rows = take_rows(table, kept[~table.column(GONE).to_numpy()[kept]])
     return _sorted(rows.drop_columns(GONE))
 
 

@@ -28,14 +28,17 @@ class TopBars:
         # No value is greater than these.
         self._bars = SlotColumn("f8", np.inf) if floating else SlotColumn("i8", MAX_TIME)
 
-    def hopeful(self, column: pa.Array, slots: Int64s, count: int) -> Int64s:
-        """Give the rows that the bar of their key does not rule out; ``count`` is above all slots.
+    def reserve(self, count: int) -> None:
+        """Make room for bars of slots below ``count``, to be called before anything of them."""
+        self._bars.reserve(count)
+
+    def hopeful(self, column: pa.Array, slots: Int64s) -> Int64s:
+        """Give the rows that the bar of their key does not rule out.
 
         Shapes: column [n], slots int64 [n] -> int64 [m], ascending.
         """
         if not self.able:
             return np.arange(len(slots))
-        self._bars.reserve(count)
         # Not <=: NaN must not be ruled out while a list has room for it.
         out = self._values(column) > self._bars.values[slots]
         if column.null_count:

@@ -7,7 +7,7 @@ not given again for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,19 +80,20 @@ class WaitingSnapshot:
             sections.append(self._matches.given(made))
         return tuple(sections)
 
-    def restored(self, snapshot: Snapshot, schema: pa.Schema) -> Restored | None:
-        """Read what was kept; None where that is nothing."""
+    def restored(self, snapshot: Snapshot, schema: pa.Schema) -> Iterator[Restored]:
+        """Read what was kept, batch by batch."""
         tables = {one.name: one.table for one in snapshot}
         rows = tables.get(self._name)
-        if rows is None or not rows.num_rows:
-            return None
-        record = rows.combine_chunks().to_batches()[0]
-        arrays = [record.column(f"row.{name}") for name in schema.names]
-        held = pa.RecordBatch.from_arrays(arrays, schema=schema)
+        if rows is None:
+            return
         matches = tables.get(self._matched_name)
-        if matches is None:
-            return Restored(held, np.zeros(held.num_rows, np.bool_))
-        return Restored(held, np.isin(_names(rows), _names(matches)))
+        for record in rows.to_batches():
+            arrays = [record.column(f"row.{name}") for name in schema.names]
+            held = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            if matches is None:
+                yield Restored(held, np.zeros(held.num_rows, np.bool_))
+            else:
+                yield Restored(held, np.isin(_names(record), _names(matches)))
 
     def _changed(
         self,
@@ -113,8 +114,8 @@ class WaitingSnapshot:
     def _rows_section(
         self, side: WaitingRows, numbers: Int64s, gone_to: int | None = None
     ) -> Section:
-        rows = side.store.take(numbers)
-        columns = {f"row.{name}": rows.column(name) for name in rows.schema.names}
+        rows = side.store.table(numbers)
+        columns = {f"row.{name}": rows.column(name) for name in rows.column_names}
         return self._section(self._name, side, numbers, columns, gone_to)
 
     def _matched_section(

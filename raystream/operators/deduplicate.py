@@ -138,17 +138,18 @@ class Deduplicate(EmittingOperator):
         columns[_LATEST] = pa.array(self._latest.values[slots])
         columns[_WRITTEN] = pa.array(self._written.values[slots])
         if self._holds:
-            rows = self._store.take(self._number.values[slots])
-            columns |= {f"row.{name}": rows.column(name) for name in rows.schema.names}
+            rows = self._store.table(self._number.values[slots])
+            columns |= {f"row.{name}": rows.column(name) for name in rows.column_names}
         hashes, groups = hash_columns(keys), self._ctx.max_parallelism
         key = self._spec.keys
         return keyed_section("keys", pa.table(columns), hashes, groups, key, delta=delta)
 
     def restore(self, snapshot: Snapshot) -> None:
         table = section(snapshot, "keys")
-        if table is None or not table.num_rows:
-            return
-        record = table.combine_chunks().to_batches()[0]
+        for record in [] if table is None else table.to_batches():
+            self._restore(record)
+
+    def _restore(self, record: pa.RecordBatch) -> None:
         slots, _ = self._index.lookup([record.column(key) for key in self._spec.keys])
         for column, name in ((self._latest, _LATEST), (self._written, _WRITTEN)):
             column.reserve(self._index.count)

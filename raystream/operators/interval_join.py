@@ -153,13 +153,11 @@ class IntervalJoin(Operator):
         self._watermark_us = MIN_TIME if watermark_us is None else watermark_us
         self._giving = True
         for port, (kept, side) in enumerate(zip(self._kept, self._sides, strict=True)):
-            rows = kept.restored(snapshot, side.store.schema)
-            if rows is None:
-                continue
-            slots, _ = self._index.lookup(self._plan.keys(port, rows.record))
-            times = Columns(rows.record).timestamps
-            assert times is not None, "the stream has event time"
-            side.append(rows.record, slots, times, rows.matched)
+            for rows in kept.restored(snapshot, side.store.schema):
+                slots, _ = self._index.lookup(self._plan.keys(port, rows.record))
+                times = Columns(rows.record).timestamps
+                assert times is not None, "the stream has event time"
+                side.append(rows.record, slots, times, rows.matched)
 
     def _keys_of(self, slots: Int64s) -> list[pa.Array]:
         return self._index.keys(slots)

@@ -13,6 +13,7 @@ from raystream.contracts.context import OpenContext
 from raystream.contracts.window_lengths import text
 from raystream.flow.batch import EVENT_TIME, Batch, Columns, Int64s
 from raystream.flow.element import MAX_TIME, MIN_TIME
+from raystream.flow.gather import one_record, take_rows
 from raystream.flow.hashing import hash_columns
 from raystream.flow.key import check_key_type
 from raystream.keyed.event_rows import EventRows
@@ -134,9 +135,8 @@ class OverAggregate(Operator):
 
     def snapshot(self) -> Snapshot:
         numbers = np.arange(self._rows.store.first, self._rows.store.stop)
-        rows = self._rows.store.take(numbers)
         times = pa.array(self._rows.times(numbers))
-        held = pa.Table.from_batches([rows]).append_column(_TIME, times)
+        held = self._rows.store.table(numbers).append_column(_TIME, times)
         pending = self._pending.between(MIN_TIME, MAX_TIME + 1)
         waiting = [] if self._waiting is None else [self._waiting]
         return (
@@ -150,19 +150,19 @@ class OverAggregate(Operator):
         watermark_us = restored_watermark(snapshot)
         self._watermark_us = MIN_TIME if watermark_us is None else watermark_us
         held = section(snapshot, "rows")
-        if held is not None and held.num_rows:
-            record = held.take(pa.array(np.argsort(held.column(_TIME).to_numpy(), kind="stable")))
-            record = record.combine_chunks().to_batches()[0]
+        if held is not None:
+            held = take_rows(held, np.argsort(held.column(_TIME).to_numpy(), kind="stable"))
+        for record in [] if held is None else held.to_batches():
             slots, _ = self._index.lookup([record.column(f"key.{k}") for k in self._spec.keys])
             times = record.column(_TIME).to_numpy()
             self._rows.append(record.select(self._rows.store.schema.names), times, slots)
             self._arrived = int(times[-1]) + 1
         pending = section(snapshot, "pending")
-        if pending is not None and pending.num_rows:
-            self._pending.append(_by_time(pending.combine_chunks().to_batches()))
+        for record in [] if pending is None else pending.to_batches():
+            self._pending.append(_by_time([record]))
         waiting = section(snapshot, "waiting")
         if waiting is not None and waiting.num_rows:
-            self._waiting = waiting.combine_chunks().to_batches()[0]
+            self._waiting = one_record(waiting)
 
     def close(self) -> None:
         self._waiting = None

@@ -124,9 +124,8 @@ class RegularJoin(Operator):
         for port, (side, name) in enumerate(zip(self._sides, _SIDES, strict=True)):
             table = section(snapshot, name)
             assert table is not None, "both sides are kept, be they empty"
-            rows, came, met = side.read(table)
-            slots = self._lookup(port, rows)
-            side.restore(rows, slots, came, met)
+            for rows, came, met in side.read(table):
+                side.restore(rows, self._lookup(port, rows), came, met)
 
     def _lookup(self, port: int, record: pa.RecordBatch) -> Int64s:
         slots, _ = self._index.lookup(self._plan.keys(port, record))

@@ -14,11 +14,13 @@ import pyarrow as pa
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import EVENT_TIME, Columns, Int64s
 from raystream.flow.changes import INSERT, OP
-from raystream.flow.hashing import hash_columns
+from raystream.flow.gather import take_rows
+from raystream.flow.hashing import hash_table
 from raystream.flow.ordering import stable_order
 from raystream.keyed.key_index import KeyIndex
 from raystream.keyed.row_store import RowStore
 from raystream.keyed.snapshot import Section, Snapshot, keyed_section, section
+from raystream.keyed.top_bars import TopBars
 from raystream.operators.emitting import EmittingOperator
 from raystream.operators.operator import Output
 
@@ -60,11 +62,22 @@ class RunningTopK(EmittingOperator):
         # What a row does to the table is not part of it.
         names = [name for name in spec.input.names if name != OP]
         self._store = RowStore(pa.schema([spec.input.field(name) for name in names]))
+        name, descending = spec.by[0]
+        self._bars = TopBars(spec.input.field(name).type, descending=descending)
         # Rows, and their ranks, that are to go out and wait for room in a batch.
         self._waiting, self._waiting_ranks = _NONE, _NONE
 
     def open(self, ctx: OpenContext) -> None:
         self._ctx = ctx
+
+    def _slots(self, rows: pa.RecordBatch) -> Int64s:
+        """Give a slot for the key of each row.
+
+        Shapes: [n] -> int64 [n].
+        """
+        slots, _ = self._index.lookup([rows.column(key) for key in self._spec.keys])
+        self._bars.reserve(self._index.count)
+        return slots
 
     @abstractmethod
     def _rows(self) -> Section:
@@ -101,17 +114,21 @@ class RunningTopK(EmittingOperator):
         return self._rows(), self._going_out()
 
     def restore(self, snapshot: Snapshot) -> None:
-        held, arrivals = self._kept(snapshot, "rows", ARRIVAL)
-        if held.num_rows:
-            order = stable_order(arrivals)
-            rows = held.take(order)
-            slots, _ = self._index.lookup([rows.record.column(key) for key in self._spec.keys])
-            self._resume(rows, slots, arrivals[order])
-        waiting, ranks = self._kept(snapshot, "waiting", _RANK)
-        if waiting.num_rows:
-            first = self._store.append(waiting.record)
-            self._waiting = np.arange(first, first + waiting.num_rows)
-            self._waiting_ranks = ranks
+        names = self._store.schema.names
+        held = section(snapshot, "rows")
+        if held is not None:
+            held = take_rows(held, stable_order(held.column(ARRIVAL).to_numpy()))
+            for record in held.to_batches():
+                rows = record.select(names)
+                arrivals = record.column(ARRIVAL).to_numpy()
+                self._resume(Columns(rows), self._slots(rows), arrivals)
+        waiting = section(snapshot, "waiting")
+        if waiting is not None:
+            first = self._store.stop
+            for record in waiting.to_batches():
+                self._store.append(record.select(names))
+            self._waiting = np.arange(first, self._store.stop)
+            self._waiting_ranks = waiting.column(_RANK).to_numpy()
 
     def _going_out(self) -> Section:
         return self._section("waiting", self._waiting, {_RANK: self._waiting_ranks})
@@ -126,20 +143,11 @@ class RunningTopK(EmittingOperator):
         delta: bool = False,
     ) -> Section:
         """Make a section of held rows, with columns beside them."""
-        rows = self._store.take(numbers)
-        table = pa.Table.from_batches([rows])
+        table = self._store.table(numbers)
+        hashes = hash_table(table.select(self._spec.keys))
         for column, values in beside.items():
             table = table.append_column(column, pa.array(values))
-        hashes = hash_columns([rows.column(key) for key in self._spec.keys])
         return keyed_section(name, table, hashes, self._ctx.max_parallelism, key, delta=delta)
-
-    def _kept(self, snapshot: Snapshot, name: str, beside: str) -> tuple[Columns, Int64s]:
-        table = section(snapshot, name)
-        if table is None or not table.num_rows:
-            return Columns(self._store.take(_NONE)), _NONE
-        record = table.combine_chunks().to_batches()[0]
-        values: Int64s = record.column(beside).to_numpy()
-        return Columns(record.select(self._store.schema.names)), values
 
     def _batch(
         self, numbers: Int64s, ranks: Int64s, ops: npt.NDArray[np.int8], times: Int64s | None

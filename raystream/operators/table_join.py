@@ -11,6 +11,7 @@ import pyarrow as pa
 from raystream.contracts.context import OpenContext
 from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.changes import DELETE, INSERT, takes_back
+from raystream.flow.gather import one_record
 from raystream.keyed.key_index import KeyIndex
 from raystream.operators.join_plan import JoinPlan
 from raystream.operators.operator import Operator, Output
@@ -43,7 +44,7 @@ class TableJoin(Operator):
 
     def open(self, ctx: OpenContext) -> None:
         self._rows_max = ctx.limits.batch_rows_max
-        record = (self._table.combine_chunks().to_batches() or [_none(self._table.schema)])[0]
+        record = one_record(self._table)
         self._index = KeyIndex(self._plan.key_types)
         valid = self._plan.matchable(1, record)
         if valid is not None:
@@ -84,7 +85,3 @@ class TableJoin(Operator):
             return self._plan.lefts(left, times, ops)
         rights = pa.array(self._starts[slots] + nth, mask=slots < 0)
         return self._plan.pairs(left, self._rows.take(rights), times, ops)
-
-
-def _none(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)

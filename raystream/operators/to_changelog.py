@@ -27,6 +27,7 @@ from raystream.flow.batch import (
     with_times,
 )
 from raystream.flow.changes import INSERT, OP, OPS, UPDATE_AFTER, UPDATE_BEFORE, takes_back
+from raystream.flow.gather import one_record
 from raystream.flow.hashing import hash_columns
 from raystream.keyed.groups import Grouper
 from raystream.keyed.key_index import KeyIndex
@@ -153,7 +154,7 @@ class ToChangelog(Operator):
         before[groups.starts] = first
         by_row = before[groups.inverse]
         taken, made, codes = self._told(ops, by_row, self._tombstones(record, ops))
-        source = pa.Table.from_batches([record, held]).combine_chunks().to_batches()[0]
+        source = one_record(pa.Table.from_batches([record, held]))
         # Each row's own change at odd places, what it takes back before it.
         rows_of = np.concatenate([np.flatnonzero(taken >= 0), np.flatnonzero(made >= 0)])
         back = np.count_nonzero(taken >= 0)
@@ -248,9 +249,10 @@ class ToChangelog(Operator):
             return
         if table is None:
             raise no_rows_kept(self._ctx.operator)
-        if not table.num_rows:
-            return
-        record = table.combine_chunks().to_batches()[0]
+        for record in table.to_batches():
+            self._restore(record)
+
+    def _restore(self, record: pa.RecordBatch) -> None:
         slots, _ = self._index.lookup([record.column(key) for key in self._spec.keys])
         self._number.reserve(self._index.count)
         held = record.column("__held").to_numpy()

@@ -11,7 +11,6 @@ from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.changes import INSERT
 from raystream.keyed.ranking import Change, Ranking, Told, sort_values
 from raystream.keyed.snapshot import Section
-from raystream.keyed.top_bars import TopBars
 from raystream.operators.operator import Output
 from raystream.operators.running_top_k import ARRIVAL, RunningTopK, TopKPlan
 
@@ -28,8 +27,6 @@ class TopKByRow(RunningTopK):
     def __init__(self, spec: TopKPlan) -> None:
         super().__init__(spec)
         self._ranking = Ranking(spec.k, ties=spec.ties)
-        name, descending = spec.by[0]
-        self._bars = TopBars(spec.input.field(name).type, descending=descending)
         self._arrived = 0
         self._live = 0
         self._given: set[int] = set()
@@ -44,9 +41,9 @@ class TopKByRow(RunningTopK):
         if not batch.num_rows:
             return
         record = batch.record
-        slots, _ = self._index.lookup([record.column(key) for key in self._spec.keys])
+        slots = self._slots(record)
         first = record.column(self._spec.by[0][0])
-        hopeful = self._bars.hopeful(first, slots, self._index.count)
+        hopeful = self._bars.hopeful(first, slots)
         if len(hopeful):
             yield from self._told(self._take(batch.take(hopeful), slots[hopeful]))
         self._compact()

@@ -15,7 +15,6 @@ from raystream.keyed.best_rows import CELLS_MAX, NOBODY, BestRows, Entries
 from raystream.keyed.slots import distinct
 from raystream.keyed.snapshot import Section, Snapshot
 from raystream.keyed.sort_codes import sort_codes
-from raystream.keyed.top_bars import TopBars
 from raystream.keyed.touched import Lineage, TouchedSlots
 from raystream.operators.operator import Output
 from raystream.operators.running_top_k import ARRIVAL, RunningTopK, TopKPlan
@@ -48,8 +47,6 @@ class TopKInColumns(RunningTopK):
     def __init__(self, spec: TopKPlan) -> None:
         super().__init__(spec)
         self._best = BestRows(spec.k)
-        name, descending = spec.by[0]
-        self._bars = TopBars(spec.input.field(name).type, descending=descending)
         self._touched = TouchedSlots()
         self._lineage = Lineage()
         self._live = 0
@@ -61,9 +58,9 @@ class TopKInColumns(RunningTopK):
         if not batch.num_rows:
             return
         record = batch.record
-        slots, _ = self._index.lookup([record.column(key) for key in self._spec.keys])
+        slots = self._slots(record)
         first = record.column(self._spec.by[0][0])
-        hopeful = self._bars.hopeful(first, slots, self._index.count)
+        hopeful = self._bars.hopeful(first, slots)
         changed: list[tuple[Int64s, Int64s]] = []
         for some in self._steps(hopeful):
             rows = batch.take(some)

@@ -28,6 +28,7 @@ from raystream.flow.batch import (
     with_times,
 )
 from raystream.flow.changes import DELETE, INSERT, UPDATE_AFTER, takes_back
+from raystream.flow.gather import one_record
 from raystream.flow.key import check_key_type
 from raystream.keyed.groups import Grouper, Groups
 from raystream.keyed.join_side import JoinSide
@@ -113,8 +114,8 @@ class Upserts(Operator):
     def restore(self, snapshot: Snapshot) -> None:
         table = section(snapshot, _ROWS)
         assert table is not None, "rows are kept, be they none"
-        rows, _, _ = self._held.read(table)
-        self._held.restore(rows, self._lookup(rows), None, None)
+        for rows, came, met in self._held.read(table):
+            self._held.restore(rows, self._lookup(rows), came, met)
 
     def _lookup(self, rows: pa.RecordBatch) -> Int64s:
         slots, _ = self._index.lookup([rows.column(key) for key in self._spec.keys])
@@ -156,7 +157,7 @@ class Upserts(Operator):
         kinds = np.repeat(kinds, many).astype(np.int8)
         kinds[(np.cumsum(many) - many)[none]] = UPDATE_AFTER
         pool = pa.Table.from_batches([batch.visible, self._held.take(shown[held])])
-        record = pool.combine_chunks().to_batches()[0].take(pa.array(np.repeat(places, many)))
+        record = one_record(pool).take(pa.array(np.repeat(places, many)))
         times = batch.timestamps
         rows = with_times(record, None if times is None else np.repeat(times[last], many))
         return with_ops(rows, kinds)

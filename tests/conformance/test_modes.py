@@ -26,6 +26,7 @@ from conformance_run import Run
 from conformance_scaling import rescaled
 
 from raystream.clock import ManualClock
+from raystream.flow import gather
 
 # A sink keeps what its writer has written, and a source its place: not by themselves, but as
 # committables and positions of a checkpoint.
@@ -79,6 +80,13 @@ def test_an_operator_that_takes_up_what_another_kept_goes_on_as_that_one_would(c
 
 
 @kept_case
+def test_what_is_kept_may_be_more_than_a_batch_can_hold(case: Case, monkeypatch):
+    monkeypatch.setattr(gather, "PIECE_BYTES", 100)
+    told = at_random(case.story, random.Random(31))
+    Run(case, views=True).play(told, reborn_every=3)
+
+
+@kept_case
 def test_a_firing_goes_on_in_an_operator_that_takes_up_what_was_left_of_it(case: Case):
     Run(case, starved=True, reborn=True).play(at_random(case.story, random.Random(5)))
 
@@ -112,6 +120,7 @@ def test_changes_go_on_behind_a_whole_snapshot_of_the_same_moment(case: Case):
         "regular_join",
         "running_aggregate",
         "to_changelog",
+        "top_k",
         "window_aggregate",
         "window_rows",
     ],

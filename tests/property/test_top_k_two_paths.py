@@ -87,6 +87,16 @@ def lines(batch):
     return [tuple(map(repr, row.values())) for row in batch.record.to_pylist()]
 
 
+@pytest.mark.parametrize("build", [TopKByRow, TopKInColumns])
+def test_thousands_of_keys_are_taken_up(build):
+    output = wire_schema(ROW, timed=True, changes=False)
+    plan = TopKPlan(("k",), 1, (("i", True),), False, None, "final", output, output)
+    rows = [(key, key, 0.5, "", 0) for key in range(3_000)]
+    *_, kept = told(build, plan, [rows, [(7, 9_000, 0.5, "", 0), (8, 7, 0.5, "", 0)]], 1, 1_000)
+    values = {int(key): int(value) for key, value, *_ in kept}
+    assert values == {key: key for key in range(3_000)} | {7: 9_000}
+
+
 @pytest.mark.slow
 @given(plans(), stories(), st.sampled_from([3, 1_000]), st.sampled_from([1, 2, 16]), st.booleans())
 def test_both_ways_tell_the_same(plan, story, rows_max, few_keys, small):
