@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+
+from raystream.errors import PlanError, RaystreamError
+from raystream.flow.time import micros
 
 
 def is_count(value: object, least: int = 1) -> bool:
@@ -29,3 +34,31 @@ def is_rows(value: object) -> bool:
     if hasattr(value, "__arrow_c_stream__") and hasattr(value, "columns"):
         return False
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
+
+
+def instants(timestamps: Any, verb: str, where: str) -> list[int]:
+    """Read points in time of any form as microseconds.
+
+    Raises: PlanError for what is none.
+    """
+    if isinstance(timestamps, str) or not isinstance(timestamps, Iterable):
+        raise PlanError(
+            f"{verb}(timestamps=) takes points in time, one a row, got {timestamps!r:.60}",
+            where=where,
+        )
+    return [_instant(one, verb, where) for one in timestamps]
+
+
+def _instant(value: Any, verb: str, where: str) -> int:
+    plain = value.astype("M8[us]").item() if isinstance(value, np.datetime64) else value
+    try:
+        time_us: object = micros(plain)
+    except RaystreamError:
+        time_us = None
+    if not isinstance(time_us, int):  # pandas' NaT is a datetime, and no point in time
+        raise PlanError(
+            f"{verb}(): {value!r:.60} is no point in time",
+            where=where,
+            hint="give datetimes, or ints of microseconds since the epoch",
+        )
+    return time_us

@@ -7,13 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from raystream.api import overrides, running
 from raystream.api.binding import bind_sinks
 from raystream.api.callsite import located, user_line
-from raystream.api.checks import is_count, is_rows, is_text
+from raystream.api.checks import instants, is_count, is_rows, is_text
 from raystream.api.columns import check_schema
 from raystream.api.draft import Draft, Tip
 from raystream.api.reporting import report_uncaught
@@ -27,9 +26,9 @@ from raystream.contracts.sink import commits
 from raystream.contracts.source import Source
 from raystream.contracts.watermark import Strategy
 from raystream.coordinator.report import JobReport
-from raystream.errors import PlanError, RaystreamError
+from raystream.errors import PlanError
 from raystream.flow.control import JobResult
-from raystream.flow.time import Duration, Instant, micros
+from raystream.flow.time import Duration, Instant
 from raystream.graph.explain import explain
 from raystream.graph.logical import LogicalNode, LogicalPlan, StreamType, is_bounded
 from raystream.graph.picture import picture
@@ -199,7 +198,8 @@ class Job:
     ) -> Stream:
         """Read rows that are there already: a table, dicts with a ``schema``, or any objects.
 
-        ``timestamps`` are their event times, one for each.
+        ``timestamps`` are their event times, one for each, and come with one watermark, at the end;
+        a ``watermark`` strategy reads event time from the rows instead.
         """
         from raystream.connectors.items import ItemsSource
 
@@ -210,8 +210,16 @@ class Job:
                 hint="pa.table(frame) makes one of a data frame",
                 where=where,
             )
+        if timestamps is not None and watermark is not None:
+            raise PlanError(
+                "from_items() takes timestamps= or watermark=, not both: each says what the event "
+                "time of a row is",
+                hint="watermark= reads it from the rows, so put the times there; with timestamps= "
+                "alone the only watermark is the one at the end",
+                where=where,
+            )
         rows = items if isinstance(items, (pa.Table, pa.RecordBatch)) else list(items)
-        times = None if timestamps is None else _instants(timestamps, where)
+        times = None if timestamps is None else instants(timestamps, "from_items", where)
         given = None if schema is None else check_schema(schema, "from_items", where)
         with located(where):
             source = ItemsSource(rows, schema=given, timestamps=times)
@@ -336,30 +344,6 @@ def _changelog_of(source: Source, schema: pa.Schema | None, where: str) -> tuple
             hint="a changelog has columns, and key columns among them",
         )
     return tuple(key)
-
-
-def _instants(timestamps: Any, where: str) -> list[int]:
-    if isinstance(timestamps, str) or not isinstance(timestamps, Iterable):
-        raise PlanError(
-            f"from_items(timestamps=) takes points in time, one a row, got {timestamps!r:.60}",
-            where=where,
-        )
-    return [_instant(one, where) for one in timestamps]
-
-
-def _instant(value: Any, where: str) -> int:
-    plain = value.astype("M8[us]").item() if isinstance(value, np.datetime64) else value
-    try:
-        time_us: object = micros(plain)
-    except RaystreamError:
-        time_us = None
-    if not isinstance(time_us, int):  # pandas' NaT is a datetime, and no point in time
-        raise PlanError(
-            f"from_items(): {value!r:.60} is no point in time",
-            where=where,
-            hint="give datetimes, or ints of microseconds since the epoch",
-        )
-    return time_us
 
 
 def _check_commits(node: LogicalNode) -> None:

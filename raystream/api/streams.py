@@ -123,8 +123,8 @@ class Stream:
         """Give what ``fn`` makes of whole batches, at most ``batch_size`` rows each.
 
         ``batch_format`` is arrow, pandas, numpy or polars. Without ``schema`` columns stay as they
-        are. Event time goes by position; where the number of rows changes, ``timestamp`` names the
-        column that holds it.
+        are. Event time goes by position; where the number of rows changes, other than to none,
+        ``timestamp`` names the column that holds it.
         """
         parts = transforms.map_batches(
             self._tip.node,

@@ -18,9 +18,10 @@ from raystream.contracts.window import (
     Sliding,
     Tumbling,
     Window,
+    is_timed,
     needs_event_time,
 )
-from raystream.contracts.window_unaligned import Session
+from raystream.contracts.window_unaligned import Global, Session
 from raystream.graph.logical import LogicalNode, is_bounded
 
 WINDOW_COLUMNS = ("window_start", "window_end")
@@ -108,16 +109,41 @@ def check_window(
             )
 
 
-def check_fires(node: LogicalNode, columns: StreamColumns) -> None:
+def check_fires(
+    node: LogicalNode, window: Window, trigger: Trigger | None, columns: StreamColumns
+) -> None:
     """Refuse a window that would never fire.
 
     Raises: PlanError.
     """
-    if not is_bounded(node):
+    by_default = trigger is None or isinstance(_innermost(trigger), triggers.EventTime)
+    if isinstance(window, Global) and by_default and not is_bounded(node):
+        chosen = "without a trigger" if trigger is None else "with triggers.EventTime()"
         raise columns.error(
-            "a global window without a trigger fires at the end of the input, and this one has "
-            "no end",
+            f"a global window {chosen} fires at the end of the input, and this one has no end",
             hint="window(rs.Global()).trigger(rs.triggers.Count(100))",
+        )
+
+
+def check_clock(window: Window, trigger: Trigger, columns: StreamColumns) -> None:
+    """Refuse a trigger that waits for the other time than the one its windows end by.
+
+    One of processing time does fire windows of event time: the clock comes to their last instant.
+    Raises: PlanError.
+    """
+    inner = _innermost(trigger)
+    by_clock = is_timed(window) and not needs_event_time(window)
+    if by_clock and isinstance(inner, triggers.EventTime):
+        raise columns.error(
+            f"trigger(): a window of {window} is gone when the clock passes its end, which "
+            "triggers.EventTime() does not wait for: it would not fire",
+            hint="without trigger() it fires by the clock; EventTime() is for windows of "
+            'time="event"',
+        )
+    if isinstance(window, Global) and isinstance(inner, triggers.ProcessingTime):
+        raise columns.error(
+            "trigger(): a global window has no end, so triggers.ProcessingTime() would never fire",
+            hint='rs.triggers.ContinuousProcessingTime("1m") fires by the clock',
         )
 
 

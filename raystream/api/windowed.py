@@ -24,6 +24,7 @@ from raystream.api.streams import Stream
 from raystream.api.window_checks import (
     WINDOW_COLUMNS,
     Choices,
+    check_clock,
     check_fires,
     check_window,
     reads_event_time,
@@ -44,7 +45,7 @@ from raystream.contracts.window import (
     Window,
     is_timed,
 )
-from raystream.contracts.window_unaligned import Global, Session, SlidingCount
+from raystream.contracts.window_unaligned import Session, SlidingCount
 from raystream.flow.exchange import ToOne
 from raystream.flow.time import Duration, micros
 from raystream.graph.logical import Prepared, StreamType
@@ -127,6 +128,7 @@ class WindowedStream:
                 f'trigger() needs event time, and stream "{columns.stream}" has none',
                 hint='job.source(…, watermark=rs.WatermarkStrategy("time"))',
             )
+        check_clock(self._window, trigger, columns)
         return self._with(trigger=trigger)
 
     def evictor(self, evictor: Evictor) -> WindowedStream:
@@ -306,8 +308,7 @@ class WindowedStream:
     ) -> Stream:
         """Write down the operator that goes row by row; ``hidden`` is what it needs."""
         choices, given = self._choices, columns.type.schema
-        if isinstance(self._window, Global) and choices.trigger is None:
-            check_fires(self._tip.node, columns)
+        check_fires(self._tip.node, self._window, choices.trigger, columns)
         prepared, visible = None, ()
         if hidden is not None:
             if given is not None and sees_rows(self._window, choices):

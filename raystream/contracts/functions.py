@@ -122,10 +122,18 @@ def check_function(function: Function, *, verb: str, where: str = "") -> None:
 
     Raises: PlanError naming what came instead, an async function, or arguments that do not fit.
     """
-    if _checked(function, verb, where):
+    called = _checked(function, verb, where)
+    if any(map(inspect.iscoroutinefunction, called)):
         raise PlanError(
             f"{verb}() takes a plain function; {function.name} is async",
             hint="async_map() awaits functions, many at a time",
+            where=where,
+        )
+    if any(map(inspect.isasyncgenfunction, called)):
+        raise PlanError(
+            f"{verb}() takes a plain function; {function.name} is an async generator",
+            hint="yield in a plain function, or return a list: async_map() awaits functions, and "
+            "flat_map(list) behind it gives the rows",
             where=where,
         )
 
@@ -135,7 +143,14 @@ def check_async_function(function: Function, *, verb: str, where: str = "") -> N
 
     Raises: PlanError naming what came instead, a plain function, or arguments that do not fit.
     """
-    if not _checked(function, verb, where):
+    called = _checked(function, verb, where)
+    if any(map(inspect.isasyncgenfunction, called)):
+        raise PlanError(
+            f"{verb}() awaits an async function; {function.name} is an async generator: it yields",
+            hint="return a list instead, and let flat_map(list) behind it give the rows",
+            where=where,
+        )
+    if not any(map(inspect.iscoroutinefunction, called)):
         raise PlanError(
             f"{verb}() awaits an async function; {function.name} is a plain one",
             hint="map() calls plain functions; async def makes one that can be awaited",
@@ -143,8 +158,8 @@ def check_async_function(function: Function, *, verb: str, where: str = "") -> N
         )
 
 
-def _checked(function: Function, verb: str, where: str) -> bool:
-    """Tell whether what users call is async.
+def _checked(function: Function, verb: str, where: str) -> tuple[Any, Any]:
+    """Give what tells how it is called: the function and, of what is none, its ``__call__``.
 
     Raises: PlanError where nobody could call it.
     """
@@ -155,8 +170,7 @@ def _checked(function: Function, verb: str, where: str) -> bool:
         )
     if _is_made_once(target):
         _check_arguments(target, function.kwargs, verb, where)
-    called = target.__call__ if not inspect.isfunction(target) else target
-    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(called)
+    return target, target if inspect.isfunction(target) else target.__call__
 
 
 def _is_made_once(target: object) -> bool:

@@ -33,8 +33,8 @@ class MapBatchesSpec:
     """A function of a batch; ``output`` is the schema of the wire, None makes an object stream.
 
     ``batch_size`` is a maximum. In pandas and NumPy a null number is NaN, and a NaN that comes back
-    is null. ``timestamp`` names the column of the result that holds event
-    time; without it each row keeps that of its position.
+    is null. ``timestamp`` names the column of the result that holds event time; without it each row
+    keeps that of its position, of as many rows or none.
     """
 
     function: Function
@@ -144,8 +144,9 @@ class MapBatches(Operator):
             yield result
             taken = min(result.num_rows, rest.num_rows)
             rest = rest.slice(taken, rest.num_rows - taken)
-        if spec.timestamp is None:  # rows that are left tell that their number has changed
-            self._by_position(0, rest)
+        positional = spec.timestamp is None and batch.timestamps is not None
+        if positional and 0 < rest.num_rows < batch.num_rows:
+            raise self._times_open(batch.num_rows - rest.num_rows, batch.num_rows)
 
     def _made(self, made: Any, batch: Batch, *, more: bool = False) -> Batch:
         """Make a batch of what the function gave; ``more`` may come for the rest of the rows."""
@@ -222,14 +223,18 @@ class MapBatches(Operator):
         times = batch.timestamps
         if times is None:
             return None
-        if more and count < len(times):
+        # Without rows there is no event time to be found.
+        if count == 0 or (more and count < len(times)):
             return times[:count]
         if count != len(times):
-            raise self._refused(
-                f"returned {count} rows for {len(times)}, which leaves their event time open",
-                hint='timestamp="column" names the column of the result that holds it',
-            )
+            raise self._times_open(count, len(times))
         return times
+
+    def _times_open(self, count: int, of: int) -> UserFunctionError:
+        return self._refused(
+            f"returned {count} rows for {of}, which leaves their event time open",
+            hint='timestamp="column" names the column of the result that holds it',
+        )
 
     def _refused(self, problem: str, *, hint: str | None = None) -> UserFunctionError:
         spec = self._spec

@@ -8,7 +8,7 @@ for its type, and the dicts are built by one comprehension that is generated for
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import chain
 from operator import itemgetter
@@ -232,6 +232,9 @@ def _array(
             operator,
             where,
         )
+    # Plain columns pay for no more than this question.
+    if field.type.num_fields and _holds_structs(field.type):
+        _check_keys(values, field, rows, operator, where)
     return array
 
 
@@ -270,6 +273,64 @@ def _holds_integers(kind: pa.DataType) -> bool:
     if types.is_list(kind) or types.is_large_list(kind):
         return _holds_integers(kind.value_type)
     return bool(types.is_integer(kind) or types.is_temporal(kind))
+
+
+def _check_keys(
+    values: list[Any], field: pa.Field, rows: list[Any], operator: str, where: str
+) -> None:
+    """Refuse a key that is no field of its struct, which Arrow drops without a word."""
+    if _stray(values, field.type, field.name) is None:
+        return
+    found = (_stray([value], field.type, field.name) for value in values)
+    index, (path, key, names) = next((i, one) for i, one in enumerate(found) if one is not None)
+    known = f"the fields are {', '.join(names)}" if names else "there are no fields"
+    problem = f'"{path}" of row {index} has {key!r}, which is no field'
+    raise _refused(problem, rows[index], operator, where, hint=known)
+
+
+_Stray: TypeAlias = tuple[str, Any, list[str]]
+"""Where a struct is (``column.field``), a key that it does not have, and the fields that it has."""
+
+
+def _stray(values: Iterable[Any], kind: pa.DataType, path: str) -> _Stray | None:
+    """Find a key that is no field, in structs, in their fields and in what lists and maps hold."""
+    types = pa.types
+    if types.is_struct(kind):
+        return _stray_of_structs(values, kind, path)
+    if types.is_map(kind):
+        maps = (value for value in values if value is not None)
+        pairs = chain.from_iterable(one.items() if isinstance(one, dict) else one for one in maps)
+        items = (pair[1] for pair in pairs if isinstance(pair, tuple))
+        return _stray(items, kind.item_type, path)
+    lists = (value for value in values if isinstance(value, (list, tuple)))
+    return _stray(chain.from_iterable(lists), kind.value_type, path)
+
+
+def _stray_of_structs(values: Iterable[Any], kind: pa.StructType, path: str) -> _Stray | None:
+    dicts = [value for value in values if isinstance(value, dict)]
+    names = [field.name for field in kind]
+    known = frozenset(names)
+    if not known.issuperset(set().union(*dicts)):  # twice as fast as their keys in a chain
+        return path, next(key for key in chain.from_iterable(dicts) if key not in known), names
+    for field in filter(lambda field: _holds_structs(field.type), kind):
+        part = (one.get(field.name) for one in dicts)
+        if (found := _stray(part, field.type, f"{path}.{field.name}")) is not None:
+            return found
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _holds_structs(kind: pa.DataType) -> bool:
+    """Tell whether there are structs, also in fields and elements."""
+    types = pa.types
+    if types.is_map(kind):
+        return _holds_structs(kind.item_type)
+    return bool(types.is_struct(kind) or (_is_list(kind) and _holds_structs(kind.value_type)))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _first_misfit(values: list[Any], kind: pa.DataType) -> int:

@@ -21,11 +21,13 @@ from raystream.contracts.process import (
 from raystream.errors import UserError
 from raystream.flow.batch import NO_TIME, Batch, Columns, Objects
 from raystream.flow.element import MIN_TIME, Side, Status, Watermark
+from raystream.flow.key import canonical
 from raystream.flow.time import Duration, Instant, micros
 from raystream.keyed.key_form import KeyForm
 from raystream.keyed.snapshot import Snapshot
 from raystream.operators.broadcast_process import BroadcastProcessSpec
 from raystream.operators.co_process import CoProcessSpec
+from raystream.operators.guard import call
 from raystream.operators.operator import Output
 from raystream.operators.process import ProcessSpec
 from raystream.operators.process_rows import ProcessRows
@@ -82,13 +84,16 @@ class Harness:
         ts: Instant | None = None,
         to: Literal["left", "right", "broadcast"] = "left",
     ) -> list[Any]:
-        """Give one row, with an event time or without; give the rows that it causes."""
+        """Give one row, with an event time or without; give the rows that it causes.
+
+        Raises: UserFunctionError where the function or its key fails, as in a job.
+        """
         if to not in self._ports:
             known = ", ".join(f'"{one}"' for one in self._ports)
             raise UserError(f'{self._maker.name} has no input "{to}", it has {known}')
         port, key_of = self._ports[to]
         times = np.array([NO_TIME if ts is None else micros(ts)], np.int64)
-        keys = None if key_of is None else [key_of(row)]
+        keys = None if key_of is None else [_key(key_of, row)]
         caused = self._caused(self._operator.on_batch(port, Objects([row], times, keys)))
         return caused + self._due()
 
@@ -192,6 +197,13 @@ def _spec(
 
 def _check(maker: ProcessMaker, wanted: type, *methods: str) -> None:
     check_process_function(maker, wanted, methods, verb="harness()", where="")
+
+
+def _key(key_of: Callable[[Any], Any], row: Any) -> Any:
+    """Read a row's key; what is none, or fails, is told as ``key_by`` tells it."""
+    key = call(key_of, row, operator="key_by", where="", row=row)
+    call(canonical, key, operator="key_by", where="", row=row)
+    return key
 
 
 def _key_of(by: KeyedBy | None) -> Callable[[Any], Any] | None:

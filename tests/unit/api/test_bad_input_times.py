@@ -75,6 +75,14 @@ def test_from_items_takes_one_time_a_row(times, told):
         stream("objects", ROWS, times)
 
 
+@pytest.mark.parametrize("strategy", [rs.WatermarkStrategy("v"), rs.Punctuated("v", print)])
+def test_from_items_takes_event_time_from_one_place(strategy):
+    with pytest.raises(rs.PlanError, match="takes timestamps= or watermark=, not both") as error:
+        rs.Job("odd").from_items(ROWS, timestamps=[1, 2], watermark=strategy)
+    assert HERE in error.value.where
+    assert "put the times there" in error.value.hint
+
+
 DAY = dt.datetime(2024, 1, 1, tzinfo=UTC)
 
 

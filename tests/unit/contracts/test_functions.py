@@ -1,9 +1,10 @@
 import asyncio
+import functools
 
 import pytest
 
 from raystream.contracts.context import OpenContext
-from raystream.contracts.functions import Function, check_function
+from raystream.contracts.functions import Function, check_async_function, check_function
 from raystream.errors import PlanError
 
 
@@ -83,6 +84,34 @@ class AwaitsCalls:
 def test_what_cannot_be_called_is_refused_while_the_job_is_built(function, message):
     with pytest.raises(PlanError, match=message):
         check_function(function, verb="map", where="job.py:3")
+
+
+async def yields(row):
+    yield row
+
+
+class YieldsCalls:
+    async def __call__(self, row):
+        yield row
+
+
+@pytest.mark.parametrize("target", [yields, YieldsCalls, YieldsCalls(), functools.partial(yields)])
+def test_an_async_generator_is_called_one_and_told_what_to_do(target):
+    name = Function(target).name
+    with pytest.raises(PlanError, match=rf"{name} is an async generator: it yields") as error:
+        check_async_function(Function(target), verb="async_map", where="job.py:3")
+    assert "return a list instead, and let flat_map(list) behind it" in error.value.hint
+    assert error.value.where == "job.py:3"
+    with pytest.raises(PlanError, match=rf"plain function; {name} is an async generator") as error:
+        check_function(Function(target), verb="map", where="job.py:3")
+    assert "yield in a plain function, or return a list" in error.value.hint
+
+
+def test_what_can_be_awaited_passes():
+    for target in (awaits, AwaitsCalls, AwaitsCalls(), functools.partial(awaits)):
+        check_async_function(Function(target), verb="async_map")
+    with pytest.raises(PlanError, match="str is a plain one"):
+        check_async_function(Function(str), verb="async_map")
 
 
 def test_what_can_be_called_passes():

@@ -201,11 +201,40 @@ def test_batches_may_be_yielded_or_returned_in_a_list(timed: bool):
     assert collected(lambda batch: list(one_by_one(batch)), timed=timed) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("part", [slice(0, 2), slice(0, 4)])
-def test_what_is_yielded_has_a_row_for_each_event_time(part: slice):
+@pytest.mark.parametrize(
+    ("part", "told"), [(slice(0, 2), "2 rows for 3"), (slice(0, 4), "3 rows for 0")]
+)
+def test_what_is_yielded_has_a_row_for_each_event_time(part: slice, told: str):
     def some(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         parts = [*one_by_one(batch), batch]
         yield from parts[part]
 
-    with pytest.raises(rs.JobFailed, match="leaves their event time open"):
+    with pytest.raises(rs.JobFailed, match=f"{told}, which leaves their event time open"):
         collected(some, timed=True)
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda batch: batch.slice(0, 0),
+        lambda batch: [],
+        lambda batch: iter([]),
+        lambda batch: iter([batch.slice(0, 0), batch.slice(0, 0)]),
+    ],
+    ids=["returned", "rows", "yields nothing", "yields no rows"],
+)
+def test_a_batch_of_which_nothing_is_left_leaves_no_event_time_open(function: Any, policy: str):
+    given = rs.Job("batches").from_items(pa.table({"a": [1, 2, 3]}), timestamps=[1, 2, 3])
+    stream = given.map_batches(function, batch_size=2).on_error(policy)
+    assert stream.collect() == []
+
+
+def test_batches_that_are_dropped_whole_leave_the_others_their_event_times():
+    given = rs.Job("batches").from_items([1, 2, 3], timestamps=[10, 20, 30])
+    odd = given.map_batches(lambda rows: [row for row in rows if row % 2], batch_size=1)
+    run = rs.testing.run(odd)
+    assert [event for event in run.events if isinstance(event, rs.testing.At)] == [
+        rs.testing.At(10, 1),
+        rs.testing.At(30, 3),
+    ]

@@ -507,7 +507,7 @@ def test_a_key_that_can_be_none_is_refused():
     it = harness(Calls, keyed_by=lambda row: [row])
     with pytest.raises(rs.UserFunctionError, match="a key cannot be a list") as error:
         it.push(("k", "register_event_time", 1))
-    assert error.value.operator == "Calls"
+    assert error.value.operator == "key_by"
 
 
 def test_none_is_a_key_like_any_other_and_nan_is_one_key():

@@ -102,6 +102,43 @@ def test_whole_floats_inside_a_nested_value_fit_integers():
     assert columns(rows, pa.schema({"a": kind})).to_pylist() == rows
 
 
+POINT = pa.struct({"x": pa.int64()})
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind", "path"),
+    [
+        ({"x": 1, "y": 2}, POINT, "a"),
+        ({"y": 2}, POINT, "a"),
+        ({"b": {"x": 1, "y": 2}}, pa.struct({"c": POINT, "b": POINT}), "a.b"),
+        ([{"x": 1}, None, {"x": 1, "y": 2}], pa.list_(POINT), "a"),
+        (({"x": 1}, {"y": 2}), pa.list_(POINT, 2), "a"),
+        ([{"b": [[{"y": 2}]]}], pa.list_(pa.struct({"b": pa.list_(pa.list_(POINT))})), "a.b"),
+        ([("k", {"x": 1, "y": 2})], pa.map_(pa.string(), POINT), "a"),
+    ],
+)
+def test_a_key_that_is_no_field_of_a_struct_is_named_with_its_place(bad, kind, path):
+    with pytest.raises(UserFunctionError) as caught:
+        columns([{"a": None}, {"a": bad}], pa.schema({"a": kind}))
+    assert f"\"{path}\" of row 1 has 'y', which is no field" in str(caught.value)
+    assert caught.value.hint == "the fields are x"
+    assert caught.value.row == repr({"a": bad})
+    assert caught.value.where == "job.py:3"
+
+
+def test_a_field_that_a_struct_has_not_is_null():
+    kind = pa.list_(pa.struct({"x": pa.int64(), "p": POINT}))
+    rows = [{"a": [{"x": 1}, {"p": {}}, {}, None]}, {"a": []}, {"a": None}]
+    full = [{"x": 1, "p": None}, {"x": None, "p": {"x": None}}, {"x": None, "p": None}, None]
+    assert columns(rows, pa.schema({"a": kind})).to_pylist() == [{"a": full}, *rows[1:]]
+
+
+def test_maps_have_keys_of_their_own():
+    kind = pa.map_(pa.string(), POINT)
+    rows = [{"a": [("k", {"x": 1}), ("l", None)]}, {"a": []}, {"a": None}]
+    assert columns(rows, pa.schema({"a": kind})).to_pylist() == rows
+
+
 def test_a_whole_float_and_a_numpy_number_fit_an_integer():
     rows = [{"a": 2.0, "b": "x"}, {"a": np.int32(3), "b": "y"}]
     assert columns(rows).column("a").to_pylist() == [2, 3]

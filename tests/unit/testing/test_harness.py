@@ -55,6 +55,28 @@ def test_keys_are_read_as_key_by_reads_them(by, key):
     assert harness(Tells, keyed_by=by).push({"k": "a", "n": 1}) == [(key, 1)]
 
 
+@pytest.mark.parametrize(
+    ("by", "row"),
+    [
+        ("k", {"n": 1}),
+        (["n", "k"], {"n": 1}),
+        ("k", 5),
+        (lambda row: row["k"], {"n": 1}),
+        ("k", {"k": []}),
+    ],
+    ids=["name", "names", "no dict", "function", "no key"],
+)
+def test_a_row_without_its_key_fails_as_in_a_job(by, row):
+    job = rs.Job("it", runtime="local").from_items([row])
+    keyed = job.key_by(*by) if isinstance(by, list) else job.key_by(by)
+    with pytest.raises(rs.JobFailed) as failed:
+        keyed.process(Tells()).collect()
+    with pytest.raises(rs.UserFunctionError, match="key_by failed: ") as error:
+        harness(Tells(), keyed_by=by).push(row)
+    assert error.value.message == failed.value.__cause__.message.replace("key_by#1", "key_by")
+    assert error.value.row == repr(row)
+
+
 def test_a_class_is_made_with_its_arguments():
     it = harness(Tells, keyed_by=str, fn_kwargs={"first": 10})
     assert it.push("x") == [("x", 11)]

@@ -294,6 +294,39 @@ def test_what_goes_by_event_time_needs_some(choose):
         choose(stream(timed=False).key_by("k").window(rs.Global()))
 
 
+@pytest.mark.parametrize(
+    "window",
+    [
+        rs.Tumbling(10, time="processing"),
+        rs.Sliding(10, 5, time="processing"),
+        rs.Session(10, time="processing"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("trigger", [T.EventTime(), T.Purging(T.EventTime())], ids=str)
+@pytest.mark.parametrize("timed", [True, False], ids=["timed", "untimed"])
+def test_event_time_does_not_fire_windows_that_end_by_the_clock(window, trigger, timed):
+    windowed = stream(timed=timed).key_by("k").window(window)
+    with pytest.raises(PlanError, match=r"is gone when the clock passes its end") as error:
+        windowed.trigger(trigger)
+    assert str(window) in error.value.message
+    assert "test_window_triggers.py" in error.value.where
+    assert "without trigger() it fires by the clock" in error.value.hint
+
+
+def test_the_clock_never_passes_the_end_of_the_global_window():
+    with pytest.raises(PlanError, match="would never fire") as error:
+        stream().key_by("k").window(rs.Global()).trigger(T.ProcessingTime())
+    assert "ContinuousProcessingTime" in error.value.hint
+
+
+@pytest.mark.parametrize("trigger", [T.EventTime(), T.Purging(T.EventTime())], ids=str)
+def test_event_time_never_passes_the_end_of_a_global_window_of_endless_input(trigger):
+    endless = rs.Job("t").source(rs.DataGenSource(rs_schema())).key_by("k").window(rs.Global())
+    with pytest.raises(PlanError, match=r"with triggers.EventTime\(\) fires at the end .* no end"):
+        endless.trigger(trigger).aggregate(n=rs.count())
+
+
 def test_a_global_window_that_would_never_fire_is_refused():
     endless = rs.Job("t").source(rs.DataGenSource(rs_schema()))
     with pytest.raises(PlanError, match="no end") as error:
