@@ -14,7 +14,7 @@ from raystream.flow.control import JobResult, JobStatus
 from raystream.graph.physical import PhysicalPlan
 from raystream.runtime.json_lines import written
 from raystream.runtime.local_job import LocalJob
-from raystream.runtime.memory import collect_all_seldom, keep_freed_memory
+from raystream.runtime.memory import collecting_all_seldom, keep_freed_memory
 from raystream.runtime.vault import Home, Vault
 
 Progress: TypeAlias = Callable[[JobStatus], None]
@@ -39,11 +39,10 @@ def run(
     Raises: JobFailed; JobTimeout after ``timeout_s`` seconds.
     """
     keep_freed_memory()
-    collect_all_seldom()
     vault = Vault(plan, home)
     beginning = None if home is None else home.beginning
     clock = clock or SystemClock()
-    with written(plan.limits, plan.job):
+    with written(plan.limits, plan.job), collecting_all_seldom():
         local = LocalJob(plan, clock, rng, vault=vault, beginning=beginning)
         started_us = shown_us = clock.monotonic_us()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+from collections.abc import Iterator
 from typing import Final
 
 import pyarrow as pa
@@ -31,7 +32,7 @@ def choose_allocators() -> None:
     no jemalloc says so by NotImplementedError, and keeps its default.
     """
     keep_freed_memory()
-    collect_all_seldom()
+    _collect_all_seldom()
     with contextlib.suppress(NotImplementedError):
         pa.set_memory_pool(pa.jemalloc_memory_pool())
 
@@ -49,7 +50,18 @@ def keep_freed_memory() -> None:
         mallopt(_MMAP_THRESHOLD, _OWN_BYTES)
 
 
-def collect_all_seldom() -> None:
+@contextlib.contextmanager
+def collecting_all_seldom() -> Iterator[None]:
+    """Look for cycles seldom while a job runs in a process that is not its own."""
+    before = gc.get_threshold()
+    _collect_all_seldom()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _collect_all_seldom() -> None:
     """Let Python look through all of its objects for cycles a hundredth as often.
 
     State in lists and dicts is many objects, and rows that come in are many new ones: together they

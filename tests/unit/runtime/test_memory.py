@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from raystream.runtime.memory import collect_all_seldom
+from raystream.runtime.memory import collecting_all_seldom
 
 BATCHES = 100
 
@@ -47,7 +47,8 @@ def test_what_is_held_is_looked_through_seldom_unless_somebody_chose_more_seldom
     try:
         for before, after in (((700, 10, 10), (700, 10, 1_000)), ((9, 8, 7_000), (9, 8, 7_000))):
             gc.set_threshold(*before)
-            collect_all_seldom()
-            assert gc.get_threshold() == after
+            with collecting_all_seldom():
+                assert gc.get_threshold() == after
+            assert gc.get_threshold() == before
     finally:
         gc.set_threshold(*chosen)
