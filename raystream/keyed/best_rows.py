@@ -62,9 +62,10 @@ class BestRows:
     def offer(
         self, slots: Int64s, first: int, codes_of: Callable[[Int64s], Int64s], count: int
     ) -> Entries:
-        """Take in rows numbered from ``first`` on; ``count`` is above every slot.
+        """Take in rows, and number those that enter from ``first`` on.
 
-        ``codes_of`` gives rows, by their numbers, codes that compare as the rows do, least best.
+        ``codes_of`` gives codes that compare as rows do, least best: of rows that are held, by
+        their numbers, and then of those that come. ``count`` is above every slot.
         Shapes: slots int64 [n], n > 0.
         """
         self._reserve(count)
@@ -73,13 +74,19 @@ class BestRows:
         held = self._lists[groups.slots]
         there = np.arange(held.shape[1]) < counts[:, None]
         numbers = held[there]
-        codes = codes_of(np.concatenate((numbers, np.arange(first, first + len(slots)))))
+        codes = codes_of(numbers)
         lists = np.full((len(counts), self._k), NOBODY)
         lists[:, : held.shape[1]] = held
         standing = np.full(lists.shape, _MOST)
         standing[:, : held.shape[1]][there] = codes[: len(numbers)]
         step = _Step(first, codes[len(numbers) :], counts, lists, standing)
         entries = step.run(groups)
+        if len(entries.rows) < len(slots):
+            number_of = np.empty(len(slots), np.int64)
+            number_of[entries.rows] = first + np.arange(len(entries.rows))
+            for table in (lists, entries.lists, entries.gone):
+                new = table >= first
+                table[new] = number_of[table[new] - first]
         self._widen(int(counts.max()))
         self._counts.values[groups.slots] = counts
         self._lists[groups.slots] = lists[:, : self._lists.shape[1]]

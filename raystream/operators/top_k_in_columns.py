@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from raystream.flow.batch import Batch, Columns, Int64s
 from raystream.flow.changes import DELETE, INSERT, UPDATE_AFTER, UPDATE_BEFORE
@@ -62,15 +63,16 @@ class TopKInColumns(RunningTopK):
         first = record.column(self._spec.by[0][0])
         hopeful = self._bars.hopeful(first, slots)
         changed: list[tuple[Int64s, Int64s]] = []
+        times = batch.timestamps
         for some in self._steps(hopeful):
-            rows = batch.take(some)
-            entries = self._offer(rows, slots[some])
-            times = np.zeros(len(some), np.int64) if rows.timestamps is None else rows.timestamps
+            entries = self._offer(record, some, slots[some])
+            at = some[entries.rows]
+            times_of = np.zeros(len(at), np.int64) if times is None else times[at]
             if self._spec.emit in ("row", "changes"):
                 news = self._news(entries)
-                yield from self._batches(news, times[entries.rows[news.entries]])
+                yield from self._batches(news, times_of[news.entries])
             else:
-                changed.append((entries.slots, times[entries.rows]))
+                changed.append((entries.slots, times_of))
         if self._spec.emit == "batch" and changed:
             yield from self._changed(*map(np.concatenate, zip(*changed, strict=True)))
         self._compact()
@@ -109,16 +111,26 @@ class TopKInColumns(RunningTopK):
 
     def _resume(self, rows: Columns, slots: Int64s, arrivals: Int64s) -> None:
         for some in self._steps(np.arange(len(slots))):
-            self._offer(rows.take(some), slots[some])
+            self._offer(rows.record, some, slots[some])
 
     def _steps(self, rows: Int64s) -> Iterator[Int64s]:
         step = max(1, CELLS_MAX // self._spec.k)
         return (rows[start : start + step] for start in range(0, len(rows), step))
 
-    def _offer(self, rows: Columns, slots: Int64s) -> Entries:
-        """Take rows in."""
-        first = self._store.append(rows.record)
-        entries = self._best.offer(slots, first, self._codes, self._index.count)
+    def _offer(self, record: pa.RecordBatch, some: Int64s, slots: Int64s) -> Entries:
+        """Take some rows in; those that enter are held.
+
+        Shapes: record [n], some, which of its rows, slots int64 [m].
+        """
+        by = self._spec.by
+        names = list(dict(by))
+        comes = record.select(names).take(pa.array(some))
+
+        def codes_of(held: Int64s) -> Int64s:
+            return sort_codes(pa.concat_batches([self._store.take(held, names), comes]), by)
+
+        entries = self._best.offer(slots, self._store.stop, codes_of, self._index.count)
+        self._store.append(record.take(pa.array(some[entries.rows])))
         self._live += int(np.count_nonzero(entries.gone == NOBODY))
         touched = distinct(entries.slots)
         self._touched.mark(touched, self._index.count)
@@ -127,10 +139,6 @@ class TopKInColumns(RunningTopK):
             name = self._spec.by[0][0]
             self._bars.learn(full, self._store.take(self._best.last(full), [name]).column(0))
         return entries
-
-    def _codes(self, numbers: Int64s) -> Int64s:
-        by = self._spec.by
-        return sort_codes(self._store.take(numbers, list(dict(by))), by)
 
     def _news(self, entries: Entries) -> _News:
         """Tell what each entry changes."""
