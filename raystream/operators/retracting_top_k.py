@@ -54,7 +54,8 @@ class RetractingTopK(TopKByRow):
         if not batch.num_rows:
             return
         slots, _ = self._index.lookup([batch.record.column(key) for key in self._spec.keys])
-        yield from self._told(self._news_of(batch, slots))
+        turns = self._turns(batch, slots)
+        yield from self._told(self._timed(batch, turns, self._told_of))
         self._compact()
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -70,22 +71,6 @@ class RetractingTopK(TopKByRow):
         parts = (self._sorts(rows.record), arrivals.tolist(), row_hashes(rows.record).tolist())
         for at, (slot, sort, arrival, which) in enumerate(zip(slots.tolist(), *parts, strict=True)):
             self._all.rows.setdefault(slot, []).append(Held(sort, arrival, first + at, which))
-
-    def _news_of(self, batch: Columns, slots: Int64s) -> Iterator[tuple[int, Told]]:
-        """Take rows in and back, and give what is to be told, with its event time."""
-        times = batch.timestamps
-        at = [0] * batch.num_rows if times is None else times.tolist()
-        changed: dict[int, int] = {}
-        for place, slot, turned in self._turns(batch, slots):
-            if self._spec.emit in ("row", "changes"):
-                for told in self._told_of(turned):
-                    yield at[place], told
-            else:
-                changed[slot] = max(at[place], changed.get(slot, at[place]))
-        if self._spec.emit == "batch":
-            for slot, time_us in changed.items():
-                for told in self._whole(slot):
-                    yield time_us, told
 
     def _turns(self, batch: Columns, slots: Int64s) -> Iterator[tuple[int, int, Turned]]:
         """Take rows in and back; give the place, the slot and what it did of each that mattered."""

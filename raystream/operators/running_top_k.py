@@ -79,6 +79,14 @@ class RunningTopK(EmittingOperator):
         self._bars.reserve(self._index.count)
         return slots
 
+    def _hopeful(self, rows: pa.RecordBatch) -> tuple[Int64s, Int64s]:
+        """Give the slot of each row's key, and the rows that may enter its list.
+
+        Shapes: [n] -> int64 [n], int64 [m], ascending.
+        """
+        slots = self._slots(rows)
+        return slots, self._bars.hopeful(rows.column(self._spec.by[0][0]), slots)
+
     @abstractmethod
     def _rows(self) -> Section:
         """Give all rows that are held, but for what ``_leaving`` gave, with their arrivals."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from raystream.keyed.ranking import Change, Ranking, Told, sort_values
 from raystream.keyed.snapshot import Section
 from raystream.operators.operator import Output
 from raystream.operators.running_top_k import ARRIVAL, RunningTopK, TopKPlan
+
+_Change = TypeVar("_Change")
 
 _COMPACT_MIN = 8_192
 
@@ -40,10 +42,7 @@ class TopKByRow(RunningTopK):
         assert isinstance(batch, Columns), "a columnar operator takes columns"
         if not batch.num_rows:
             return
-        record = batch.record
-        slots = self._slots(record)
-        first = record.column(self._spec.by[0][0])
-        hopeful = self._bars.hopeful(first, slots)
+        slots, hopeful = self._hopeful(batch.record)
         if len(hopeful):
             yield from self._told(self._take(batch.take(hopeful), slots[hopeful]))
         self._compact()
@@ -99,12 +98,24 @@ class TopKByRow(RunningTopK):
         """Take rows in, and give what is to be told, with its event time."""
         arrivals = self._arrived + np.arange(rows.num_rows)
         self._arrived += rows.num_rows
+        return self._timed(rows, self._changes(rows, slots, arrivals), self._news)
+
+    def _timed(
+        self,
+        rows: Columns,
+        changes: Iterable[tuple[int, int, _Change]],
+        news: Callable[[_Change], Iterator[Told]],
+    ) -> Iterator[tuple[int, Told]]:
+        """Give what changes of lists tell, each at the time of the row that made it.
+
+        A change is told by the place of its row, the slot of its key, and what it did.
+        """
         times = rows.timestamps
         at = [0] * rows.num_rows if times is None else times.tolist()
         changed: dict[int, int] = {}
-        for place, slot, change in self._changes(rows, slots, arrivals):
+        for place, slot, change in changes:
             if self._spec.emit in ("row", "changes"):
-                for told in self._news(change):
+                for told in news(change):
                     yield at[place], told
             else:
                 changed[slot] = max(at[place], changed.get(slot, at[place]))

@@ -59,9 +59,7 @@ class TopKInColumns(RunningTopK):
         if not batch.num_rows:
             return
         record = batch.record
-        slots = self._slots(record)
-        first = record.column(self._spec.by[0][0])
-        hopeful = self._bars.hopeful(first, slots)
+        slots, hopeful = self._hopeful(record)
         changed: list[tuple[Int64s, Int64s]] = []
         times = batch.timestamps
         for some in self._steps(hopeful):
